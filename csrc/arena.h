@@ -1,0 +1,51 @@
+/* One allocation for many arrays: lay them out once with no memory to learn the size, and once more for real. */
+#ifndef FRNN_ARENA_H
+#define FRNN_ARENA_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+enum { FRNN_ALIGNMENT = 64 }; /* a cache line, and the widest vector */
+
+typedef struct frnn_arena {
+    char *base; /* NULL: only count */
+    size_t used;
+    bool too_large; /* the sum does not fit in size_t */
+    void *memory;   /* what free takes */
+} frnn_arena;
+
+/* a * b bytes for frnn_arena_take. */
+static inline size_t frnn_arena_product(frnn_arena *arena, size_t a, size_t b)
+{
+    if (b && a > PTRDIFF_MAX / b) {
+        arena->too_large = true;
+        return 0;
+    }
+    return a * b;
+}
+
+/* count elements of some bytes, aligned; NULL while counting. */
+static inline void *frnn_arena_take(frnn_arena *arena, size_t count, size_t bytes)
+{
+    const size_t limit = PTRDIFF_MAX - FRNN_ALIGNMENT, before = arena->used;
+    if (bytes && count > (limit - before) / bytes) {
+        arena->too_large = true;
+        return NULL;
+    }
+    arena->used = (before + count * bytes + FRNN_ALIGNMENT - 1) / FRNN_ALIGNMENT * FRNN_ALIGNMENT;
+    return arena->base ? arena->base + before : NULL;
+}
+
+/* After counting: memory for all of it, and back to the start. False where it can't be had. */
+static inline bool frnn_arena_allocate(frnn_arena *arena)
+{
+    arena->memory = arena->too_large ? NULL : malloc(arena->used + FRNN_ALIGNMENT);
+    if (!arena->memory)
+        return false;
+    arena->base = (char *)(((uintptr_t)arena->memory + FRNN_ALIGNMENT - 1) / FRNN_ALIGNMENT * FRNN_ALIGNMENT);
+    arena->used = 0;
+    return true;
+}
+
+#endif

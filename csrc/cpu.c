@@ -1,0 +1,83 @@
+#include "cpu.h"
+
+#if FRNN_X86
+#include <cpuid.h>
+#include <xmmintrin.h>
+
+/* XCR0: the register state that the operating system saves. It may be read only where CPUID reports OSXSAVE. */
+static unsigned read_xcr0(void)
+{
+    unsigned low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+
+unsigned frnn_cpu_features(void)
+{
+    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28;                               /* leaf 1, ecx */
+    const unsigned avx2 = 1u << 5, f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31;        /* leaf 7, ebx */
+    const unsigned ymm_state = 0x06, zmm_state = 0xe6;                                               /* XCR0 */
+    unsigned a, b, c, d, basic, found = 0;
+
+    if (!__get_cpuid(1, &a, &b, &basic, &d) || (basic & (fma | osxsave | avx)) != (fma | osxsave | avx))
+        return 0;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d))
+        return 0;
+    const unsigned state = read_xcr0();
+    if ((state & ymm_state) == ymm_state && (b & avx2))
+        found |= FRNN_CPU_AVX2;
+    if (found && (state & zmm_state) == zmm_state && (b & (f | dq | bw | vl)) == (f | dq | bw | vl))
+        found |= FRNN_CPU_AVX512;
+    return found;
+}
+
+unsigned long frnn_enter_float_mode(void)
+{
+    const unsigned before = _mm_getcsr();
+    _mm_setcsr(0x9fc0); /* flush to zero, denormals are zero, all exceptions masked, round to nearest */
+    return before;
+}
+
+void frnn_leave_float_mode(unsigned long before)
+{
+    _mm_setcsr((unsigned)before);
+}
+
+#elif FRNN_ARM64
+
+unsigned frnn_cpu_features(void)
+{
+    return FRNN_CPU_NEON;
+}
+
+unsigned long frnn_enter_float_mode(void)
+{
+    unsigned long before;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
+    __asm__ volatile("msr fpcr, %0" : : "r"(1ul << 24)); /* flush to zero, no traps, round to nearest */
+    return before;
+}
+
+void frnn_leave_float_mode(unsigned long before)
+{
+    __asm__ volatile("msr fpcr, %0" : : "r"(before));
+}
+
+#else
+
+unsigned frnn_cpu_features(void)
+{
+    return 0;
+}
+
+unsigned long frnn_enter_float_mode(void)
+{
+    return 0;
+}
+
+void frnn_leave_float_mode(unsigned long before)
+{
+    (void)before;
+}
+
+#endif

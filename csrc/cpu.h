@@ -1,0 +1,31 @@
+/* What this processor and its operating system can run, and its floating-point mode. */
+#ifndef FRNN_CPU_H
+#define FRNN_CPU_H
+
+#if defined(__x86_64__)
+#define FRNN_X86 1
+#else
+#define FRNN_X86 0
+#endif
+#if defined(__aarch64__)
+#define FRNN_ARM64 1
+#else
+#define FRNN_ARM64 0
+#endif
+
+/* Sets of features, as the targets need them. */
+enum {
+    FRNN_CPU_AVX2 = 1,   /* AVX2 and FMA */
+    FRNN_CPU_AVX512 = 2, /* AVX-512 F, DQ, BW and VL, and what FRNN_CPU_AVX2 names */
+    FRNN_CPU_NEON = 4    /* Advanced SIMD with fused multiply-add: every 64-bit Arm */
+};
+
+/* The FRNN_CPU_ sets that can be used here: the processor has them, and the system saves their registers. */
+unsigned frnn_cpu_features(void);
+
+/* The calling thread's floating-point mode inside a call: round to nearest, no traps, subnormals flushed to zero as
+ * inputs and as results. Restoring puts back the caller's mode, and its exception flags with it. */
+unsigned long frnn_enter_float_mode(void);
+void frnn_leave_float_mode(unsigned long before);
+
+#endif

@@ -1,0 +1,112 @@
+/* fastrnn: recurrent layers on CPUs.
+ *
+ * The C interface of the library, and the one place where its contracts are written.
+ * Read this file, then run.c, then kernel/cells.inc.h.
+ *
+ * Letters used everywhere: T steps, B batch rows, I input size, H hidden size, P projection size, L layers,
+ * D directions, G gates. Equations and gate orders are in docs/numerics.md.
+ */
+#ifndef FASTRNN_H
+#define FASTRNN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* What a function answers. Nothing is printed, nothing is thrown, and a failed call has written no result that
+ * may be read. */
+typedef enum frnn_status {
+    FRNN_OK,
+    FRNN_NO_MEMORY, /* memory could not be had, or its size does not fit in size_t */
+    FRNN_INTERRUPTED /* frnn_call.interrupted said so */
+} frnn_status;
+
+typedef enum frnn_dtype { FRNN_FLOAT32, FRNN_FLOAT64, FRNN_DTYPES } frnn_dtype;
+
+typedef enum frnn_cell { FRNN_RNN, FRNN_LSTM, FRNN_GRU } frnn_cell;
+
+typedef enum frnn_function {
+    FRNN_TANH,
+    FRNN_SIGMOID,
+    FRNN_RELU,
+    FRNN_HARD_SIGMOID, /* max(0, min(1, alpha x + beta)) */
+    FRNN_SOFTSIGN,     /* x / (1 + |x|) */
+    FRNN_LINEAR        /* alpha x + beta */
+} frnn_function;
+
+typedef struct frnn_activation {
+    frnn_function function;
+    double alpha, beta;
+} frnn_activation;
+
+/* Everything about a stack of layers but its numbers. H >= 1, L >= 1, and forward or reverse or both. */
+typedef struct frnn_spec {
+    frnn_cell cell;
+    frnn_dtype dtype;
+    size_t I, H, P, L; /* P = 0: no projection */
+    bool forward, reverse;
+    bool reset_after;                      /* GRU: the reset gate acts after the recurrent product */
+    bool input_forget;                     /* LSTM: f = 1 - i; the rows of f are not used */
+    double clip;                           /* bounds the input of gates and candidates; INFINITY: none */
+    frnn_activation activation;            /* candidate (RNN h, LSTM g, GRU n) */
+    frnn_activation recurrent_activation;  /* gates */
+    frnn_activation output_activation;     /* LSTM: h = o * act(c) */
+} frnn_spec;
+
+/* The arrays of one layer in one direction, dense, row-major, of the spec's dtype; NULL where absent.
+ * Input size I of layer 0, D * (P or H) of the others. */
+typedef struct frnn_weights {
+    const void *W; /* (G*H, I) */
+    const void *U; /* (G*H, P or H) */
+    const void *b; /* (G*H), added to W x */
+    const void *d; /* (G*H), added to U h */
+    const void *V; /* (P, H), projection */
+    const void *p; /* (3*H), peepholes in the order i f o */
+} frnn_weights;
+
+/* An instruction set with a kernel for each dtype. The list is best first and ends with "scalar", which every
+ * processor runs. */
+typedef struct frnn_target frnn_target;
+
+size_t frnn_target_count(void);
+const frnn_target *frnn_target_at(size_t index);
+const char *frnn_target_name(const frnn_target *target);
+/* Whether this processor and its operating system can run the target. */
+bool frnn_target_usable(const frnn_target *target);
+
+/* Weights laid out for one target (docs/packing.md). Never written after frnn_params_new, so any number of threads
+ * may run on the same params. */
+typedef struct frnn_params frnn_params;
+
+/* weights: L * D entries, layer by layer, forward before reverse. They are copied. */
+frnn_status frnn_params_new(const frnn_spec *spec, const frnn_weights *weights, const frnn_target *target,
+                            frnn_params **params);
+void frnn_params_free(frnn_params *params); /* NULL is allowed */
+size_t frnn_params_bytes(const frnn_params *params);
+
+/* One call on a batch of sequences. Strides are in bytes; the last axis of every array is dense.
+ *
+ * y must overlap neither x nor the initial state. Scratch is O(L B H) plus one block of steps, but for bidirectional
+ * stacks of two layers and more: each layer needs the whole output of the one below, so it is O(T B H) there. */
+typedef struct frnn_call {
+    size_t T, B;
+    const void *x; /* (T, B, I) */
+    ptrdiff_t x_time, x_row;
+    const void *h; /* (L*D, B, P or H), NULL: zeros */
+    ptrdiff_t h_layer, h_row;
+    const void *c; /* (L*D, B, H), NULL: zeros; LSTM alone */
+    ptrdiff_t c_layer, c_row;
+    const size_t *lengths; /* (B), each at most T; NULL: all T */
+    bool return_sequences;
+    void *y; /* (T, B, D*(P or H)), zero past a row's length; or (B, D*(P or H)), the last step's, y_time unused */
+    ptrdiff_t y_time, y_row;
+    void *h_n; /* (L*D, B, P or H), dense */
+    void *c_n; /* (L*D, B, H), dense; LSTM alone */
+    size_t threads; /* at most this many, at least 1 */
+    bool (*interrupted)(void *context); /* asked now and then by the calling thread; NULL: never */
+    void *context;
+} frnn_call;
+
+/* Runs the layers. The bits of a row's results depend on the params and on that row's x, state and length alone. */
+frnn_status frnn_run(const frnn_params *params, const frnn_call *call);
+
+#endif

@@ -1,0 +1,116 @@
+/* Element functions of a vector.
+ *
+ * tanh and sigmoid come from one core, e^x = 2^n e^r with n = round(x / ln 2) and |r| <= ln(2)/2:
+ *   p = e^r - 1 = r + r^2 q(r), q minimax for the relative error of p: 2^-26.1 (float32), 2^-55.6 (float64);
+ *       docs/fit_expm1.py finds the coefficients
+ *   sigmoid(x) = e^x / (1 + e^x)
+ *   tanh(x)    = (e^2x - 1) / (e^2x - 1 + 2), for |x|, and the sign put back: exactly odd
+ * Largest errors over all finite inputs are in docs/numerics.md and are measured by tests/test_activations.py. What
+ * dominates is the rounding of p and of the last sum and quotient, not q.
+ *
+ * v_min and v_max answer their second argument where one is NaN, so the bound stands first and NaN goes through. */
+
+#if FRNN_BITS == 32
+#define LOG2_E 0x1.715476p+0f
+#define LN2_HIGH 0x1.62ep-1f /* 13 bits: n * LN2_HIGH is exact */
+#define LN2_LOW 0x1.0bfbe8p-15f
+#define ROUNDER (0x1.8p23f + 127) /* x + ROUNDER holds round(x) + 127 in its low bits */
+#define SIGMOID_LOW -88.0f        /* n = -127: e^x is 0, as the subnormals below e^-87.34 are */
+#define SIGMOID_HIGH 20.0f        /* 1 + e^x == e^x */
+#define TANH_HIGH 10.0f           /* e^2x - 1 + 2 == e^2x - 1 */
+
+#else
+#define LOG2_E 0x1.71547652b82fep+0
+#define LN2_HIGH 0x1.62e42fefa38p-1 /* 42 bits */
+#define LN2_LOW 0x1.ef35793c7673p-45
+#define ROUNDER (0x1.8p52 + 1023)
+#define SIGMOID_LOW -709.0
+#define SIGMOID_HIGH 40.0
+#define TANH_HIGH 22.0
+#endif
+
+/* q of the head comment, lowest power first. */
+#if FRNN_BITS == 32
+#define Q_TERMS 0x1.fffffep-2f, 0x1.5554bp-3f, 0x1.555674p-5f, 0x1.122776p-7f, 0x1.6bec0cp-10f
+#else
+#define Q_TERMS                                                                                                        \
+    0x1.0000000000005p-1, 0x1.5555555555539p-3, 0x1.55555555522b8p-5, 0x1.1111111118fa9p-7, 0x1.6c16c17edba4dp-10,     \
+        0x1.a01a0175155a1p-13, 0x1.a019a76f54d10p-16, 0x1.71de880595669p-19, 0x1.28a1dfed8b57cp-22,                    \
+        0x1.ae6ba9d556306p-26
+#endif
+
+/* q(r): pairs of terms, then Horner in r^2, which halves the chain. */
+INLINE vec polynomial(vec r, vec r2)
+{
+    static const real terms[] = {Q_TERMS};
+    enum { TERMS = sizeof terms / sizeof *terms, LAST = (TERMS - 1) / 2 * 2 };
+    vec q = v_set1(terms[LAST]);
+    if (LAST + 1 < TERMS)
+        q = v_fma(v_set1(terms[(LAST + 1) % TERMS]), r, q);
+    UNROLL
+    for (int i = LAST - 2; i >= 0; i -= 2)
+        q = v_fma(q, r2, v_fma(v_set1(terms[i + 1]), r, v_set1(terms[i])));
+    return q;
+}
+
+/* e^x = scale * (1 + p) for SIGMOID_LOW <= x <= 2 * TANH_HIGH. */
+INLINE void exponential(vec x, vec *p, vec *scale)
+{
+    const vec rounded = v_fma(x, v_set1(LOG2_E), v_set1(ROUNDER));
+    const vec n = v_sub(rounded, v_set1(ROUNDER));
+    const vec r = v_fma(n, v_set1(-LN2_LOW), v_fma(n, v_set1(-LN2_HIGH), x));
+    const vec r2 = v_mul(r, r);
+    *p = v_fma(polynomial(r, r2), r2, r);
+    *scale = v_exponent(rounded);
+}
+
+INLINE vec sigmoid(vec x)
+{
+    vec p, scale;
+    exponential(v_min(v_set1(SIGMOID_HIGH), v_max(v_set1(SIGMOID_LOW), x)), &p, &scale);
+    const vec e = v_fma(scale, p, scale);
+    return v_div(e, v_add(v_set1(1), e));
+}
+
+INLINE vec tanh_(vec x)
+{
+    vec p, scale;
+    const vec a = v_min(v_set1(TANH_HIGH), v_abs(x));
+    exponential(v_add(a, a), &p, &scale);
+    const vec e = v_fma(scale, p, v_sub(scale, v_set1(1)));
+    return v_copysign(v_div(e, v_add(e, v_set1(2))), x);
+}
+
+INLINE vec relu(vec x)
+{
+    return v_max(v_set1(0), x);
+}
+
+INLINE vec linear(vec x, double alpha, double beta)
+{
+    return v_fma(v_set1((real)alpha), x, v_set1((real)beta));
+}
+
+INLINE vec hard_sigmoid(vec x, double alpha, double beta)
+{
+    return v_max(v_set1(0), v_min(v_set1(1), linear(x, alpha, beta)));
+}
+
+INLINE vec softsign(vec x)
+{
+    return v_div(x, v_add(v_set1(1), v_abs(x)));
+}
+
+/* Out of line: the kernels' usual text inlines tanh and sigmoid, and everything else comes here. */
+static __attribute__((noinline)) vec activate_any(const frnn_activation *activation, vec x)
+{
+    switch (activation->function) {
+    case FRNN_TANH: return tanh_(x);
+    case FRNN_SIGMOID: return sigmoid(x);
+    case FRNN_RELU: return relu(x);
+    case FRNN_HARD_SIGMOID: return hard_sigmoid(x, activation->alpha, activation->beta);
+    case FRNN_SOFTSIGN: return softsign(x);
+    case FRNN_LINEAR: return linear(x, activation->alpha, activation->beta);
+    }
+    return x;
+}

@@ -1,0 +1,21 @@
+/* What every kernel text starts from: the number type, and how it is inlined and unrolled. */
+#include "../target.h"
+
+#if FRNN_BITS == 32
+typedef float real;
+#elif FRNN_BITS == 64
+typedef double real;
+#else
+#error "FRNN_BITS must be 32 or 64"
+#endif
+
+/* Specialisation is by inlining into a caller that passes constants. */
+#define INLINE static inline __attribute__((always_inline))
+
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#define UNROLL_4 _Pragma("unroll 4")
+#else
+#define UNROLL _Pragma("GCC unroll 64")
+#define UNROLL_4 _Pragma("GCC unroll 4")
+#endif

@@ -1,0 +1,70 @@
+/* One lane, any processor. The other headers of this folder define the same words. */
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#if FLT_EVAL_METHOD != 0
+#error "fastrnn needs arithmetic in the operands' own precision (on 32-bit x86: -msse2 -mfpmath=sse)"
+#endif
+
+#define REGISTERS 16
+enum { WIDTH = 1 };
+
+#if FRNN_BITS == 32
+typedef float vec;
+typedef uint32_t bits;
+enum { MANTISSA_BITS = 23 };
+#else
+typedef double vec;
+typedef uint64_t bits;
+enum { MANTISSA_BITS = 52 };
+#endif
+
+INLINE vec v_load(const vec *p) { return *p; }
+INLINE void v_store(vec *p, vec a) { *p = a; }
+INLINE vec v_load_n(const vec *p, size_t n) { return (void)n, *p; }
+INLINE void v_store_n(vec *p, size_t n, vec a) { (void)n, *p = a; }
+INLINE vec v_set1(vec a) { return a; }
+INLINE vec v_add(vec a, vec b) { return a + b; }
+INLINE vec v_sub(vec a, vec b) { return a - b; }
+INLINE vec v_mul(vec a, vec b) { return a * b; }
+INLINE vec v_div(vec a, vec b) { return a / b; }
+INLINE vec v_min(vec a, vec b) { return a < b ? a : b; }
+INLINE vec v_max(vec a, vec b) { return a > b ? a : b; }
+
+#if FRNN_BITS == 32
+INLINE vec v_abs(vec a) { return fabsf(a); }
+INLINE vec v_copysign(vec a, vec sign) { return copysignf(a, sign); }
+#ifdef FP_FAST_FMAF
+INLINE vec v_fma(vec a, vec b, vec c) { return fmaf(a, b, c); }
+#else
+/* Fused without the instruction: the product of two floats is exact in a double, and a sum that was rounded to odd can
+ * be rounded once more without harm (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums", 2008).
+ * Out of line: it stands in every tile. */
+static __attribute__((noinline)) vec v_fma(vec a, vec b, vec c)
+{
+    const double product = (double)a * b, sum = product + c, part = sum - product;
+    const double error = (product - (sum - part)) + (c - part); /* NaN where the sum is not finite */
+    uint64_t word;
+    double odd;
+    memcpy(&word, &sum, sizeof word);
+    const uint64_t step = (error > 0) == (sum > 0) ? 1 : (uint64_t)-1;
+    word += (error > 0 || error < 0) && !(word & 1) ? step : 0;
+    memcpy(&odd, &word, sizeof odd);
+    return (float)odd;
+}
+#endif
+#else
+INLINE vec v_abs(vec a) { return fabs(a); }
+INLINE vec v_copysign(vec a, vec sign) { return copysign(a, sign); }
+INLINE vec v_fma(vec a, vec b, vec c) { return fma(a, b, c); }
+#endif
+
+INLINE vec v_exponent(vec a)
+{
+    bits word;
+    memcpy(&word, &a, sizeof word);
+    word <<= MANTISSA_BITS;
+    memcpy(&a, &word, sizeof a);
+    return a;
+}
