@@ -1,0 +1,28 @@
+"""fastrnn: recurrent layers on CPUs, now and fast.
+
+>>> import numpy as np, fastrnn
+>>> rng = np.random.default_rng(0)
+>>> weights = {"weight_ih_l0": rng.normal(size=(80, 8)), "weight_hh_l0": rng.normal(size=(80, 20))}
+>>> params = fastrnn.LSTMParams(weights, dtype="float32")
+>>> y, (h_n, c_n) = fastrnn.lstm(rng.normal(size=(100, 1, 8)).astype("float32"), params)
+>>> y.shape
+(100, 1, 20)
+"""
+
+from fastrnn.config import __version__, get_num_threads, set_num_threads, show_config, usable_targets
+from fastrnn.functional import gru, lstm, rnn
+from fastrnn.params import GRUParams, LSTMParams, RNNParams
+
+__all__ = [
+    "GRUParams",
+    "LSTMParams",
+    "RNNParams",
+    "__version__",
+    "get_num_threads",
+    "gru",
+    "lstm",
+    "rnn",
+    "set_num_threads",
+    "show_config",
+    "usable_targets",
+]

@@ -1,0 +1,155 @@
+"""The words: what was wrong with an argument of a call, what was expected, and what came.
+
+The compiled checks of `_core` decide; these functions are asked only when one failed, or for arguments that are rare and
+need more than a comparison. A function that is named `fail_` always raises.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+MOST_THREADS = 256  # what the pool of csrc/threads.c holds, the caller included
+_DTYPES = {np.dtype(np.float32).num: np.dtype(np.float32), np.dtype(np.float64).num: np.dtype(np.float64)}
+
+
+def _type_name(value: object) -> str:
+    return type(value).__name__
+
+
+def as_array(name: str, value: object) -> Array:
+    """An array of NumPy, or of a subclass that adds no meaning to the numbers."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array without a mask, got a MaskedArray; fill it, or use lengths=")
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name}: expected a numpy.ndarray, got {_type_name(value)}; numpy.asarray({name}) makes one")
+    return np.asarray(value)
+
+
+def _array_problem(name: str, array: Array, dtype: np.dtype[Any]) -> None:
+    """Raise where C could not read the array: dtype, byte order, alignment, dense last axis."""
+    if array.dtype.kind != "f" or array.dtype.itemsize != dtype.itemsize:
+        cure = f"; {name}.astype({dtype.name!r}) converts it" if array.dtype.kind in "fiu" else ""
+        if array.dtype.kind == "f" and array.dtype.itemsize in (4, 8):
+            cure += f", or params with dtype={array.dtype.name!r}"
+        raise TypeError(f"{name}: expected {dtype.name} (the dtype of params), got {array.dtype}{cure}")
+    if not array.dtype.isnative:
+        raise TypeError(f"{name}: expected {dtype.name} in native byte order, got {array.dtype.str!r}")
+    if not array.flags.aligned:
+        raise ValueError(f"{name}: expected aligned memory, got an array that is not; {name}.copy() is aligned")
+    if array.size and array.shape[-1] > 1 and array.strides[-1] != dtype.itemsize:
+        raise ValueError(
+            f"{name}: expected a dense last axis (stride {dtype.itemsize} bytes), got stride {array.strides[-1]}; "
+            f"numpy.ascontiguousarray({name}) makes a dense copy"
+        )
+
+
+def fail_x(x: Array, input_size: int, type_num: int, batch_first: bool) -> NoReturn:
+    layout = f"({'B, T' if batch_first else 'T, B'}, {input_size})"
+    if x.ndim not in (2, 3):
+        raise ValueError(f"x: expected {layout} or (T, {input_size}), got {x.ndim} axes: {x.shape}")
+    _array_problem("x", x, _DTYPES[type_num])
+    expected = layout if x.ndim == 3 else f"(T, {input_size})"
+    raise ValueError(f"x: expected {expected}, got {x.shape}")
+
+
+def fail_size(steps: int, rows: int, width: int) -> NoReturn:
+    raise ValueError(
+        f"x: expected T * B * outputs that an array can hold, got T={steps}, B={rows} and {width} outputs a step"
+    )
+
+
+def flag(name: str, value: object) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {_type_name(value)}")
+    return bool(value)
+
+
+def pair(state: object) -> tuple[object, object]:
+    if not isinstance(state, (tuple, list)):
+        raise TypeError(f"state: expected a tuple (h, c) for an LSTM, got {_type_name(state)}")
+    if len(state) != 2:
+        raise ValueError(f"state: expected a tuple (h, c) for an LSTM, got {len(state)} entries")
+    return state[0], state[1]
+
+
+def state_array(name: str, value: object, shape: tuple[int, int, int], ndim: int, type_num: int) -> Array:
+    """A state that the compiled check did not know: an array of a subclass, or an error."""
+    if isinstance(value, (tuple, list)):
+        raise TypeError(f"{name}: expected one array, got a {_type_name(value)} of {len(value)}")
+    array = as_array(name, value)
+    expected = shape if ndim == 3 else (shape[0], shape[2])
+    if array.shape != expected:
+        axes = "(layers * directions, B, size)" if ndim == 3 else "(layers * directions, size)"
+        raise ValueError(f"{name}: expected {expected}, which is {axes}, got {array.shape}")
+    _array_problem(name, array, _DTYPES[type_num])
+    return array
+
+
+def lengths(value: object, steps: int, rows: int, batched: bool) -> NDArray[np.uintp]:
+    """Lengths as C reads them."""
+    if not batched:
+        raise ValueError("lengths: expected None, since x has no batch axis, got lengths; x[:length] is one sequence")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError("lengths: expected an array without a mask, got a MaskedArray")
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"lengths: expected ({rows},) integers, got {_type_name(value)}: {error}") from None
+    if array.size == 0 and isinstance(value, (list, tuple)):
+        array = array.astype(np.intp)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"lengths: expected integers, got {array.dtype}")
+    if array.shape != (rows,):
+        raise ValueError(f"lengths: expected ({rows},), one for each row of the batch, got {array.shape}")
+    wrong = (array < 0) | (array > steps)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(f"lengths: expected values from 0 to T={steps}, got {array[row]} at row {row}")
+    return np.ascontiguousarray(array, dtype=np.uintp)
+
+
+def threads(value: object, name: str = "threads") -> int:
+    try:
+        n = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer or None, got {_type_name(value)}") from None
+    if isinstance(value, bool):
+        raise TypeError(f"{name}: expected an integer or None, got bool")
+    if not 1 <= n <= MOST_THREADS:
+        raise ValueError(f"{name}: expected from 1 to {MOST_THREADS}, got {n}")
+    return n
+
+
+def _overlaps_itself(array: Array) -> bool:
+    """Whether two elements may share memory: strides that do not nest."""
+    reach = array.itemsize
+    for stride, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape) if size > 1):
+        if stride < reach:
+            return True
+        reach += stride * (size - 1)
+    return False
+
+
+def out(value: object, shape: tuple[int, ...], type_num: int, x: Array, state: object) -> Array:
+    """An array that results may be written to."""
+    array = as_array("out", value)
+    if array.shape != shape:
+        raise ValueError(f"out: expected {shape}, got {array.shape}")
+    _array_problem("out", array, _DTYPES[type_num])
+    if not array.flags.writeable:
+        raise ValueError("out: expected an array that can be written to, got a read-only one")
+    if array.size and _overlaps_itself(array):
+        raise ValueError(f"out: expected elements of their own, got strides {array.strides}, which make them overlap")
+    inputs = [("x", x)]
+    if state is not None:
+        pairs = zip(("state[0] (h)", "state[1] (c)"), state) if isinstance(state, tuple) else [("state", state)]
+        inputs += [(name, np.asarray(part)) for name, part in pairs]
+    for name, other in inputs:
+        if np.shares_memory(array, other):
+            raise ValueError(f"out: expected memory of its own, got memory that overlaps {name}")
+    return array

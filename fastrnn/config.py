@@ -1,0 +1,109 @@
+"""What the library uses: target and threads."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from fastrnn import _check, _core
+
+__version__ = "0.1.0"
+
+
+def usable_targets() -> tuple[str, ...]:
+    """Names of the targets that this build holds and this machine can run, best first.
+
+    Examples
+    --------
+    >>> import fastrnn
+    >>> "scalar" in fastrnn.usable_targets()
+    True
+    """
+    return tuple(name for name, usable in _core.targets() if usable)
+
+
+def resolve_target(target: str | None) -> str:
+    """The target of new params: as asked for, else FASTRNN_TARGET, else the best that can be used."""
+    usable = usable_targets()
+    source = "target"
+    if target is None:
+        target = os.environ.get("FASTRNN_TARGET") or usable[0]
+        source = "FASTRNN_TARGET"
+    if not isinstance(target, str):
+        raise TypeError(f"{source}: expected a name or None, got {type(target).__name__}")
+    if target not in usable:
+        known = target in ("avx512", "avx2", "neon", "scalar")
+        why = "which this machine can't run" if known else "which is none of ours"
+        raise ValueError(f"{source}: expected one of {', '.join(usable)}, got {target!r}, {why}")
+    return target
+
+
+def _available_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _initial_threads() -> int:
+    value = os.environ.get("FASTRNN_NUM_THREADS")
+    if not value:
+        return min(_available_cpus(), _check.MOST_THREADS)
+    if not value.strip().isdecimal():
+        raise ValueError(f"FASTRNN_NUM_THREADS: expected from 1 to {_check.MOST_THREADS}, got {value!r}")
+    return _check.threads(int(value), "FASTRNN_NUM_THREADS")
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads a call uses at most where `threads=` is not given.
+
+    A call uses fewer where more would not pay. At the start it is FASTRNN_NUM_THREADS, or the number of processors that
+    this process may run on.
+
+    Parameters
+    ----------
+    n : int
+        At least 1.
+
+    Examples
+    --------
+    >>> import fastrnn
+    >>> before = fastrnn.get_num_threads()
+    >>> fastrnn.set_num_threads(1)
+    >>> fastrnn.get_num_threads()
+    1
+    >>> fastrnn.set_num_threads(before)
+    """
+    _core.set_default_threads(_check.threads(n, "n"))
+
+
+def get_num_threads() -> int:
+    """Return how many threads a call uses at most where `threads=` is not given.
+
+    Examples
+    --------
+    >>> import fastrnn
+    >>> fastrnn.get_num_threads() >= 1
+    True
+    """
+    return _core.get_default_threads()
+
+
+def show_config() -> None:
+    """Print the version, the targets, the compiler and the threads.
+
+    Examples
+    --------
+    >>> import fastrnn
+    >>> fastrnn.show_config()  # doctest: +ELLIPSIS
+    fastrnn ...
+    """
+    print(f"fastrnn {__version__}")
+    print(f"target in use: {resolve_target(None)}")
+    print(f"targets usable: {', '.join(usable_targets())} (in this build: {', '.join(n for n, _ in _core.targets())})")
+    print(f"compiler: {_core.COMPILER}")
+    print(f"threads: {get_num_threads()}")
+    print(f"numpy: {np.__version__}")
+
+
+_core.set_default_threads(_initial_threads())

@@ -1,0 +1,191 @@
+"""The three layers as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastrnn import _core
+from fastrnn.params import GRUParams, LSTMParams, Params, RNNParams
+
+Array = NDArray[Any]
+Weights = Mapping[str, ArrayLike]
+Lengths = NDArray[np.integer[Any]] | Sequence[int]
+AnyParams = TypeVar("AnyParams", bound=Params)
+
+
+def _params(kind: type[AnyParams], params: AnyParams | Weights) -> AnyParams:
+    if isinstance(params, kind):
+        return params
+    if isinstance(params, Mapping):
+        return kind(params)
+    raise TypeError(f"params: expected {kind.__name__} or a mapping of weights, got {type(params).__name__}")
+
+
+def rnn(
+    x: Array,
+    params: RNNParams | Weights,
+    state: Array | None = None,
+    *,
+    lengths: Lengths | None = None,
+    batch_first: bool = False,
+    return_sequences: bool = True,
+    out: Array | None = None,
+    threads: int | None = None,
+) -> tuple[Array, Array]:
+    """Run a stack of Elman layers over a batch of sequences.
+
+    ``h' = act(W x + b + U h + d)``, with ``act`` one of the activations of `RNNParams`.
+
+    Parameters
+    ----------
+    x : (T, B, I) ndarray, (B, T, I) with `batch_first`, or (T, I) without a batch
+        Inputs, of the params' dtype. Any strides whose last axis is dense are read in place, without a copy.
+    params : RNNParams or mapping
+        Weights. A plain mapping of arrays in PyTorch's names is packed for this one call, which costs about as much as
+        reading and writing all weights, so keep an `RNNParams` for weights that are used again.
+    state : (L*D, B, H) ndarray, or (L*D, H) without a batch, optional
+        Initial hidden states, layer by layer, forward before reverse; zeros if not given.
+    lengths : (B,) integers, optional
+        Steps of each row, from 0 to T, in any order. The reverse direction starts at each row's own end.
+    batch_first : bool
+        Whether `x` and `y` are (B, T, ...). States are not affected.
+    return_sequences : bool
+        If False, `y` is the last step that each direction took of each row, (B, D*H), and no memory grows with T (but
+        in a bidirectional stack, where each layer needs all of the one below).
+    out : ndarray, optional
+        Where `y` is written: of its shape and dtype, last axis dense, sharing no memory with the inputs.
+    threads : int, optional
+        Threads at most; `get_num_threads` if not given. The results do not depend on it.
+
+    Returns
+    -------
+    y : (T, B, D*H) ndarray, laid out as `x` is
+        Outputs of the last layer, forward beside reverse; 0 past a row's length.
+    h_n : (L*D, B, H) ndarray
+        Final hidden states; of a row of length 0, its initial ones.
+
+    Raises
+    ------
+    TypeError
+        An argument of a wrong type or dtype.
+    ValueError
+        An argument of a wrong shape, layout or value.
+    MemoryError
+        Results or scratch can't be had.
+
+    Notes
+    -----
+    J. L. Elman, "Finding structure in time", Cognitive Science 14, 1990.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn
+    >>> weights = {"weight_ih_l0": np.ones((2, 3)), "weight_hh_l0": np.zeros((2, 2))}
+    >>> y, h_n = fastrnn.rnn(np.full((4, 1, 3), 0.1), fastrnn.RNNParams(weights))
+    >>> y.shape, h_n.shape
+    ((4, 1, 2), (1, 1, 2))
+    >>> print(h_n.round(4))
+    [[[0.2913 0.2913]]]
+    """
+    packed = _params(RNNParams, params)._packed
+    result = _core.run(packed, x, state, lengths, batch_first, return_sequences, out, threads)
+    return cast(tuple[Array, Array], result)
+
+
+def gru(
+    x: Array,
+    params: GRUParams | Weights,
+    state: Array | None = None,
+    *,
+    lengths: Lengths | None = None,
+    batch_first: bool = False,
+    return_sequences: bool = True,
+    out: Array | None = None,
+    threads: int | None = None,
+) -> tuple[Array, Array]:
+    """Run a stack of gated recurrent units over a batch of sequences.
+
+    ``r = s(W_r x + b_r + U_r h + d_r)``, ``z`` alike, ``h' = (1 - z) * n + z * h``, with
+    ``n = act(W_n x + b_n + r * (U_n h + d_n))`` (reset after, PyTorch's) or
+    ``n = act(W_n x + b_n + U_n (r * h) + d_n)`` (reset before, the original).
+
+    Parameters and results are those of `rnn`, with `GRUParams`.
+
+    Notes
+    -----
+    K. Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical machine translation",
+    2014 (reset before).
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn
+    >>> weights = {"weight_ih_l0": np.ones((6, 3)), "weight_hh_l0": np.zeros((6, 2))}
+    >>> y, h_n = fastrnn.gru(np.full((4, 1, 3), 0.1), fastrnn.GRUParams(weights))
+    >>> print(h_n.round(4))
+    [[[0.2583 0.2583]]]
+    """
+    packed = _params(GRUParams, params)._packed
+    result = _core.run(packed, x, state, lengths, batch_first, return_sequences, out, threads)
+    return cast(tuple[Array, Array], result)
+
+
+def lstm(
+    x: Array,
+    params: LSTMParams | Weights,
+    state: tuple[Array, Array] | None = None,
+    *,
+    lengths: Lengths | None = None,
+    batch_first: bool = False,
+    return_sequences: bool = True,
+    out: Array | None = None,
+    threads: int | None = None,
+) -> tuple[Array, tuple[Array, Array]]:
+    """Run a stack of long short-term memory layers over a batch of sequences.
+
+    ``i = s(W_i x + b_i + U_i h + d_i)``, ``f`` and ``o`` alike, ``g = act(W_g x + b_g + U_g h + d_g)``,
+    ``c' = f * c + i * g``, ``h' = o * act(c')``; with a projection ``h' = V (o * act(c'))``.
+
+    Parameters are those of `rnn`, with `LSTMParams`, but for the state.
+
+    Parameters
+    ----------
+    state : tuple of (L*D, B, P or H) and (L*D, B, H) ndarrays, optional
+        Initial hidden and cell states, (h, c).
+
+    Returns
+    -------
+    y : (T, B, D*H) ndarray, (T, B, D*P) with a projection
+        As in `rnn`.
+    (h_n, c_n) : tuple of (L*D, B, P or H) and (L*D, B, H) ndarrays
+        Final hidden and cell states.
+
+    Notes
+    -----
+    S. Hochreiter and J. Schmidhuber, "Long short-term memory", 1997; F. Gers, J. Schmidhuber and F. Cummins, "Learning
+    to forget", 2000 (forget gate); H. Sak, A. Senior and F. Beaufays, "Long short-term memory recurrent neural network
+    architectures for large scale acoustic modeling", 2014 (projection, peepholes).
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn
+    >>> weights = {"weight_ih_l0": np.ones((8, 3)), "weight_hh_l0": np.zeros((8, 2))}
+    >>> params = fastrnn.LSTMParams(weights)
+    >>> x = np.full((4, 1, 3), 0.1)
+    >>> y, (h_n, c_n) = fastrnn.lstm(x, params)
+    >>> print(h_n.round(4), c_n.round(4))
+    [[[0.179 0.179]]] [[[0.3245 0.3245]]]
+
+    The same in two calls, the state carried over, to the same bits:
+
+    >>> head, state = fastrnn.lstm(x[:3], params)
+    >>> tail, state = fastrnn.lstm(x[3:], params, state)
+    >>> np.array_equal(np.concatenate([head, tail]), y)
+    True
+    """
+    packed = _params(LSTMParams, params)._packed
+    result = _core.run(packed, x, state, lengths, batch_first, return_sequences, out, threads)
+    return cast(tuple[Array, tuple[Array, Array]], result)
