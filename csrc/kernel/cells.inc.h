@@ -41,19 +41,24 @@ INLINE void store_units(void *row, size_t unit, size_t units, vec a)
         v_store_n(p, units - unit, a);
 }
 
+INLINE vec sum(const real *sums, int i)
+{
+    return v_load(sums + i * WIDTH);
+}
+
 /* sums i f g o; c at `side`; answers h'. */
-INLINE vec lstm(bool usual, const frnn_stage *stage, size_t block, const vec *sums, real *side)
+INLINE vec lstm(bool usual, const frnn_stage *stage, size_t block, const real *sums, real *side)
 {
     const vec c = v_load(side);
     const real *peephole = usual || !stage->peephole ? NULL : (const real *)stage->peephole + block * 3 * WIDTH;
-    vec i = sums[0], f = sums[1], o = sums[3];
+    vec i = sum(sums, 0), f = sum(sums, 1), o = sum(sums, 3);
     if (peephole) {
         i = v_fma(v_load(peephole), c, i);
         f = v_fma(v_load(peephole + WIDTH), c, f);
     }
     i = gate(usual, stage, i);
     f = usual || !stage->input_forget ? gate(usual, stage, f) : v_sub(v_set1(1), i);
-    const vec g = candidate(usual, stage, sums[2]);
+    const vec g = candidate(usual, stage, sum(sums, 2));
     const vec next = v_fma(f, c, v_mul(i, g));
     v_store(side, next);
     if (peephole)
@@ -69,18 +74,18 @@ INLINE vec blend(vec z, vec n, vec h)
 }
 
 /* sums r z n and n's recurrent part; answers h'. */
-INLINE vec gru(bool usual, const frnn_stage *stage, const vec *sums, vec h)
+INLINE vec gru(bool usual, const frnn_stage *stage, const real *sums, vec h)
 {
-    const vec r = gate(usual, stage, sums[0]), z = gate(usual, stage, sums[1]);
-    const vec n = candidate(usual, stage, v_fma(r, sums[3], sums[2]));
+    const vec r = gate(usual, stage, sum(sums, 0)), z = gate(usual, stage, sum(sums, 1));
+    const vec n = candidate(usual, stage, v_fma(r, sum(sums, 3), sum(sums, 2)));
     return blend(z, n, h);
 }
 
 /* sums r z; z goes to `side`; answers r * h. */
-INLINE vec gru_reset(bool usual, const frnn_stage *stage, const vec *sums, vec h, real *side)
+INLINE vec gru_reset(bool usual, const frnn_stage *stage, const real *sums, vec h, real *side)
 {
-    v_store(side, gate(usual, stage, sums[1]));
-    return v_mul(gate(usual, stage, sums[0]), h);
+    v_store(side, gate(usual, stage, sum(sums, 1)));
+    return v_mul(gate(usual, stage, sum(sums, 0)), h);
 }
 
 INLINE real *side_of(const frnn_stage *stage, const frnn_rows *rows, size_t row, size_t block)
@@ -89,12 +94,14 @@ INLINE real *side_of(const frnn_stage *stage, const frnn_rows *rows, size_t row,
 }
 
 INLINE void finish_tile(frnn_stage_kind kind, bool usual, const frnn_stage *stage, const frnn_rows *rows, size_t row,
-                        size_t block, size_t n, size_t blocks, const vec *sums)
+                        size_t block, size_t n, size_t blocks, const real *first, size_t step)
 {
-    for (size_t r = row; r < row + n; r++)
-        for (size_t b = block; b < block + blocks; b++, sums += frnn_stage_sums(kind)) {
-            const size_t unit = b * WIDTH, units = stage->units;
-            vec y = sums[0];
+    const size_t units = stage->units;
+    for (size_t r = row; r < row + n; r++, first += step) {
+        const real *sums = first;
+        for (size_t b = block; b < block + blocks; b++, sums += frnn_stage_sums(kind) * WIDTH) {
+            const size_t unit = b * WIDTH;
+            vec y = sum(sums, 0);
             switch (kind) {
             case FRNN_STAGE_RNN: y = candidate(usual, stage, y); break;
             case FRNN_STAGE_LSTM: y = lstm(usual, stage, b, sums, side_of(stage, rows, r, b)); break;
@@ -110,18 +117,20 @@ INLINE void finish_tile(frnn_stage_kind kind, bool usual, const frnn_stage *stag
             }
             store_units(rows->y[r], unit, units, y);
         }
+    }
 }
 
-/* Ends the step for n rows from `row` and some blocks from `block`, from their sums[row][block][sum]. */
+/* Ends the step for n rows from `row` and some blocks from `block`, from their sums [row][block][sum][lane], where rows
+ * are `step` apart. */
 static void finish(const frnn_stage *stage, const frnn_rows *rows, size_t row, size_t block, size_t n, size_t blocks,
-                   const vec *sums)
+                   const real *sums, size_t step)
 {
 #define KIND(kind)                                                                                                     \
     case kind:                                                                                                         \
         if (stage->usual)                                                                                              \
-            finish_tile(kind, true, stage, rows, row, block, n, blocks, sums);                                         \
+            finish_tile(kind, true, stage, rows, row, block, n, blocks, sums, step);                                       \
         else                                                                                                           \
-            finish_tile(kind, false, stage, rows, row, block, n, blocks, sums);                                        \
+            finish_tile(kind, false, stage, rows, row, block, n, blocks, sums, step);                                      \
         break
     switch (stage->kind) {
         KIND(FRNN_STAGE_RNN);

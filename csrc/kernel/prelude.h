@@ -12,10 +12,11 @@ typedef double real;
 /* Specialisation is by inlining into a caller that passes constants. */
 #define INLINE static inline __attribute__((always_inline))
 
+/* Kept as one function, so that what is inlined into it stands there once. */
+#define OUTLINE __attribute__((noinline))
+
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
-#define UNROLL_4 _Pragma("unroll 4")
 #else
 #define UNROLL _Pragma("GCC unroll 64")
-#define UNROLL_4 _Pragma("GCC unroll 4")
 #endif
