@@ -31,12 +31,12 @@
 
 /* q of the head comment, lowest power first. */
 #if FRNN_BITS == 32
-#define Q_TERMS 0x1.fffffep-2f, 0x1.5554bp-3f, 0x1.555674p-5f, 0x1.122776p-7f, 0x1.6bec0cp-10f
+#define Q_TERMS 0x1.fffffep-2f, 0x1.5554bp-3f, 0x1.555674p-5f, 0x1.122776p-7f, 0x1.6bec06p-10f
 #else
 #define Q_TERMS                                                                                                        \
-    0x1.0000000000005p-1, 0x1.5555555555539p-3, 0x1.55555555522b8p-5, 0x1.1111111118fa9p-7, 0x1.6c16c17edba4dp-10,     \
-        0x1.a01a0175155a1p-13, 0x1.a019a76f54d10p-16, 0x1.71de880595669p-19, 0x1.28a1dfed8b57cp-22,                    \
-        0x1.ae6ba9d556306p-26
+    0x1.0000000000005p-1, 0x1.5555555555539p-3, 0x1.55555555522b8p-5, 0x1.1111111118fa8p-7, 0x1.6c16c17edb9d7p-10,     \
+        0x1.a01a017515db3p-13, 0x1.a019a76f69422p-16, 0x1.71de880438a81p-19, 0x1.28a1dfdb81a97p-22,                    \
+        0x1.ae6bac7350ca4p-26
 #endif
 
 /* q(r): pairs of terms, then Horner in r^2, which halves the chain. */

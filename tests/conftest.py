@@ -1,0 +1,40 @@
+"""What all tests share: the targets under test and how much hypothesis searches.
+
+FASTRNN_EXPECT_TARGETS=avx512,avx2,scalar makes a run fail where one of these cannot be used, so that no target goes
+untested unseen. HYPOTHESIS_PROFILE=thorough searches twenty times longer.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import fastrnn
+
+TARGETS = fastrnn.usable_targets()
+
+common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("default", max_examples=200, **common)
+settings.register_profile("ci", max_examples=200, derandomize=True, print_blob=True, **common)
+settings.register_profile("thorough", max_examples=4000, **common)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+
+
+def pytest_report_header() -> str:
+    return f"fastrnn targets under test: {', '.join(TARGETS)}"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    expected = [name for name in os.environ.get("FASTRNN_EXPECT_TARGETS", "").split(",") if name]
+    missing = [name for name in expected if name not in TARGETS]
+    if missing:
+        raise pytest.UsageError(f"expected targets that cannot be used here: {', '.join(missing)}")
+
+
+@pytest.fixture(params=TARGETS, scope="session")
+def target(request: pytest.FixtureRequest) -> str:
+    """Each target that this machine can run, in turn."""
+    name: str = request.param
+    return name
