@@ -22,7 +22,7 @@ SANITIZE = os.environ.get("FASTRNN_SANITIZE", "")
 # Bits are promised: products and sums are fused only where the text says so.
 EXACT = ["-std=c11", "-ffp-contract=off", "-fno-math-errno"]
 WARNINGS = ["-Wall", "-Wextra", *(["-Werror"] if os.environ.get("FASTRNN_WERROR") else [])]
-MODE = [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-O1", "-g", "-UNDEBUG"] if SANITIZE else ["-O2", "-DNDEBUG"]
+MODE = [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-O1", "-g", "-UNDEBUG"] if SANITIZE else ["-O2", "-DNDEBUG", "-g0"]
 TARGETS = {
     "scalar": [],
     **({"avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"]} if X86 else {}),

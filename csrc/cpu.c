@@ -14,9 +14,9 @@ static unsigned read_xcr0(void)
 
 unsigned frnn_cpu_features(void)
 {
-    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28;                               /* leaf 1, ecx */
-    const unsigned avx2 = 1u << 5, f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31;        /* leaf 7, ebx */
-    const unsigned ymm_state = 0x06, zmm_state = 0xe6;                                               /* XCR0 */
+    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28;                        /* leaf 1, ecx */
+    const unsigned avx2 = 1u << 5, f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31; /* leaf 7, ebx */
+    const unsigned ymm_state = 0x06, zmm_state = 0xe6;                                        /* XCR0 */
     unsigned a, b, c, d, basic, found = 0;
 
     if (!__get_cpuid(1, &a, &b, &basic, &d) || (basic & (fma | osxsave | avx)) != (fma | osxsave | avx))
@@ -38,17 +38,11 @@ unsigned long frnn_enter_float_mode(void)
     return before;
 }
 
-void frnn_leave_float_mode(unsigned long before)
-{
-    _mm_setcsr((unsigned)before);
-}
+void frnn_leave_float_mode(unsigned long before) { _mm_setcsr((unsigned)before); }
 
 #elif FRNN_ARM64
 
-unsigned frnn_cpu_features(void)
-{
-    return FRNN_CPU_NEON;
-}
+unsigned frnn_cpu_features(void) { return FRNN_CPU_NEON; }
 
 unsigned long frnn_enter_float_mode(void)
 {
@@ -58,26 +52,14 @@ unsigned long frnn_enter_float_mode(void)
     return before;
 }
 
-void frnn_leave_float_mode(unsigned long before)
-{
-    __asm__ volatile("msr fpcr, %0" : : "r"(before));
-}
+void frnn_leave_float_mode(unsigned long before) { __asm__ volatile("msr fpcr, %0" : : "r"(before)); }
 
 #else
 
-unsigned frnn_cpu_features(void)
-{
-    return 0;
-}
+unsigned frnn_cpu_features(void) { return 0; }
 
-unsigned long frnn_enter_float_mode(void)
-{
-    return 0;
-}
+unsigned long frnn_enter_float_mode(void) { return 0; }
 
-void frnn_leave_float_mode(unsigned long before)
-{
-    (void)before;
-}
+void frnn_leave_float_mode(unsigned long before) { (void)before; }
 
 #endif

@@ -16,7 +16,7 @@
  * may be read. */
 typedef enum frnn_status {
     FRNN_OK,
-    FRNN_NO_MEMORY, /* memory could not be had, or its size does not fit in size_t */
+    FRNN_NO_MEMORY,  /* memory could not be had, or its size does not fit in size_t */
     FRNN_INTERRUPTED /* frnn_call.interrupted said so */
 } frnn_status;
 
@@ -44,12 +44,12 @@ typedef struct frnn_spec {
     frnn_dtype dtype;
     size_t I, H, P, L; /* P = 0: no projection */
     bool forward, reverse;
-    bool reset_after;                      /* GRU: the reset gate acts after the recurrent product */
-    bool input_forget;                     /* LSTM: f = 1 - i; the rows of f are not used */
-    double clip;                           /* bounds the input of gates and candidates; INFINITY: none */
-    frnn_activation activation;            /* candidate (RNN h, LSTM g, GRU n) */
-    frnn_activation recurrent_activation;  /* gates */
-    frnn_activation output_activation;     /* LSTM: h = o * act(c) */
+    bool reset_after;                     /* GRU: the reset gate acts after the recurrent product */
+    bool input_forget;                    /* LSTM: f = 1 - i; the rows of f are not used */
+    double clip;                          /* bounds the input of gates and candidates; INFINITY: none */
+    frnn_activation activation;           /* candidate (RNN h, LSTM g, GRU n) */
+    frnn_activation recurrent_activation; /* gates */
+    frnn_activation output_activation;    /* LSTM: h = o * act(c) */
 } frnn_spec;
 
 /* The arrays of one layer in one direction, dense, row-major, of the spec's dtype; NULL where absent.
@@ -99,9 +99,9 @@ typedef struct frnn_call {
     bool return_sequences;
     void *y; /* (T, B, D*(P or H)), zero past a row's length; or (B, D*(P or H)), the last step's, y_time unused */
     ptrdiff_t y_time, y_row;
-    void *h_n; /* (L*D, B, P or H), dense */
-    void *c_n; /* (L*D, B, H), dense; LSTM alone */
-    size_t threads; /* at most this many, at least 1 */
+    void *h_n;                          /* (L*D, B, P or H), dense */
+    void *c_n;                          /* (L*D, B, H), dense; LSTM alone */
+    size_t threads;                     /* at most this many, at least 1 */
     bool (*interrupted)(void *context); /* asked now and then by the calling thread; NULL: never */
     void *context;
 } frnn_call;

@@ -14,9 +14,7 @@ typedef struct part {
 static int split_cell(const frnn_spec *spec, const frnn_weights *w, part parts[2])
 {
     switch (spec->cell) {
-    case FRNN_RNN:
-        parts[0] = (part){FRNN_STAGE_RNN, 0};
-        return 1;
+    case FRNN_RNN: parts[0] = (part){FRNN_STAGE_RNN, 0}; return 1;
     case FRNN_LSTM:
         parts[0] = (part){FRNN_STAGE_LSTM, 0};
         parts[1] = (part){FRNN_STAGE_PROJECT, 0};
@@ -95,8 +93,8 @@ static void pack_peephole(void *to, const frnn_stage *stage, const void *p, size
 }
 
 /* Describes a stage and takes its memory; fills it in once there is memory. */
-static void make_stage(frnn_stage *stage, frnn_arena *arena, const frnn_params *params, const frnn_weights *w, part part,
-                       size_t I)
+static void make_stage(frnn_stage *stage, frnn_arena *arena, const frnn_params *params, const frnn_weights *w,
+                       part part, size_t I)
 {
     const frnn_spec *spec = &params->spec;
     const bool projects = part.kind == FRNN_STAGE_PROJECT;
@@ -180,7 +178,4 @@ void frnn_params_free(frnn_params *params)
     free(params);
 }
 
-size_t frnn_params_bytes(const frnn_params *params)
-{
-    return params->bytes;
-}
+size_t frnn_params_bytes(const frnn_params *params) { return params->bytes; }

@@ -1,6 +1,6 @@
 #include "plan.h"
 
-/* Tuned by measurement on AVX-512 and AVX2 machines with 1 to 2 MB of L2 a core; nothing depends on their exact values. */
+/* First values, for 1 to 2 MB of L2 a core: they bear on time alone. */
 enum {
     HOISTED_ROWS = 96,         /* rows of an x product: enough that its panels are read rarely */
     HOISTED_BYTES = 512 << 10, /* of the sums that wait for their steps: they stay in L2 beside panels */
@@ -8,10 +8,7 @@ enum {
     WORTH_A_THREAD = 2000000   /* multiply-adds, some 40 us: waking a thread costs about 10 */
 };
 
-static size_t at_least_one(size_t n)
-{
-    return n ? n : 1;
-}
+static size_t at_least_one(size_t n) { return n ? n : 1; }
 
 /* Bytes of the sums of one row, in the widest layer. */
 static size_t sums_bytes(const frnn_params *params)
@@ -43,7 +40,8 @@ static double weights_of(const frnn_params *params)
 frnn_plan frnn_make_plan(const frnn_params *params, size_t T, size_t B, size_t threads)
 {
     const double work = weights_of(params) * (double)T * (double)B;
-    const size_t worth = work < (double)threads * WORTH_A_THREAD ? at_least_one((size_t)(work / WORTH_A_THREAD)) : threads;
+    const size_t worth =
+        work < (double)threads * WORTH_A_THREAD ? at_least_one((size_t)(work / WORTH_A_THREAD)) : threads;
     const size_t wanted = at_least_one(worth / params->D), parts = at_least_one(wanted < B ? wanted : B);
     const size_t rows = at_least_one((B + parts - 1) / parts);
     const size_t affordable = HOISTED_BYTES / sums_bytes(params);

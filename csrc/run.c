@@ -3,16 +3,19 @@
  * (a) A lane is some rows in one direction through one or more layers, with all the scratch that it needs. Lanes share
  *     nothing that is written. A stack in one direction is one lane a part of the batch; a bidirectional stack is run
  *     layer by layer, since each layer needs both directions of the one below over the whole sequence.
- * (b) A lane takes a block of steps through all its layers, then the next block, so what is between layers is one block.
+ * (b) A lane takes a block of steps through all its layers, then the next block: between layers there is one block.
  * (c) Steps are counted from where a row starts: step s of a row of length n is time s, or n-1-s in reverse. Rows run
  *     longest first, so the rows still active at a step are the first ones.
  * (d) Nothing is copied between steps: h of a step is read where the step before wrote it.
  */
+#include <stdatomic.h>
 #include <string.h>
 
 #include "arena.h"
 #include "plan.h"
 #include "threads.h"
+
+#define ASK_SECONDS 0.03
 
 /* Rows of a sequence in memory: those of the caller, at their times, or a ring of slots that only a lane sees. */
 typedef struct sequence {
@@ -25,18 +28,20 @@ typedef struct lane {
     const frnn_params *params;
     const frnn_call *call;
     frnn_plan plan;
-    size_t n;              /* rows */
-    const size_t *rows;    /* the caller's row of each, longest first */
-    size_t first, layers;  /* layers of the stack that it runs */
-    size_t direction;      /* 0 .. D-1 */
+    size_t n;             /* rows */
+    const size_t *rows;   /* the caller's row of each, longest first */
+    size_t first, layers; /* layers of the stack that it runs */
+    size_t direction;     /* 0 .. D-1 */
     bool reverse;
     sequence source, sink; /* what its first layer reads and its last one writes */
+    atomic_bool *stop;     /* of all lanes: one of them was told to end */
+    double ask_at;         /* when the caller is asked next; 0: not yet set */
 
-    frnn_arena arena; /* of all below */
+    frnn_arena arena;  /* of all below */
     sequence *between; /* output of each layer, the last being sink */
     char **c;          /* LSTM: [layer], each [n][block][lane] */
     void *z, *middle, *zeros;
-    void *sums[2];     /* kept x parts, a stage each */
+    void *sums[2];             /* kept x parts, a stage each */
     void **x, **h, **y, **mid; /* pointers to rows */
 } lane;
 
@@ -63,10 +68,7 @@ static size_t lanes_bytes(const lane *w, const frnn_stage *stage)
     return stage->blocks * w->params->kernels->width * w->params->element;
 }
 
-static bool is_top(const lane *w, size_t layer)
-{
-    return w->first + layer + 1 == w->params->spec.L;
-}
+static bool is_top(const lane *w, size_t layer) { return w->first + layer + 1 == w->params->spec.L; }
 
 /* The caller's initial state of a row, or zeros. */
 static void *initial_h(const lane *w, size_t layer, size_t row)
@@ -80,7 +82,8 @@ static const void *initial_c(const lane *w, size_t layer, size_t row)
 {
     const frnn_call *call = w->call;
     const size_t i = (w->first + layer) * w->params->D + w->direction;
-    return call->c ? (const char *)call->c + (ptrdiff_t)i * call->c_layer + (ptrdiff_t)w->rows[row] * call->c_row : w->zeros;
+    return call->c ? (const char *)call->c + (ptrdiff_t)i * call->c_layer + (ptrdiff_t)w->rows[row] * call->c_row
+                   : w->zeros;
 }
 
 /* Numbers in the longer of an h row and a c row. */
@@ -109,7 +112,9 @@ static void lay_out(lane *w)
     w->between = frnn_arena_take(&w->arena, w->layers, sizeof *w->between);
     for (size_t l = 0; l < w->layers; l++) {
         const frnn_layer *layer = layer_of(w, l);
-        const sequence out = l + 1 < w->layers ? make_ring(w, w->plan.block + 1) : w->sink.base ? w->sink : make_ring(w, 2);
+        const sequence out = l + 1 < w->layers ? make_ring(w, w->plan.block + 1)
+                             : w->sink.base    ? w->sink
+                                               : make_ring(w, 2);
         side = lanes_bytes(w, &layer->stage[0]);
         char *c = params->spec.cell == FRNN_LSTM ? frnn_arena_take(&w->arena, w->n, side) : NULL;
         if (w->arena.base) {
@@ -147,7 +152,8 @@ static void fill_start(lane *w)
 }
 
 /* The x part of all steps of a block, in one product. */
-static void keep_inputs(lane *w, const frnn_layer *layer, const sequence *source, size_t begin, size_t end, size_t active)
+static void keep_inputs(lane *w, const frnn_layer *layer, const sequence *source, size_t begin, size_t end,
+                        size_t active)
 {
     size_t n = 0;
     for (size_t step = begin; step < end; step++) {
@@ -158,7 +164,8 @@ static void keep_inputs(lane *w, const frnn_layer *layer, const sequence *source
     }
     for (int s = 0; s < layer->stages; s++)
         if (layer->stage[s].I)
-            w->params->kernels->input(&layer->stage[s], &(frnn_rows){.n = n, .x = (const void **)w->x, .sums = w->sums[s]});
+            w->params->kernels->input(&layer->stage[s],
+                                      &(frnn_rows){.n = n, .x = (const void **)w->x, .sums = w->sums[s]});
 }
 
 /* One step of one layer, for the first n rows, whose kept sums (if any) start at row `kept`. */
@@ -201,7 +208,8 @@ static void write_results(lane *w, size_t l)
         const void *h = length ? at(w, &w->between[l], length - 1, r) : initial_h(w, l, r);
         memcpy((char *)call->h_n + (i * call->B + row) * out, h, out);
         if (params->spec.cell == FRNN_LSTM)
-            memcpy((char *)call->c_n + (i * call->B + row) * H, w->c[l] + r * lanes_bytes(w, &layer_of(w, l)->stage[0]), H);
+            memcpy((char *)call->c_n + (i * call->B + row) * H, w->c[l] + r * lanes_bytes(w, &layer_of(w, l)->stage[0]),
+                   H);
         if (!is_top(w, l))
             continue;
         char *y = (char *)call->y + (ptrdiff_t)row * call->y_row + (ptrdiff_t)(w->direction * out);
@@ -210,6 +218,20 @@ static void write_results(lane *w, size_t l)
         for (size_t t = length; t < call->T && call->return_sequences; t++)
             memset(y + (ptrdiff_t)t * call->y_time, 0, out);
     }
+}
+
+/* Asks the caller, not more often than its answer is wanted: the question may have to wait for a lock. */
+static bool goes_on(lane *w)
+{
+    const double now = w->call->interrupted ? frnn_seconds() : 0;
+    if (!w->ask_at)
+        w->ask_at = now + ASK_SECONDS;
+    if (w->call->interrupted && now >= w->ask_at) {
+        w->ask_at = now + ASK_SECONDS;
+        if (w->call->interrupted(w->call->context))
+            atomic_store(w->stop, true);
+    }
+    return !atomic_load_explicit(w->stop, memory_order_relaxed);
 }
 
 static frnn_status run_lane(lane *w)
@@ -239,7 +261,7 @@ static frnn_status run_lane(lane *w)
             }
         }
         active = n;
-        if (end < steps && w->call->interrupted && w->call->interrupted(w->call->context))
+        if (end < steps && !goes_on(w))
             status = FRNN_INTERRUPTED;
     }
     for (size_t l = 0; l < w->layers && status == FRNN_OK; l++)
@@ -282,12 +304,13 @@ typedef struct phase {
     sequence source, sink;
     const size_t *rows;
     frnn_status *statuses; /* one a lane */
+    atomic_bool stop;
 } phase;
 
 /* Lane i is direction i % D of part i / D of the batch. */
 static void run_lane_of(void *context, size_t i)
 {
-    const phase *p = context;
+    phase *p = context;
     const size_t D = p->params->D, parts = p->plan.parts, part = i / D, direction = i % D;
     const size_t each = p->call->B / parts, longer = p->call->B % parts; /* as deal_rows deals */
     frnn_call call = *p->call;
@@ -305,6 +328,7 @@ static void run_lane_of(void *context, size_t i)
         .reverse = direction || !p->params->spec.forward,
         .source = p->source,
         .sink = p->sink,
+        .stop = &p->stop,
     };
     if (w.sink.base)
         w.sink.base += direction * p->params->out * p->params->element;

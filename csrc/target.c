@@ -10,10 +10,7 @@ static const frnn_target targets[] = {
 #undef FRNN_TARGET
 };
 
-size_t frnn_target_count(void)
-{
-    return sizeof targets / sizeof *targets;
-}
+size_t frnn_target_count(void) { return sizeof targets / sizeof *targets; }
 
 const frnn_target *frnn_target_at(size_t index)
 {
@@ -21,10 +18,7 @@ const frnn_target *frnn_target_at(size_t index)
     return &targets[index];
 }
 
-const char *frnn_target_name(const frnn_target *target)
-{
-    return target->name;
-}
+const char *frnn_target_name(const frnn_target *target) { return target->name; }
 
 bool frnn_target_usable(const frnn_target *target)
 {

@@ -36,10 +36,7 @@ static inline int frnn_stage_gates(frnn_stage_kind kind)
 }
 
 /* Sums of a unit, each with a bias. GRU's fourth is the recurrent part of n, which has its own chain. */
-static inline int frnn_stage_sums(frnn_stage_kind kind)
-{
-    return kind == FRNN_STAGE_GRU ? 4 : frnn_stage_gates(kind);
-}
+static inline int frnn_stage_sums(frnn_stage_kind kind) { return kind == FRNN_STAGE_GRU ? 4 : frnn_stage_gates(kind); }
 
 typedef struct frnn_stage {
     frnn_stage_kind kind;
@@ -68,8 +65,8 @@ typedef struct frnn_rows {
 
 /* The kernels of one target and dtype. */
 typedef struct frnn_kernels {
-    size_t width;    /* lanes of a vector */
-    size_t max_rows; /* rows of the tallest register tile */
+    size_t width;                                                  /* lanes of a vector */
+    size_t max_rows;                                               /* rows of the tallest register tile */
     void (*input)(const frnn_stage *stage, const frnn_rows *rows); /* fills rows->sums from rows->x */
     void (*step)(const frnn_stage *stage, const frnn_rows *rows);  /* the stage, from rows->sums or from rows->x */
 } frnn_kernels;

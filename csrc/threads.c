@@ -1,7 +1,10 @@
+#define _POSIX_C_SOURCE 200809L
+
 #include "threads.h"
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <time.h>
 
 /* One pool for the process. Workers are started when first wanted, and sleep between jobs. */
 enum { MOST_WORKERS = 255 };
@@ -95,4 +98,11 @@ void frnn_parallel(size_t n, size_t threads, void (*task)(void *context, size_t 
         pthread_cond_wait(&finished, &lock);
     current = NULL;
     pthread_mutex_unlock(&lock);
+}
+
+double frnn_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }

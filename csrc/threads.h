@@ -1,12 +1,15 @@
-/* Threads: the only part that knows the operating system's. */
+/* Threads and time: the only part that knows the operating system's. */
 #ifndef FRNN_THREADS_H
 #define FRNN_THREADS_H
 
 #include <stddef.h>
 
-/* Calls task(context, i) once for each i < n, on the calling thread and at most threads - 1 others, and returns when all
- * are done. Task 0 is the calling thread's. Where the workers are busy with another caller's tasks, or can't be had,
+/* Calls task(context, i) once for each i < n, on the calling thread and at most threads - 1 others, and returns when
+ * all are done. Task 0 is the calling thread's. Where the workers are busy with another caller's tasks, or can't be had,
  * the calling thread does all: it takes longer, and that is all. */
 void frnn_parallel(size_t n, size_t threads, void (*task)(void *context, size_t i), void *context);
+
+/* Seconds since some moment in the past; never goes back. */
+double frnn_seconds(void);
 
 #endif

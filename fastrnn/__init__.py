@@ -9,6 +9,14 @@
 (100, 1, 20)
 """
 
+try:
+    from fastrnn import _core as _core
+except ImportError as error:
+    raise ImportError(
+        "fastrnn's extension is not built in the folder that it is imported from. If this is a checkout, run Python in "
+        f"another folder, where the installed fastrnn is found, or `pip install -e .` here. ({error})"
+    ) from error
+
 from fastrnn.config import __version__, get_num_threads, set_num_threads, show_config, usable_targets
 from fastrnn.functional import gru, lstm, rnn
 from fastrnn.params import GRUParams, LSTMParams, RNNParams

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 COMPILER: str
+TARGETS: tuple[tuple[str, bool], ...]
 CELLS: dict[str, int]
 FUNCTIONS: dict[str, int]
 
@@ -25,7 +26,6 @@ class Packed:
     @property
     def nbytes(self) -> int: ...
 
-def targets() -> tuple[tuple[str, bool], ...]: ...
 def set_default_threads(n: int) -> None: ...
 def get_default_threads() -> int: ...
 def run(

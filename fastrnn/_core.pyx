@@ -127,13 +127,12 @@ FUNCTIONS = {
 }
 
 
-def targets():
-    """Targets of this build with whether each can be used here: (name, usable), best first."""
-    cdef size_t i
-    return tuple(
-        (frnn_target_name(frnn_target_at(i)).decode(), bool(frnn_target_usable(frnn_target_at(i))))
-        for i in range(frnn_target_count())
-    )
+# Targets of this build with whether each can be used here: (name, usable), best first. Asked once: under a hypervisor
+# the question takes tens of microseconds.
+TARGETS = tuple([
+    (frnn_target_name(frnn_target_at(i)).decode(), bool(frnn_target_usable(frnn_target_at(i))))
+    for i in range(frnn_target_count())
+])
 
 
 cdef frnn_activation activation_of(activation):

@@ -11,6 +11,9 @@ from fastrnn import _check, _core
 __version__ = "0.1.0"
 
 
+_ALL_TARGETS = ("avx512", "avx2", "neon", "scalar")  # whatever this build holds: for the words of an error alone
+
+
 def usable_targets() -> tuple[str, ...]:
     """Names of the targets that this build holds and this machine can run, best first.
 
@@ -20,7 +23,7 @@ def usable_targets() -> tuple[str, ...]:
     >>> "scalar" in fastrnn.usable_targets()
     True
     """
-    return tuple(name for name, usable in _core.targets() if usable)
+    return tuple(name for name, usable in _core.TARGETS if usable)
 
 
 def resolve_target(target: str | None) -> str:
@@ -33,8 +36,7 @@ def resolve_target(target: str | None) -> str:
     if not isinstance(target, str):
         raise TypeError(f"{source}: expected a name or None, got {type(target).__name__}")
     if target not in usable:
-        known = target in ("avx512", "avx2", "neon", "scalar")
-        why = "which this machine can't run" if known else "which is none of ours"
+        why = "which this machine can't run" if target in _ALL_TARGETS else "which is none of ours"
         raise ValueError(f"{source}: expected one of {', '.join(usable)}, got {target!r}, {why}")
     return target
 
@@ -100,7 +102,7 @@ def show_config() -> None:
     """
     print(f"fastrnn {__version__}")
     print(f"target in use: {resolve_target(None)}")
-    print(f"targets usable: {', '.join(usable_targets())} (in this build: {', '.join(n for n, _ in _core.targets())})")
+    print(f"targets usable: {', '.join(usable_targets())} (in this build: {', '.join(n for n, _ in _core.TARGETS)})")
     print(f"compiler: {_core.COMPILER}")
     print(f"threads: {get_num_threads()}")
     print(f"numpy: {np.__version__}")

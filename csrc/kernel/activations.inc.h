@@ -81,25 +81,16 @@ INLINE vec tanh_(vec x)
     return v_copysign(v_div(e, v_add(e, v_set1(2))), x);
 }
 
-INLINE vec relu(vec x)
-{
-    return v_max(v_set1(0), x);
-}
+INLINE vec relu(vec x) { return v_max(v_set1(0), x); }
 
-INLINE vec linear(vec x, double alpha, double beta)
-{
-    return v_fma(v_set1((real)alpha), x, v_set1((real)beta));
-}
+INLINE vec linear(vec x, double alpha, double beta) { return v_fma(v_set1((real)alpha), x, v_set1((real)beta)); }
 
 INLINE vec hard_sigmoid(vec x, double alpha, double beta)
 {
     return v_max(v_set1(0), v_min(v_set1(1), linear(x, alpha, beta)));
 }
 
-INLINE vec softsign(vec x)
-{
-    return v_div(x, v_add(v_set1(1), v_abs(x)));
-}
+INLINE vec softsign(vec x) { return v_div(x, v_add(v_set1(1), v_abs(x))); }
 
 /* Out of line: the kernels' usual text inlines tanh and sigmoid, and everything else comes here. */
 static __attribute__((noinline)) vec activate_any(const frnn_activation *activation, vec x)

@@ -41,10 +41,7 @@ INLINE void store_units(void *row, size_t unit, size_t units, vec a)
         v_store_n(p, units - unit, a);
 }
 
-INLINE vec sum(const real *sums, int i)
-{
-    return v_load(sums + i * WIDTH);
-}
+INLINE vec sum(const real *sums, int i) { return v_load(sums + i * WIDTH); }
 
 /* sums i f g o; c at `side`; answers h'. */
 INLINE vec lstm(bool usual, const frnn_stage *stage, size_t block, const real *sums, real *side)
@@ -68,10 +65,7 @@ INLINE vec lstm(bool usual, const frnn_stage *stage, size_t block, const real *s
 }
 
 /* (1 - z) n + z h */
-INLINE vec blend(vec z, vec n, vec h)
-{
-    return v_fma(z, h, v_mul(v_sub(v_set1(1), z), n));
-}
+INLINE vec blend(vec z, vec n, vec h) { return v_fma(z, h, v_mul(v_sub(v_set1(1), z), n)); }
 
 /* sums r z n and n's recurrent part; answers h'. */
 INLINE vec gru(bool usual, const frnn_stage *stage, const real *sums, vec h)
@@ -107,7 +101,8 @@ INLINE void finish_tile(frnn_stage_kind kind, bool usual, const frnn_stage *stag
             case FRNN_STAGE_LSTM: y = lstm(usual, stage, b, sums, side_of(stage, rows, r, b)); break;
             case FRNN_STAGE_GRU: y = gru(usual, stage, sums, load_units(rows->previous[r], unit, units)); break;
             case FRNN_STAGE_GRU_RESET:
-                y = gru_reset(usual, stage, sums, load_units(rows->previous[r], unit, units), side_of(stage, rows, r, b));
+                y = gru_reset(usual, stage, sums, load_units(rows->previous[r], unit, units),
+                              side_of(stage, rows, r, b));
                 break;
             case FRNN_STAGE_GRU_NEW:
                 y = blend(v_load(side_of(stage, rows, r, b)), candidate(usual, stage, y),
@@ -128,9 +123,9 @@ static void finish(const frnn_stage *stage, const frnn_rows *rows, size_t row, s
 #define KIND(kind)                                                                                                     \
     case kind:                                                                                                         \
         if (stage->usual)                                                                                              \
-            finish_tile(kind, true, stage, rows, row, block, n, blocks, sums, step);                                       \
+            finish_tile(kind, true, stage, rows, row, block, n, blocks, sums, step);                                   \
         else                                                                                                           \
-            finish_tile(kind, false, stage, rows, row, block, n, blocks, sums, step);                                      \
+            finish_tile(kind, false, stage, rows, row, block, n, blocks, sums, step);                                  \
         break
     switch (stage->kind) {
         KIND(FRNN_STAGE_RNN);

@@ -23,9 +23,9 @@ static void start_from_bias(const frnn_stage *stage, size_t block, size_t rows, 
             v_store(sums + r * step + i * WIDTH, v_load(bias + i * WIDTH));
 }
 
-/* Goes over all tiles of a step: blocks outside, so that a block's panels stay in cache while its rows pass, and rows in
- * tiles of as equal a height as can be: eight rows are four and four, not six and two. With `input` the x part is summed
- * and kept; without, the step is ended from what was kept or from the start. */
+/* Goes over all tiles of a step: blocks outside, so that a block's panels stay in cache while its rows pass, and rows
+ * in tiles of as equal a height as can be: eight rows are four and four, not six and two. With `input` the x part is
+ * summed and kept; without, the step is ended from what was kept or from the start. */
 static void sweep(const frnn_stage *stage, const frnn_rows *rows, bool input)
 {
     const products multiply = products_of(stage->kind);
@@ -60,15 +60,9 @@ static void sweep(const frnn_stage *stage, const frnn_rows *rows, bool input)
     }
 }
 
-static void input(const frnn_stage *stage, const frnn_rows *rows)
-{
-    sweep(stage, rows, true);
-}
+static void input(const frnn_stage *stage, const frnn_rows *rows) { sweep(stage, rows, true); }
 
-static void step(const frnn_stage *stage, const frnn_rows *rows)
-{
-    sweep(stage, rows, false);
-}
+static void step(const frnn_stage *stage, const frnn_rows *rows) { sweep(stage, rows, false); }
 
 #define JOIN_(a, b, c, d) a##b##c##d
 #define JOIN(a, b, c, d) JOIN_(a, b, c, d)

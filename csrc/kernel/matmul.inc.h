@@ -1,12 +1,12 @@
 /* The product: sums += panels * input, a register tile at a time.
  *
- * A tile is some rows by some blocks of units, a few sums each, one chain of fused multiply-adds a sum. A chain runs over
- * k in order, and where it is broken depends on k alone, so the bits of a sum do not depend on the tile that it was in.
+ * A tile is some rows by some blocks of units, a few sums each, one chain of fused multiply-adds a sum. A chain runs
+ * over k in order, and where it is broken depends on k alone, so the bits of a sum do not depend on its tile.
  * What keeps the multipliers busy is the number of chains: up to MAX_SUMS, which leaves registers for one vector of
  * weights a gate and for one broadcast input.
  *
- * Shapes are constants, which the compiler folds: `multiply` becomes one straight loop for each of them. Between products
- * the sums are in memory, [row][block][sum][lane]: a few stores and loads for a whole pass over k. */
+ * Shapes are constants, which the compiler folds: `multiply` becomes one straight loop for each of them. Between
+ * products the sums are in memory, [row][block][sum][lane]: a few stores and loads for a whole pass over k. */
 
 #if REGISTERS == 32
 #define MAX_ROWS 6
@@ -18,7 +18,8 @@ enum {
     SUMS_ACROSS = 4,            /* sums of a row in a tile of several rows: blocks side by side make up for few gates */
     SUMS_ACROSS_OF_ONE_ROW = 8, /* one row alone has too few chains otherwise */
     MAX_SUMS = MAX_ROWS * SUMS_ACROSS,
-    CHAIN = 128 /* terms summed in a row: part of what the bits are. One long chain has three times the rounding error at
+    CHAIN =
+        128 /* terms summed in a row: part of what the bits are. One long chain has three times the rounding error at
                    1024 terms; at 128, adding the parts costs 1 in 128 */
 };
 
@@ -39,10 +40,7 @@ typedef struct shape {
 } shape;
 
 /* Panels hold weights as they are multiplied: the one line to change where they do not. */
-INLINE vec load_weights(const real *panel)
-{
-    return v_load(panel);
-}
+INLINE vec load_weights(const real *panel) { return v_load(panel); }
 
 /* sums[row][column] += panel[column / gates][k][column % gates] * in[row][k], for one k. */
 INLINE void multiply_term(vec *sums, shape s, const real *const *panels, const real *const *in, size_t k)
