@@ -22,12 +22,14 @@ SANITIZE = os.environ.get("FASTRNN_SANITIZE", "")
 # Bits are promised: products and sums are fused only where the text says so.
 EXACT = ["-std=c11", "-ffp-contract=off", "-fno-math-errno"]
 WARNINGS = ["-Wall", "-Wextra", *(["-Werror"] if os.environ.get("FASTRNN_WERROR") else [])]
-MODE = [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-O1", "-g", "-UNDEBUG"] if SANITIZE else ["-O2", "-DNDEBUG", "-g0"]
-TARGETS = {
-    "scalar": [],
-    **({"avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"]} if X86 else {}),
-    **({"neon": []} if ARM64 else {}),
-}
+RELEASE = ["-O2", "-DNDEBUG", "-g0"]
+MODE = [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-O1", "-g", "-UNDEBUG"] if SANITIZE else RELEASE
+TARGETS = {"scalar": []}
+if X86:
+    TARGETS["avx2"] = ["-mavx2", "-mfma"]
+    TARGETS["avx512"] = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"]
+if ARM64:
+    TARGETS["neon"] = []
 SOURCES = ["cpu", "target", "pack", "plan", "run", "threads"]
 
 
@@ -35,9 +37,7 @@ class BuildExtension(build_ext):
     """Compiles every target and element type with flags of its own, beside the sources that need none."""
 
     def build_extension(self, ext: Extension) -> None:
-        jobs = [
-            (f"csrc/targets/{target}.c", bits, flags) for target, flags in TARGETS.items() for bits in (32, 64)
-        ]
+        jobs = [(f"csrc/targets/{target}.c", bits, flags) for target, flags in TARGETS.items() for bits in (32, 64)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = list(pool.map(lambda job: self.compile_target(*job), jobs))
         ext.extra_objects = objects

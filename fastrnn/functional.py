@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,14 +14,13 @@ from fastrnn.params import GRUParams, LSTMParams, Params, RNNParams
 Array = NDArray[Any]
 Weights = Mapping[str, ArrayLike]
 Lengths = NDArray[np.integer[Any]] | Sequence[int]
-AnyParams = TypeVar("AnyParams", bound=Params)
 
 
-def _params(kind: type[AnyParams], params: AnyParams | Weights) -> AnyParams:
+def _packed(kind: type[RNNParams] | type[LSTMParams] | type[GRUParams], params: Params | Weights) -> _core.Packed:
     if isinstance(params, kind):
-        return params
+        return params._packed
     if isinstance(params, Mapping):
-        return kind(params)
+        return kind(params)._packed
     raise TypeError(f"params: expected {kind.__name__} or a mapping of weights, got {type(params).__name__}")
 
 
@@ -91,9 +90,8 @@ def rnn(
     >>> print(h_n.round(4))
     [[[0.2913 0.2913]]]
     """
-    packed = _params(RNNParams, params)._packed
-    result = _core.run(packed, x, state, lengths, batch_first, return_sequences, out, threads)
-    return cast(tuple[Array, Array], result)
+    packed = _packed(RNNParams, params)
+    return _core.run(packed, x, state, lengths, batch_first, return_sequences, out, threads)
 
 
 def gru(
@@ -128,9 +126,8 @@ def gru(
     >>> print(h_n.round(4))
     [[[0.2596 0.2596]]]
     """
-    packed = _params(GRUParams, params)._packed
-    result = _core.run(packed, x, state, lengths, batch_first, return_sequences, out, threads)
-    return cast(tuple[Array, Array], result)
+    packed = _packed(GRUParams, params)
+    return _core.run(packed, x, state, lengths, batch_first, return_sequences, out, threads)
 
 
 def lstm(
@@ -186,6 +183,5 @@ def lstm(
     >>> np.array_equal(np.concatenate([head, tail]), y)
     True
     """
-    packed = _params(LSTMParams, params)._packed
-    result = _core.run(packed, x, state, lengths, batch_first, return_sequences, out, threads)
-    return cast(tuple[Array, tuple[Array, Array]], result)
+    packed = _packed(LSTMParams, params)
+    return _core.run(packed, x, state, lengths, batch_first, return_sequences, out, threads)

@@ -1,4 +1,4 @@
-"""Random layers for property tests: a `Case` holds everything that one call takes, and runs it here and in the reference."""
+"""Random layers for property tests: a `Case` is all that one call takes, and runs it here and in the reference."""
 
 from __future__ import annotations
 
@@ -138,7 +138,10 @@ def cases(draw: Any, *, most_steps: int = 9, batched: bool = True) -> Case:
     size = st.one_of(st.integers(1, 24), st.sampled_from(EDGES))
     cell = draw(st.sampled_from(["rnn", "lstm", "gru"]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    steps, rows = draw(st.integers(0, most_steps)), draw(st.one_of(st.integers(0, 8), st.sampled_from([11, 12, 13, 19])))
+    steps, rows = (
+        draw(st.integers(0, most_steps)),
+        draw(st.one_of(st.integers(0, 8), st.sampled_from([11, 12, 13, 19]))),
+    )
     inputs, hidden = draw(st.one_of(st.just(0), size)), draw(size)
     layers, dtype = draw(st.integers(1, 3)), draw(st.sampled_from(["float32", "float64"]))
     directions = draw(st.sampled_from([("",), ("_reverse",), ("", "_reverse")]))

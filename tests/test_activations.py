@@ -14,14 +14,13 @@ from pathlib import Path
 import mpmath
 import numpy as np
 import pytest
-from conftest import TARGETS
 
 import fastrnn
+from conftest import TARGETS
 
 # Largest errors in units in the last place. Every figure of the documents is read from there.
-TABLE = re.findall(
-    r"^\| `(\w+)` \| (float\d\d) \| ([\d.]+) \|", (Path(__file__).parent.parent / "docs/numerics.md").read_text(), re.MULTILINE
-)
+NUMERICS = (Path(__file__).parent.parent / "docs/numerics.md").read_text()
+TABLE = re.findall(r"^\| `(\w+)` \| (float\d\d) \| ([\d.]+) \|", NUMERICS, re.MULTILINE)
 LIMITS = {(function, dtype): float(limit) for function, dtype, limit in TABLE}
 STRIDE = 1 if os.environ.get("FASTRNN_SWEEP") else 61
 CHUNK = 1 << 22
@@ -121,7 +120,8 @@ def test_float64_against_mpmath(function: str) -> None:
     rng = np.random.default_rng(1)
     x = np.concatenate([rng.uniform(-40, 40, 80), np.exp2(rng.uniform(-60, 0, 20))])
     with mpmath.workdps(40):
-        truth = [mpmath.tanh(v) if function == "tanh" else 1 / (1 + mpmath.exp(-v)) for v in map(mpmath.mpf, x.tolist())]
+        points = [mpmath.mpf(value) for value in x.tolist()]
+        truth = [mpmath.tanh(v) if function == "tanh" else 1 / (1 + mpmath.exp(-v)) for v in points]
         for value, expected in zip(exact(function, x), truth, strict=True):
             assert abs(mpmath.mpf(repr(value)[len("np.longdouble('") : -2]) / expected - 1) < 2e-18
 

@@ -1,4 +1,4 @@
-"""Every kernel against the float64 reference, over cells, options, shapes, element types, lengths, strides and targets."""
+"""Every kernel against the float64 reference, over cells, options, shapes, element types, lengths, strides, targets."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from test_reference import tolerance as golden_tolerance
 def tolerance(case: Case, expected: tuple[np.ndarray, ...]) -> float:
     """A bound on the difference from exact arithmetic, first order in the unit roundoff u.
 
-    With m the largest number of the case, the rows of W and U (absolute sums of at most 1/2 each) give pre-activations of
-    at most about m with errors of at most (K + 8) u m, K being the longer of I and H (the sum's own rounding, biases,
+    With m the largest number of the case, the rows of W and U (absolute sums of at most 1/2 each) give pre-activations
+    of at most about m with errors of at most (K + 8) u m, K being the longer of I and H (rounding of the sum, biases,
     peepholes, and 3 ulp of an activation). Activations have slopes of at most 1, the cell's products pass on at most
-    twice the errors of their factors, and what a state carries over is passed on with a factor of at most 2 at first and
-    less than 1 on the whole, since rows sum to at most 1/2: hence the factor 4 for each of T steps and L layers.
+    twice the errors of their factors, and what a state carries over is passed on with a factor of at most 2 at first
+    and less than 1 on the whole, since rows sum to at most 1/2: hence the factor 4 for each of T steps and L layers.
     """
     u = np.finfo(case.x.dtype).eps / 2
     most = max(1.0, *(float(np.abs(part).max(initial=0)) for part in expected))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-from cases import PARAMS, Case, assert_same_bits, cases, flat, make_weights
-from conftest import TARGETS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrnn
+from cases import PARAMS, Case, assert_same_bits, cases, flat, make_weights
+from conftest import TARGETS
 
 # Parts of a batch are compared in every test, so fewer examples than elsewhere do.
 few = settings(max_examples=max(settings.default.max_examples // 2, 1))
@@ -89,7 +90,7 @@ def test_cuts_in_time_change_nothing(target: str, case: Case, data: st.DataObjec
     if data.draw(st.booleans()):
         cuts = list(range(case.steps + 1))
     state, ys = case.state, []
-    pieces = list(zip(cuts[:-1], cuts[1:]))
+    pieces = list(pairwise(cuts))
     for begin, end in reversed(pieces) if reverse else pieces:
         y, state = function(x[begin:end], params, state)
         ys.append(y)
