@@ -1,0 +1,1 @@
+"""Side by side with PyTorch and ONNX Runtime: ``python -m bench``."""
