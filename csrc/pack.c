@@ -103,7 +103,7 @@ static void make_stage(frnn_stage *stage, frnn_arena *arena, const frnn_params *
     *stage = (frnn_stage){
         .kind = part.kind,
         .I = projects ? 0 : I,
-        .K = projects || part.kind == FRNN_STAGE_GRU_NEW ? spec->H : params->out,
+        .K = projects ? spec->H : params->out,
         .units = projects ? spec->P : spec->H,
         .activation = spec->activation,
         .recurrent_activation = spec->recurrent_activation,

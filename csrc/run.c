@@ -1,9 +1,9 @@
 /* The loop over layers, directions, blocks of steps and steps: the same for every cell and target.
  *
- * (a) A lane is some rows in one direction through one or more layers, with all the scratch that it needs. Lanes share
- *     nothing that is written. A stack in one direction is one lane a part of the batch; a bidirectional stack is run
+ * (a) A strand is some rows in one direction through one or more layers, with all the scratch that it needs. Strands share
+ *     nothing that is written. A stack in one direction is one strand a part of the batch; a bidirectional stack is run
  *     layer by layer, since each layer needs both directions of the one below over the whole sequence.
- * (b) A lane takes a block of steps through all its layers, then the next block: between layers there is one block.
+ * (b) A strand takes a block of steps through all its layers, then the next block: between layers there is one block.
  * (c) Steps are counted from where a row starts: step s of a row of length n is time s, or n-1-s in reverse. Rows run
  *     longest first, so the rows still active at a step are the first ones.
  * (d) Nothing is copied between steps: h of a step is read where the step before wrote it.
@@ -17,14 +17,14 @@
 
 #define ASK_SECONDS 0.03
 
-/* Rows of a sequence in memory: those of the caller, at their times, or a ring of slots that only a lane sees. */
+/* Rows of a sequence in memory: those of the caller, at their times, or a ring of slots that only a strand sees. */
 typedef struct sequence {
     char *base;
     ptrdiff_t time, row; /* bytes */
-    size_t slots;        /* 0: by time and the caller's row; else by step modulo slots and the lane's row */
+    size_t slots;        /* 0: by time and the caller's row; else by step modulo slots and the strand's row */
 } sequence;
 
-typedef struct lane {
+typedef struct strand {
     const frnn_params *params;
     const frnn_call *call;
     frnn_plan plan;
@@ -34,7 +34,7 @@ typedef struct lane {
     size_t direction;     /* 0 .. D-1 */
     bool reverse;
     sequence source, sink; /* what its first layer reads and its last one writes */
-    atomic_bool *stop;     /* of all lanes: one of them was told to end */
+    atomic_bool *stop;     /* of all strands: one of them was told to end */
     double ask_at;         /* when the caller is asked next; 0: not yet set */
 
     frnn_arena arena;  /* of all below */
@@ -43,14 +43,14 @@ typedef struct lane {
     void *z, *middle, *zeros;
     void *sums[2];             /* kept x parts, a stage each */
     void **x, **h, **y, **mid; /* pointers to rows */
-} lane;
+} strand;
 
-static size_t length_of(const lane *w, size_t row)
+static size_t length_of(const strand *w, size_t row)
 {
     return w->call->lengths ? w->call->lengths[w->rows[row]] : w->call->T;
 }
 
-static char *at(const lane *w, const sequence *s, size_t step, size_t row)
+static char *at(const strand *w, const sequence *s, size_t step, size_t row)
 {
     if (s->slots)
         return s->base + (ptrdiff_t)(step % s->slots) * s->time + (ptrdiff_t)row * s->row;
@@ -58,27 +58,30 @@ static char *at(const lane *w, const sequence *s, size_t step, size_t row)
     return s->base + (ptrdiff_t)time * s->time + (ptrdiff_t)w->rows[row] * s->row;
 }
 
-static const frnn_layer *layer_of(const lane *w, size_t layer)
+static const frnn_layer *layer_of(const strand *w, size_t layer)
 {
     return &w->params->layers[(w->first + layer) * w->params->D + w->direction];
 }
 
-static size_t lanes_bytes(const lane *w, const frnn_stage *stage)
+static size_t vectors_bytes(const strand *w, const frnn_stage *stage)
 {
     return stage->blocks * w->params->kernels->width * w->params->element;
 }
 
-static bool is_top(const lane *w, size_t layer) { return w->first + layer + 1 == w->params->spec.L; }
+/* Whether a cell carries c beside h. */
+static bool has_c(const strand *w) { return w->params->spec.cell == FRNN_LSTM; }
+
+static bool is_top(const strand *w, size_t layer) { return w->first + layer + 1 == w->params->spec.L; }
 
 /* The caller's initial state of a row, or zeros. */
-static void *initial_h(const lane *w, size_t layer, size_t row)
+static void *initial_h(const strand *w, size_t layer, size_t row)
 {
     const frnn_call *call = w->call;
     const size_t i = (w->first + layer) * w->params->D + w->direction;
     return call->h ? (char *)call->h + (ptrdiff_t)i * call->h_layer + (ptrdiff_t)w->rows[row] * call->h_row : w->zeros;
 }
 
-static const void *initial_c(const lane *w, size_t layer, size_t row)
+static const void *initial_c(const strand *w, size_t layer, size_t row)
 {
     const frnn_call *call = w->call;
     const size_t i = (w->first + layer) * w->params->D + w->direction;
@@ -92,7 +95,7 @@ static size_t state_size(const frnn_params *params)
     return params->out > params->spec.H ? params->out : params->spec.H;
 }
 
-static sequence make_ring(lane *w, size_t slots)
+static sequence make_ring(strand *w, size_t slots)
 {
     const size_t row = w->params->out * w->params->element;
     sequence ring = {.row = (ptrdiff_t)row, .slots = slots};
@@ -101,8 +104,8 @@ static sequence make_ring(lane *w, size_t slots)
     return ring;
 }
 
-/* Lays a lane's scratch out: once to learn its size, once for real. */
-static void lay_out(lane *w)
+/* Lays a strand's scratch out: once to learn its size, once for real. */
+static void lay_out(strand *w)
 {
     const frnn_params *params = w->params;
     const size_t H = params->spec.H, element = params->element, kept_rows = w->plan.hoist ? w->plan.block * w->n : 0;
@@ -115,14 +118,14 @@ static void lay_out(lane *w)
         const sequence out = l + 1 < w->layers ? make_ring(w, w->plan.block + 1)
                              : w->sink.base    ? w->sink
                                                : make_ring(w, 2);
-        side = lanes_bytes(w, &layer->stage[0]);
-        char *c = params->spec.cell == FRNN_LSTM ? frnn_arena_take(&w->arena, w->n, side) : NULL;
+        side = vectors_bytes(w, &layer->stage[0]);
+        char *c = has_c(w) ? frnn_arena_take(&w->arena, w->n, side) : NULL;
         if (w->arena.base) {
             w->between[l] = out;
             w->c[l] = c;
         }
         for (int s = 0; s < layer->stages; s++)
-            sums[s] = lanes_bytes(w, &layer->stage[s]) * (size_t)frnn_stage_sums(layer->stage[s].kind);
+            sums[s] = vectors_bytes(w, &layer->stage[s]) * (size_t)frnn_stage_sums(layer->stage[s].kind);
     }
     const bool two = layer_of(w, 0)->stages == 2;
     w->z = frnn_arena_take(&w->arena, two ? w->n : 0, side);
@@ -136,14 +139,14 @@ static void lay_out(lane *w)
     w->mid = frnn_arena_take(&w->arena, w->n, sizeof *w->mid);
 }
 
-static void fill_start(lane *w)
+static void fill_start(strand *w)
 {
     const size_t row_bytes = w->params->spec.H * w->params->element;
     memset(w->zeros, 0, state_size(w->params) * w->params->element);
     for (size_t r = 0; r < w->n; r++)
         w->mid[r] = (char *)w->middle + r * row_bytes;
-    for (size_t l = 0; l < w->layers && w->params->spec.cell == FRNN_LSTM; l++) {
-        const size_t side = lanes_bytes(w, &layer_of(w, l)->stage[0]);
+    for (size_t l = 0; l < w->layers && has_c(w); l++) {
+        const size_t side = vectors_bytes(w, &layer_of(w, l)->stage[0]);
         for (size_t r = 0; r < w->n; r++) {
             memcpy(w->c[l] + r * side, initial_c(w, l, r), row_bytes);
             memset(w->c[l] + r * side + row_bytes, 0, side - row_bytes);
@@ -152,7 +155,7 @@ static void fill_start(lane *w)
 }
 
 /* The x part of all steps of a block, in one product. */
-static void keep_inputs(lane *w, const frnn_layer *layer, const sequence *source, size_t begin, size_t end,
+static void keep_inputs(strand *w, const frnn_layer *layer, const sequence *source, size_t begin, size_t end,
                         size_t active)
 {
     size_t n = 0;
@@ -169,7 +172,7 @@ static void keep_inputs(lane *w, const frnn_layer *layer, const sequence *source
 }
 
 /* One step of one layer, for the first n rows, whose kept sums (if any) start at row `kept`. */
-static void run_step(lane *w, size_t l, const sequence *source, size_t step, size_t n, size_t kept)
+static void run_step(strand *w, size_t l, const sequence *source, size_t step, size_t n, size_t kept)
 {
     const frnn_layer *layer = layer_of(w, l);
     const sequence *sink = &w->between[l];
@@ -182,14 +185,14 @@ static void run_step(lane *w, size_t l, const sequence *source, size_t step, siz
     for (int s = 0; s < layer->stages; s++) {
         const frnn_stage *stage = &layer->stage[s];
         const bool last = s + 1 == layer->stages;
-        const size_t sums = lanes_bytes(w, stage) * (size_t)frnn_stage_sums(stage->kind);
+        const size_t sums = vectors_bytes(w, stage) * (size_t)frnn_stage_sums(stage->kind);
         const frnn_rows rows = {
             .n = n,
             .x = (const void **)w->x,
             .h = (const void **)(s ? w->mid : w->h),
             .previous = (const void **)w->h,
             .y = last ? w->y : w->mid,
-            .side = w->params->spec.cell == FRNN_LSTM ? w->c[l] : w->z,
+            .side = has_c(w) ? w->c[l] : w->z,
             .sums = w->plan.hoist && stage->I ? (char *)w->sums[s] + kept * sums : NULL,
         };
         w->params->kernels->step(stage, &rows);
@@ -197,7 +200,7 @@ static void run_step(lane *w, size_t l, const sequence *source, size_t step, siz
 }
 
 /* Final states, the last step's output, and zeros past the ends: of one layer. */
-static void write_results(lane *w, size_t l)
+static void write_results(strand *w, size_t l)
 {
     const frnn_call *call = w->call;
     const frnn_params *params = w->params;
@@ -207,9 +210,9 @@ static void write_results(lane *w, size_t l)
         const size_t length = length_of(w, r), row = w->rows[r];
         const void *h = length ? at(w, &w->between[l], length - 1, r) : initial_h(w, l, r);
         memcpy((char *)call->h_n + (i * call->B + row) * out, h, out);
-        if (params->spec.cell == FRNN_LSTM)
-            memcpy((char *)call->c_n + (i * call->B + row) * H, w->c[l] + r * lanes_bytes(w, &layer_of(w, l)->stage[0]),
-                   H);
+        if (has_c(w))
+            memcpy((char *)call->c_n + (i * call->B + row) * H,
+                   w->c[l] + r * vectors_bytes(w, &layer_of(w, l)->stage[0]), H);
         if (!is_top(w, l))
             continue;
         char *y = (char *)call->y + (ptrdiff_t)row * call->y_row + (ptrdiff_t)(w->direction * out);
@@ -221,7 +224,7 @@ static void write_results(lane *w, size_t l)
 }
 
 /* Asks the caller, not more often than its answer is wanted: the question may have to wait for a lock. */
-static bool goes_on(lane *w)
+static bool goes_on(strand *w)
 {
     const double now = w->call->interrupted ? frnn_seconds() : 0;
     if (!w->ask_at)
@@ -234,7 +237,7 @@ static bool goes_on(lane *w)
     return !atomic_load_explicit(w->stop, memory_order_relaxed);
 }
 
-static frnn_status run_lane(lane *w)
+static frnn_status run_strand(strand *w)
 {
     lay_out(w);
     if (!frnn_arena_allocate(&w->arena))
@@ -295,7 +298,7 @@ static void deal_rows(const frnn_call *call, size_t parts, ranked *ranks, size_t
             rows[n++] = ranks[r].row;
 }
 
-/* All lanes of some layers. */
+/* All strands of some layers. */
 typedef struct phase {
     const frnn_params *params;
     const frnn_call *call;
@@ -303,20 +306,20 @@ typedef struct phase {
     size_t first, layers;
     sequence source, sink;
     const size_t *rows;
-    frnn_status *statuses; /* one a lane */
+    frnn_status *statuses; /* one a strand */
     atomic_bool stop;
 } phase;
 
-/* Lane i is direction i % D of part i / D of the batch. */
-static void run_lane_of(void *context, size_t i)
+/* Strand i is direction i % D of part i / D of the batch. */
+static void run_strand_of(void *context, size_t i, bool by_caller)
 {
     phase *p = context;
     const size_t D = p->params->D, parts = p->plan.parts, part = i / D, direction = i % D;
     const size_t each = p->call->B / parts, longer = p->call->B % parts; /* as deal_rows deals */
     frnn_call call = *p->call;
-    if (i)
-        call.interrupted = NULL; /* the calling thread runs lane 0, and asks for all */
-    lane w = {
+    if (!by_caller)
+        call.interrupted = NULL; /* the calling thread asks for all */
+    strand w = {
         .params = p->params,
         .call = &call,
         .plan = p->plan,
@@ -333,15 +336,15 @@ static void run_lane_of(void *context, size_t i)
     if (w.sink.base)
         w.sink.base += direction * p->params->out * p->params->element;
     const unsigned long mode = frnn_enter_float_mode();
-    p->statuses[i] = run_lane(&w);
+    p->statuses[i] = run_strand(&w);
     frnn_leave_float_mode(mode);
 }
 
 static frnn_status run_phase(phase *p)
 {
-    const size_t lanes = p->plan.parts * p->params->D;
-    frnn_parallel(lanes, p->plan.threads, run_lane_of, p);
-    for (size_t i = 0; i < lanes; i++)
+    const size_t strands = p->plan.parts * p->params->D;
+    frnn_parallel(strands, p->plan.threads, run_strand_of, p);
+    for (size_t i = 0; i < strands; i++)
         if (p->statuses[i] != FRNN_OK)
             return p->statuses[i];
     return FRNN_OK;

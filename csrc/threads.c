@@ -3,14 +3,13 @@
 #include "threads.h"
 
 #include <pthread.h>
-#include <stdbool.h>
 #include <time.h>
 
 /* One pool for the process. Workers are started when first wanted, and sleep between jobs. */
 enum { MOST_WORKERS = 255 };
 
 typedef struct job {
-    void (*task)(void *context, size_t i);
+    frnn_task *task;
     void *context;
     size_t n, next, done; /* tasks: all, the next to take, finished */
     size_t helpers;       /* workers that may still join */
@@ -22,12 +21,12 @@ static job *current; /* NULL: none */
 static size_t workers;
 
 /* Takes tasks of a job until none is left to take. Called and left with the lock held. */
-static void work_on(job *j)
+static void work_on(job *j, bool by_caller)
 {
     while (j->next < j->n) {
         const size_t i = j->next++;
         pthread_mutex_unlock(&lock);
-        j->task(j->context, i);
+        j->task(j->context, i, by_caller);
         pthread_mutex_lock(&lock);
         if (++j->done == j->n)
             pthread_cond_broadcast(&finished);
@@ -42,7 +41,7 @@ static void *worker(void *unused)
         while (!current || !current->helpers || current->next == current->n)
             pthread_cond_wait(&posted, &lock);
         current->helpers--;
-        work_on(current);
+        work_on(current, false);
     }
     return NULL;
 }
@@ -69,7 +68,7 @@ static void start_workers(size_t wanted)
     }
 }
 
-void frnn_parallel(size_t n, size_t threads, void (*task)(void *context, size_t i), void *context)
+void frnn_parallel(size_t n, size_t threads, frnn_task *task, void *context)
 {
     const size_t helpers = (threads < n ? threads : n) - (n > 0);
     job j = {.task = task, .context = context, .n = n, .helpers = helpers};
@@ -87,13 +86,13 @@ void frnn_parallel(size_t n, size_t threads, void (*task)(void *context, size_t 
     }
     if (!shared) {
         for (size_t i = 0; i < n; i++)
-            task(context, i);
+            task(context, i, true);
         return;
     }
-    task(context, 0);
+    task(context, 0, true);
     pthread_mutex_lock(&lock);
     j.done++;
-    work_on(&j);
+    work_on(&j, true);
     while (j.done < j.n)
         pthread_cond_wait(&finished, &lock);
     current = NULL;

@@ -11,9 +11,6 @@ from fastrnn import _check, _core
 __version__ = "0.1.0"
 
 
-_ALL_TARGETS = ("avx512", "avx2", "neon", "scalar")  # whatever this build holds: for the words of an error alone
-
-
 def usable_targets() -> tuple[str, ...]:
     """Names of the targets that this build holds and this machine can run, best first.
 
@@ -36,7 +33,8 @@ def resolve_target(target: str | None) -> str:
     if not isinstance(target, str):
         raise TypeError(f"{source}: expected a name or None, got {type(target).__name__}")
     if target not in usable:
-        why = "which this machine can't run" if target in _ALL_TARGETS else "which is none of ours"
+        built = [name for name, _ in _core.TARGETS]
+        why = "which this machine can't run" if target in built else "which this build does not hold"
         raise ValueError(f"{source}: expected one of {', '.join(usable)}, got {target!r}, {why}")
     return target
 
