@@ -12,6 +12,7 @@ import fastrnn
 from fastrnn import reference
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+CELLS = ["rnn", "lstm", "gru"]
 PARAMS: dict[str, Any] = {"rnn": fastrnn.RNNParams, "lstm": fastrnn.LSTMParams, "gru": fastrnn.GRUParams}
 ACTIVATIONS = [
     "tanh",
@@ -136,7 +137,7 @@ def lay_out(rng: np.random.Generator, x: np.ndarray, layout: str) -> np.ndarray:
 def cases(draw: Any, *, most_steps: int = 9, batched: bool = True) -> Case:
     """Layers of every cell, option, element type, direction, depth and layout of the input."""
     size = st.one_of(st.integers(1, 24), st.sampled_from(EDGES))
-    cell = draw(st.sampled_from(["rnn", "lstm", "gru"]))
+    cell = draw(st.sampled_from(CELLS))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     steps, rows = (
         draw(st.integers(0, most_steps)),

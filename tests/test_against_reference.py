@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cases import Case, cases, make_weights
+from cases import CELLS, Case, cases, make_weights
 from conftest import TARGETS
 from test_reference import CASES, RESULTS, SEQUENCES, initial_state
 from test_reference import tolerance as golden_tolerance
@@ -68,7 +68,7 @@ def test_out(target: str, case: Case, margin: int) -> None:
 
 @settings(max_examples=max(settings.default.max_examples // 4, 1))
 @given(
-    cell=st.sampled_from(["rnn", "lstm", "gru"]),
+    cell=st.sampled_from(CELLS),
     reset_after=st.booleans(),
     sizes=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     seed=st.integers(0, 2**32 - 1),
@@ -91,7 +91,7 @@ def test_small_integers_are_exact(target: str, cell: str, reset_after: bool, siz
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("hidden", [16, 256, 1024])
 def test_float32_over_a_hundred_steps(target: str, cell: str, hidden: int) -> None:
     """The accuracy that the documents promise: 2e-6 for T = 100, weights uniform in +-1/sqrt(H), x normal."""
@@ -107,7 +107,7 @@ def test_float32_over_a_hundred_steps(target: str, cell: str, hidden: int) -> No
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_nan_and_infinity_pass_through(target: str, cell: str, special: float, dtype: str) -> None:
     """As in NumPy: NaN where the reference has NaN, the reference's limits where it saturates."""
     rng = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrnn
-from cases import PARAMS, Case, assert_same_bits, cases, flat, make_weights
+from cases import CELLS, PARAMS, Case, assert_same_bits, cases, flat, make_weights
 from conftest import TARGETS
 
 # Parts of a batch are compared in every test, so fewer examples than elsewhere do.
@@ -123,7 +123,7 @@ def test_last_step_is_that_of_the_sequence(target: str, case: Case) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("rows", [1, 2, 7, 24, 40])
 def test_long_work_is_split_without_a_trace(cell: str, rows: int, threads: int) -> None:
     """Sizes at which work is hoisted, blocked and spread over threads, against one step and one row at a time."""
@@ -155,7 +155,7 @@ def test_subnormals_are_flushed_inside_and_kept_outside(target: str, dtype: str)
     assert np.array([smallest]) / 2 > 0
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_params_compute_the_same_after_other_calls(cell: str) -> None:
     """Params are not written to, by calls of any shape."""
     rng = np.random.default_rng(1)

@@ -1,0 +1,143 @@
+"""Targets and threads: detection, environment variables, show_config, many callers at once, forks."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import fastrnn
+from cases import CELLS, PARAMS, make_weights
+from conftest import TARGETS
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or sys.platform != "linux", reason="reads the flags of /proc/cpuinfo"
+)
+def test_detection_agrees_with_the_system() -> None:
+    """The kernel lists a flag only where it also saves the registers."""
+    with open("/proc/cpuinfo", encoding="ascii") as file:
+        flags = next(line for line in file if line.startswith("flags")).split()
+    expected = ["scalar"]
+    if {"avx2", "fma"} <= set(flags):
+        expected.insert(0, "avx2")
+    if {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= set(flags):
+        expected.insert(0, "avx512")
+    assert fastrnn.usable_targets() == tuple(expected)
+
+
+def test_target_of_the_environment(target: str) -> None:
+    code = (
+        "import numpy, fastrnn; print(fastrnn.RNNParams({'weight_ih': numpy.eye(2), 'weight_hh': numpy.eye(2)}).target)"
+    )
+    assert python(code, FASTRNN_TARGET=target).stdout.strip() == target
+    assert python(code, FASTRNN_TARGET="").stdout.strip() == TARGETS[0]
+
+
+def test_show_config() -> None:
+    result = python("import fastrnn; fastrnn.show_config()", FASTRNN_TARGET="scalar", FASTRNN_NUM_THREADS="3")
+    lines = dict(line.partition(": ")[::2] for line in result.stdout.splitlines())
+    assert f"fastrnn {fastrnn.__version__}" in lines
+    assert lines["target in use"] == "scalar"
+    assert lines["targets usable"].startswith(", ".join(TARGETS))
+    assert lines["compiler"].split()[0] in ("gcc", "clang")
+    assert lines["threads"] == "3"
+
+
+def test_set_num_threads() -> None:
+    before = fastrnn.get_num_threads()
+    try:
+        fastrnn.set_num_threads(5)
+        assert fastrnn.get_num_threads() == 5
+    finally:
+        fastrnn.set_num_threads(before)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_many_callers_at_once(cell: str) -> None:
+    """Any number of Python threads may use the same params, each call with threads of its own."""
+    rng = np.random.default_rng(3)
+    params = PARAMS[cell](make_weights(rng, cell, (16, 96), layers=2))
+    inputs = [rng.normal(size=(60, rows, 16)).astype("f4") for rows in (1, 4, 9, 33)] * 4
+    function = getattr(fastrnn, cell)
+    expected = [function(x, params, threads=1)[0] for x in inputs]
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda x: function(x, params, threads=2)[0], inputs))
+    for got, y in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(got, y)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_fork_after_use() -> None:
+    """A child whose parent has a pool of threads makes its own."""
+    code = """
+import os, sys, numpy as np, fastrnn
+w = {"weight_ih": np.full((512, 64), 0.01, "f4"), "weight_hh": np.full((512, 128), 0.01, "f4")}
+params = fastrnn.LSTMParams(w)
+x = np.ones((40, 64, 64), "f4")
+expected = fastrnn.lstm(x, params, threads=2)[0]
+child = os.fork()
+same = np.array_equal(fastrnn.lstm(x, params, threads=2)[0], expected)
+if child == 0:
+    os._exit(0 if same else 1)
+assert same and os.waitpid(child, 0)[1] == 0
+print("both")
+"""
+    assert python(code).stdout == "both\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+def test_interrupt() -> None:
+    """Ctrl-C ends a call that would run for hours, and the params still serve."""
+    code = """
+import os, signal, threading, numpy as np, fastrnn
+w = {"weight_ih": np.full((64, 8), 0.1, "f4"), "weight_hh": np.full((64, 16), 0.1, "f4")}
+params = fastrnn.LSTMParams(w)
+x = np.ones((3, 2, 8), "f4")
+expected = fastrnn.lstm(x, params)[0]
+endless = np.broadcast_to(x[0], (10**12, 2, 8))
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    fastrnn.lstm(endless, params, return_sequences=False)
+except KeyboardInterrupt:
+    print(np.array_equal(fastrnn.lstm(x, params)[0], expected))
+"""
+    assert python(code).stdout == "True\n"
+
+
+def test_memory_does_not_grow_with_time() -> None:
+    """A million steps without sequences: the peak of the process is that of a thousand, give or take a megabyte."""
+    code = """
+import resource, sys, numpy as np, fastrnn
+w = {f"{name}_l{layer}": np.full(shape, 0.01, "f4") for layer in range(2)
+     for name, shape in (("weight_ih", (64, 16)), ("weight_hh", (64, 16)))}
+params = fastrnn.LSTMParams(w)
+x = np.broadcast_to(np.ones(16, "f4"), (int(sys.argv[1]), 3, 16))
+fastrnn.lstm(x, params, return_sequences=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    peaks = [
+        int(subprocess.run([sys.executable, "-c", code, steps], capture_output=True, text=True, check=True).stdout)
+        for steps in ("1000", "1000000")
+    ]
+    assert peaks[1] - peaks[0] < 1024
+
+
+def test_strided_input_is_not_copied() -> None:
+    """An input of 2 GB of address space, 4 kB of memory, is read where it is."""
+    x = np.broadcast_to(np.ones(8, "f4"), (1 << 16, 1 << 10, 8))
+    weights = {"weight_ih": np.ones((1, 8), "f4"), "weight_hh": np.zeros((1, 1), "f4")}
+    lengths = np.ones(1 << 10, int)
+    y, _ = fastrnn.rnn(x, weights, lengths=lengths, return_sequences=False)
+    assert y.shape == (1 << 10, 1)
