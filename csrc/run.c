@@ -34,7 +34,7 @@ typedef struct strand {
     size_t direction;     /* 0 .. D-1 */
     bool reverse;
     sequence source, sink; /* what its first layer reads and its last one writes */
-    atomic_bool *stop;     /* of all strands: one of them was told to end */
+    atomic_int *status;    /* of all strands: the first that cannot go on ends the others */
     double ask_at;         /* when the caller is asked next; 0: not yet set */
 
     frnn_arena arena;  /* of all below */
@@ -223,6 +223,12 @@ static void write_results(strand *w, size_t l)
     }
 }
 
+static void give_up(const strand *w, frnn_status why)
+{
+    int expected = FRNN_OK;
+    atomic_compare_exchange_strong(w->status, &expected, (int)why);
+}
+
 /* Asks the caller, not more often than its answer is wanted: the question may have to wait for a lock. */
 static bool goes_on(strand *w)
 {
@@ -232,23 +238,24 @@ static bool goes_on(strand *w)
     if (w->call->interrupted && now >= w->ask_at) {
         w->ask_at = now + ASK_SECONDS;
         if (w->call->interrupted(w->call->context))
-            atomic_store(w->stop, true);
+            give_up(w, FRNN_INTERRUPTED);
     }
-    return !atomic_load_explicit(w->stop, memory_order_relaxed);
+    return atomic_load_explicit(w->status, memory_order_relaxed) == FRNN_OK;
 }
 
-static frnn_status run_strand(strand *w)
+static void run_strand(strand *w)
 {
     lay_out(w);
-    if (!frnn_arena_allocate(&w->arena))
-        return FRNN_NO_MEMORY;
+    if (!frnn_arena_allocate(&w->arena)) {
+        give_up(w, FRNN_NO_MEMORY);
+        return;
+    }
     lay_out(w);
     fill_start(w);
 
-    frnn_status status = FRNN_OK;
-    size_t active = w->n;
     const size_t steps = w->n ? length_of(w, 0) : 0;
-    for (size_t begin = 0; begin < steps && status == FRNN_OK; begin += w->plan.block) {
+    size_t active = w->n;
+    for (size_t begin = 0; begin < steps && (!begin || goes_on(w)); begin += w->plan.block) {
         const size_t end = steps - begin < w->plan.block ? steps : begin + w->plan.block;
         size_t n = active;
         for (size_t l = 0; l < w->layers; l++) {
@@ -264,13 +271,11 @@ static frnn_status run_strand(strand *w)
             }
         }
         active = n;
-        if (end < steps && !goes_on(w))
-            status = FRNN_INTERRUPTED;
     }
-    for (size_t l = 0; l < w->layers && status == FRNN_OK; l++)
-        write_results(w, l);
+    if (atomic_load(w->status) == FRNN_OK)
+        for (size_t l = 0; l < w->layers; l++)
+            write_results(w, l);
     free(w->arena.memory);
-    return status;
 }
 
 typedef struct ranked {
@@ -306,8 +311,7 @@ typedef struct phase {
     size_t first, layers;
     sequence source, sink;
     const size_t *rows;
-    frnn_status *statuses; /* one a strand */
-    atomic_bool stop;
+    atomic_int status;
 } phase;
 
 /* Strand i is direction i % D of part i / D of the batch. */
@@ -331,23 +335,13 @@ static void run_strand_of(void *context, size_t i, bool by_caller)
         .reverse = direction || !p->params->spec.forward,
         .source = p->source,
         .sink = p->sink,
-        .stop = &p->stop,
+        .status = &p->status,
     };
     if (w.sink.base)
         w.sink.base += direction * p->params->out * p->params->element;
     const unsigned long mode = frnn_enter_float_mode();
-    p->statuses[i] = run_strand(&w);
+    run_strand(&w);
     frnn_leave_float_mode(mode);
-}
-
-static frnn_status run_phase(phase *p)
-{
-    const size_t strands = p->plan.parts * p->params->D;
-    frnn_parallel(strands, p->plan.threads, run_strand_of, p);
-    for (size_t i = 0; i < strands; i++)
-        if (p->statuses[i] != FRNN_OK)
-            return p->statuses[i];
-    return FRNN_OK;
 }
 
 frnn_status frnn_run(const frnn_params *params, const frnn_call *call)
@@ -359,13 +353,12 @@ frnn_status frnn_run(const frnn_params *params, const frnn_call *call)
     ranked *ranks = NULL;
     size_t *rows = NULL;
     char *whole[2] = {NULL, NULL}; /* outputs of the layers of a bidirectional stack, in turns */
-    phase p = {.params = params, .call = call, .plan = plan, .layers = by_layer ? 1 : L};
+    phase p = {.params = params, .call = call, .plan = plan, .layers = by_layer ? 1 : L, .status = FRNN_OK};
 
     frnn_arena arena = {0};
     for (int pass = 0; pass < 2; pass++) {
         ranks = frnn_arena_take(&arena, call->B, sizeof *ranks);
         rows = frnn_arena_take(&arena, call->B, sizeof *rows);
-        p.statuses = frnn_arena_take(&arena, plan.parts * D, sizeof *p.statuses);
         for (size_t i = 0; i < 2 && by_layer && i + 1 < L; i++)
             whole[i] = frnn_arena_take(&arena, call->T, frnn_arena_product(&arena, call->B, width));
         if (!pass && !frnn_arena_allocate(&arena))
@@ -375,14 +368,13 @@ frnn_status frnn_run(const frnn_params *params, const frnn_call *call)
     p.rows = rows;
     p.source = (sequence){(char *)call->x, call->x_time, call->x_row, 0};
 
-    frnn_status status = FRNN_OK;
-    for (p.first = 0; p.first < L && status == FRNN_OK; p.first += p.layers) {
+    for (p.first = 0; p.first < L && atomic_load(&p.status) == FRNN_OK; p.first += p.layers) {
         const sequence inner = {whole[p.first % 2], (ptrdiff_t)(call->B * width), (ptrdiff_t)width, 0};
         const bool top = p.first + p.layers == L;
         p.sink = !top ? inner : call->return_sequences ? y : (sequence){0};
-        status = run_phase(&p);
+        frnn_parallel(plan.parts * D, plan.threads, run_strand_of, &p);
         p.source = inner;
     }
     free(arena.memory);
-    return status;
+    return (frnn_status)atomic_load(&p.status);
 }

@@ -1,7 +1,7 @@
 """The words: what was wrong with an argument of a call, what was expected, and what came.
 
-The compiled checks of `_core` decide; these functions are asked only when one failed, or for arguments that are rare and
-need more than a comparison. A function that is named `fail_` always raises.
+The compiled checks of `_core` decide; these functions are asked only when one failed, or for arguments that are rare
+and need more than a comparison. A function that is named `fail_` always raises.
 """
 
 from __future__ import annotations
@@ -14,37 +14,70 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 MOST_THREADS = 256  # what the pool of csrc/threads.c holds, the caller included
-_DTYPES = {np.dtype(np.float32).num: np.dtype(np.float32), np.dtype(np.float64).num: np.dtype(np.float64)}
+_DTYPES: dict[int, np.dtype[Any]] = {dtype.num: dtype for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
 
 
 def _type_name(value: object) -> str:
     return type(value).__name__
 
 
+def shown(value: object) -> str:
+    """How a message shows a value of any type: short, and whatever its repr does."""
+    try:
+        text = repr(value)
+    except Exception:
+        return f"an object of type {_type_name(value)}"
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _expression(name: str) -> str:
+    """The argument as Python: "state[0]" of "state[0] (h)"."""
+    return name.partition(" ")[0]
+
+
+def refuse_mask(name: str, value: object) -> None:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array without a mask, got a MaskedArray; filled() makes one")
+
+
+def converted(name: str, value: object) -> Array:
+    """What has `__array__`, or is a sequence, as an array."""
+    refuse_mask(name, value)
+    try:
+        return np.asarray(value)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise TypeError(f"{name}: expected an array, got {_type_name(value)}: {error}") from error
+
+
 def as_array(name: str, value: object) -> Array:
     """An array of NumPy, or of a subclass that adds no meaning to the numbers."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name}: expected an array without a mask, got a MaskedArray; fill it, or use lengths=")
-    if not isinstance(value, np.ndarray):
-        raise TypeError(f"{name}: expected a numpy.ndarray, got {_type_name(value)}; numpy.asarray({name}) makes one")
+    refuse_mask(name, value)
+    if not issubclass(type(value), np.ndarray):
+        can = name != "out" and (isinstance(value, (list, tuple)) or hasattr(value, "__array__"))
+        cure = f"; numpy.asarray({_expression(name)}) makes one" if can else ""
+        raise TypeError(f"{name}: expected a numpy.ndarray, got {_type_name(value)}{cure}")
     return np.asarray(value)
 
 
 def _array_problem(name: str, array: Array, dtype: np.dtype[Any]) -> None:
-    """Raise where C could not read the array: dtype, byte order, alignment, dense last axis."""
-    if array.dtype.kind != "f" or array.dtype.itemsize != dtype.itemsize:
-        cure = f"; {name}.astype({dtype.name!r}) converts it" if array.dtype.kind in "fiu" else ""
-        if array.dtype.kind == "f" and array.dtype.itemsize in (4, 8):
+    """Raise where C could not use the array: dtype, byte order, alignment, dense last axis."""
+    expression, is_input = _expression(name), name != "out"  # a copy of `out` would be of no use
+    if array.dtype.num != dtype.num:
+        cure = f"; {expression}.astype({dtype.name!r}) converts it" if array.dtype.kind in "fiu" and is_input else ""
+        if array.dtype.num in _DTYPES and is_input:
             cure += f", or params with dtype={array.dtype.name!r}"
         raise TypeError(f"{name}: expected {dtype.name} (the dtype of params), got {array.dtype}{cure}")
     if not array.dtype.isnative:
         raise TypeError(f"{name}: expected {dtype.name} in native byte order, got {array.dtype.str!r}")
     if not array.flags.aligned:
-        raise ValueError(f"{name}: expected aligned memory, got an array that is not; {name}.copy() is aligned")
+        cure = f"; {expression}.copy() is aligned" if is_input else ""
+        raise ValueError(f"{name}: expected aligned memory, got an array that is not{cure}")
     if array.size and array.shape[-1] > 1 and array.strides[-1] != dtype.itemsize:
+        cure = f"; numpy.ascontiguousarray({expression}) makes a dense copy" if is_input else ""
         raise ValueError(
-            f"{name}: expected a dense last axis (stride {dtype.itemsize} bytes), got stride {array.strides[-1]}; "
-            f"numpy.ascontiguousarray({name}) makes a dense copy"
+            f"{name}: expected a dense last axis (stride {dtype.itemsize} bytes), got stride {array.strides[-1]}{cure}"
         )
 
 
@@ -91,37 +124,44 @@ def state_array(name: str, value: object, shape: tuple[int, int, int], ndim: int
 
 
 def lengths(value: object, steps: int, rows: int, batched: bool) -> NDArray[np.uintp]:
-    """Lengths as C reads them."""
+    """Lengths as C reads them, in memory of their own."""
     if not batched:
         raise ValueError("lengths: expected None, since x has no batch axis, got lengths; x[:length] is one sequence")
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError("lengths: expected an array without a mask, got a MaskedArray")
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"lengths: expected ({rows},) integers, got {_type_name(value)}: {error}") from None
+    if isinstance(value, (list, tuple, range)) and len(value) != rows:
+        got = f"a {_type_name(value)} of {len(value)}"
+        raise ValueError(f"lengths: expected ({rows},), one for each row of the batch, got {got}")
+    array = converted("lengths", value)
     if array.size == 0 and isinstance(value, (list, tuple)):
         array = array.astype(np.intp)
+    limits = f"lengths: expected values from 0 to T={steps}, got"
+    if isinstance(value, (list, tuple)):
+        kinds = {type(n) for n in value}
+        if kinds == {int} and array.dtype.kind not in "iu":  # NumPy has no integers that hold them
+            raise ValueError(f"{limits} {shown(max(value, key=abs))}")
+        if kinds & {bool, np.bool_}:
+            raise TypeError("lengths: expected integers, got bool")
     if array.dtype.kind not in "iu":
         raise TypeError(f"lengths: expected integers, got {array.dtype}")
     if array.shape != (rows,):
         raise ValueError(f"lengths: expected ({rows},), one for each row of the batch, got {array.shape}")
+    array = np.array(array)  # before the check, so that nobody else changes what was checked
     wrong = (array < 0) | (array > steps)
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise ValueError(f"lengths: expected values from 0 to T={steps}, got {array[row]} at row {row}")
-    return np.ascontiguousarray(array, dtype=np.uintp)
+        raise ValueError(f"{limits} {array[row]} at row {row}")
+    return array.astype(np.uintp, copy=False)
 
 
 def threads(value: object, name: str = "threads") -> int:
+    expected = f"{name}: expected an integer{' or None' if name == 'threads' else ''}, got {_type_name(value)}"
     try:
         n = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise TypeError(f"{name}: expected an integer or None, got {_type_name(value)}") from None
+        raise TypeError(expected) from None
     if isinstance(value, bool):
-        raise TypeError(f"{name}: expected an integer or None, got bool")
+        raise TypeError(expected)
     if not 1 <= n <= MOST_THREADS:
-        raise ValueError(f"{name}: expected from 1 to {MOST_THREADS}, got {n}")
+        raise ValueError(f"{name}: expected from 1 to {MOST_THREADS}, got {shown(n)}")
     return n
 
 
@@ -133,6 +173,14 @@ def _overlaps_itself(array: Array) -> bool:
             return True
         reach += stride * (size - 1)
     return False
+
+
+def _overlap(a: Array, b: Array) -> bool:
+    """Whether two arrays share an element, or might where the strides make it a long puzzle."""
+    try:
+        return np.shares_memory(a, b, max_work=1_000_000)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
 
 
 def out(value: object, shape: tuple[int, ...], type_num: int, x: Array, state: object) -> Array:
@@ -150,6 +198,6 @@ def out(value: object, shape: tuple[int, ...], type_num: int, x: Array, state: o
         pairs = zip(("state[0] (h)", "state[1] (c)"), state) if isinstance(state, tuple) else [("state", state)]
         inputs += [(name, np.asarray(part)) for name, part in pairs]
     for name, other in inputs:
-        if np.shares_memory(array, other):
+        if _overlap(array, other):
             raise ValueError(f"out: expected memory of its own, got memory that overlaps {name}")
     return array

@@ -280,7 +280,7 @@ def run(Packed packed not None, x, state, lengths, batch_first, return_sequences
     cdef int time = ndim == 3 and swap, row = not time
     T = cnp.PyArray_DIM(xs, time)
     B = cnp.PyArray_DIM(xs, row) if ndim == 3 else 1
-    if <double>T * <double>B * <double>width * 8 > 4e18:
+    if <double>(T or 1) * <double>(B or 1) * <double>width * 8 > 4e18: # NumPy counts an axis of 0 as 1
         _check.fail_size(T, B, width)
 
     call.T, call.B = T, B

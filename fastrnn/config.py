@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def resolve_target(target: str | None) -> str:
     if target not in usable:
         built = [name for name, _ in _core.TARGETS]
         why = "which this machine can't run" if target in built else "which this build does not hold"
-        raise ValueError(f"{source}: expected one of {', '.join(usable)}, got {target!r}, {why}")
+        raise ValueError(f"{source}: expected one of {', '.join(usable)}, got {_check.shown(target)}, {why}")
     return target
 
 
@@ -49,8 +50,8 @@ def _initial_threads() -> int:
     value = os.environ.get("FASTRNN_NUM_THREADS")
     if not value:
         return min(_available_cpus(), _check.MOST_THREADS)
-    if not value.strip().isdecimal():
-        raise ValueError(f"FASTRNN_NUM_THREADS: expected from 1 to {_check.MOST_THREADS}, got {value!r}")
+    if not re.fullmatch(r"[0-9]{1,9}", value.strip()):
+        raise ValueError(f"FASTRNN_NUM_THREADS: expected from 1 to {_check.MOST_THREADS}, got {_check.shown(value)}")
     return _check.threads(int(value), "FASTRNN_NUM_THREADS")
 
 

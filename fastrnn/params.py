@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -11,16 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastrnn import _check, _core
+from fastrnn._names import Names, check_names
+from fastrnn._options import check_activation, check_clip, check_dtype, check_range
 from fastrnn.config import resolve_target
 
 Array = NDArray[Any]
 Activation = str | tuple[str, float, float]
 
-_NAME = re.compile(
-    r"(weight_ih|weight_hh|bias_ih|bias_hh|weight_hr|weight_peephole)(?:_l(0|[1-9][0-9]{0,8})(_reverse)?)?", re.ASCII
-)
-# Alpha and beta of the bare names that have them.
-_ALPHA_BETA = {"hard_sigmoid": (1 / 6, 0.5), "linear": (1.0, 0.0)}
+_TRANSPOSED = "transposed (Keras keeps kernels so); its .T fits"
 
 
 class _Part(NamedTuple):
@@ -34,100 +30,24 @@ class _Part(NamedTuple):
     weight_peephole: Array | None = None
 
 
-def _full_name(plain: str, layer: int, reverse: bool) -> str:
-    return f"{plain}_l{layer}{'_reverse' if reverse else ''}"
-
-
-def _check_activation(argument: str, value: object) -> tuple[str, float, float]:
-    """A name, or a name with alpha and beta, as (name, alpha, beta)."""
-    parts = value if isinstance(value, tuple) else (value,)
-    if not parts or not isinstance(parts[0], str):
-        raise TypeError(f"{argument}: expected a name or (name, alpha, beta), got {value!r}")
-    name = parts[0]
-    if name not in _core.FUNCTIONS:
-        raise ValueError(f"{argument}: expected one of {', '.join(_core.FUNCTIONS)}, got {name!r}")
-    if len(parts) == 1:
-        return (name, *_ALPHA_BETA.get(name, (0.0, 0.0)))
-    if name not in _ALPHA_BETA:
-        raise ValueError(f"{argument}: expected {name!r} alone, since it has no alpha and beta, got {value!r}")
-    if len(parts) != 3:
-        raise ValueError(f"{argument}: expected (name, alpha, beta), got {value!r}")
-    return name, _check_number(f"{argument} alpha", parts[1]), _check_number(f"{argument} beta", parts[2])
-
-
-def _check_number(argument: str, value: object) -> float:
-    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
-        raise TypeError(f"{argument}: expected a number, got {value!r}")
-    number = float(value)
-    if not np.isfinite(number):
-        raise ValueError(f"{argument}: expected a finite number, got {value!r}")
-    return number
-
-
-def _check_clip(value: object) -> float | None:
-    if value is None:
-        return None
-    clip = _check_number("clip", value)
-    if clip <= 0:
-        raise ValueError(f"clip: expected a positive number or None, got {value!r}")
-    return clip
-
-
-def _check_dtype(value: object) -> np.dtype[Any] | None:
-    if value is None:
-        return None
-    try:
-        dtype: np.dtype[Any] = np.dtype(value)  # type: ignore[call-overload]
-    except (TypeError, ValueError):
-        dtype = np.dtype(object)
-    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError(f"dtype: expected float32, float64 or None, got {value!r}")
-    return dtype
-
-
 def _check_array(name: str, value: object, converted: bool) -> Array:
-    """A dense copy of one array of weights that nobody can write to, of the dtype that it came in."""
-    if isinstance(value, np.ma.MaskedArray) or not hasattr(value, "__array__"):
+    """One array of weights, of the dtype that it came in."""
+    _check.refuse_mask(name, value)
+    if not hasattr(value, "__array__"):
         raise TypeError(f"{name}: expected an array, got {type(value).__name__}")
-    array: Array = np.array(value, order="C", copy=True)
+    array = _check.converted(name, value)
     if array.dtype.kind != "f" or array.dtype.itemsize > 8 or not array.dtype.isnative:
         raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
     if array.dtype.itemsize < 4 and not converted:
         raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}; dtype='float32' converts the weights")
-    array.flags.writeable = False
     return array
 
 
-def _check_names(weights: Mapping[str, object], plain_names: tuple[str, ...]) -> dict[tuple[int, bool], dict[str, str]]:
-    """{(layer, reverse): {plain name: the name that came}} for names that make a whole stack."""
-    parts: dict[tuple[int, bool], dict[str, str]] = {}
-    unknown = []
-    for name in weights:
-        match = _NAME.fullmatch(name) if isinstance(name, str) else None
-        if match is None or match[1] not in plain_names:
-            unknown.append(name)
-            continue
-        part = parts.setdefault((int(match[2] or 0), bool(match[3])), {})
-        if match[1] in part:
-            raise ValueError(f"weights: expected {part[match[1]]!r} or {name!r}, which mean the same, got both")
-        part[match[1]] = name
-    if unknown:
-        raise ValueError(f"weights: unknown {', '.join(_describe_unknown(name, plain_names) for name in unknown)}")
-    directions = sorted({reverse for _, reverse in parts}) or [False]
-    layers = range(len({layer for layer, _ in parts}) or 1)
-    needed = [(layer, reverse) for layer in layers for reverse in directions]
-    missing = [
-        _full_name(plain, *key) for key in needed for plain in ("weight_ih", "weight_hh") if plain not in parts.get(key, {})
-    ]
-    if missing:
-        raise ValueError(f"weights: missing {', '.join(map(repr, missing))}")
-    return {key: parts[key] for key in needed}
-
-
-def _describe_unknown(name: object, plain_names: tuple[str, ...]) -> str:
-    known = [_full_name(plain, layer, reverse) for plain in plain_names for layer in range(4) for reverse in (False, True)]
-    near = difflib.get_close_matches(name, known, n=1) if isinstance(name, str) else []
-    return f"{name!r} (nearest known: {near[0]!r})" if near else f"{name!r} (known: such as {known[0]!r})"
+def _frozen(array: Array) -> Array:
+    """A dense copy that nobody can write to."""
+    copy: Array = np.array(array, order="C")
+    copy.flags.writeable = False
+    return copy
 
 
 class Params:
@@ -146,16 +66,19 @@ class Params:
     ) -> None:
         if not isinstance(weights, Mapping):
             raise TypeError(f"weights: expected a mapping of names to arrays, got {type(weights).__name__}")
-        asked = _check_dtype(dtype)
-        names = _check_names(weights, self._plain_names)
+        asked = check_dtype(dtype)
+        weights = dict(weights)
+        names = check_names(weights, self._plain_names)
         self._requested_target = target
-        self._target = resolve_target(target)
+        self._target = str(resolve_target(target))
         self._options = options
-        self._weights = {name: _check_array(name, weights[name], asked is not None) for name in weights}
+        self._weights = {name: _check_array(name, value, asked is not None) for name, value in weights.items()}
         self._dtype = asked or self._common_dtype()
+        check_range(options, self._dtype)
         self._directions = (any(not r for _, r in names), any(r for _, r in names))
         self._infer_sizes(names)
         self._check_shapes(names)
+        self._weights = {name: _frozen(array) for name, array in self._weights.items()}  # not before their sizes fit
         self._names = names
         self._pack()
 
@@ -166,26 +89,33 @@ class Params:
             raise TypeError(f"weights: expected one dtype, got {got}; dtype= converts them")
         return dtypes.pop()
 
-    def _infer_sizes(self, names: dict[tuple[int, bool], dict[str, str]]) -> None:
+    def _infer_sizes(self, names: Names) -> None:
         """Sizes from the first layer, whose arrays must at least be matrices."""
         first = next(iter(names.values()))
         for plain in ("weight_ih", "weight_hh", "weight_hr"):
             if plain in first and self._weights[first[plain]].ndim != 2:
                 raise ValueError(f"{first[plain]}: expected 2 axes, got {self._weights[first[plain]].shape}")
-        rows, self._input_size = self._weights[first["weight_ih"]].shape
+        shapes: dict[str, tuple[int, ...]] = {plain: self._weights[name].shape for plain, name in first.items()}
+        rows, self._input_size = shapes["weight_ih"]
+        turned = self._gates > 1 and shapes["weight_hh"][1] == self._gates * shapes["weight_hh"][0] > 0
+        if turned and "weight_hr" not in first:
+            expected, got = f"({self._gates} * hidden_size, hidden_size)", shapes["weight_hh"]
+            raise ValueError(f"{first['weight_hh']}: expected {expected}, got {got}, which looks {_TRANSPOSED}")
         if rows == 0 or rows % self._gates:
-            raise ValueError(
-                f"{first['weight_ih']}: expected ({self._gates} * hidden_size, input_size), got ({rows}, {self._input_size})"
-            )
+            expected, got = f"({self._gates} * hidden_size, input_size)", shapes["weight_ih"]
+            hint = f", which looks {_TRANSPOSED}" if got[1] == shapes["weight_hh"][0] > 0 else ""
+            raise ValueError(f"{first['weight_ih']}: expected {expected}, got {got}{hint}")
         self._hidden_size = rows // self._gates
-        self._proj_size = self._weights[first["weight_hr"]].shape[0] if "weight_hr" in first else 0
-        if "weight_hr" in first and not 0 < self._proj_size:
-            raise ValueError(f"{first['weight_hr']}: expected at least one row, got {self._weights[first['weight_hr']].shape}")
+        self._proj_size = shapes["weight_hr"][0] if "weight_hr" in first else 0
+        if "weight_hr" in first and self._proj_size == 0:
+            raise ValueError(f"{first['weight_hr']}: expected at least one row, got {shapes['weight_hr']}")
         self._num_layers = len(names) // sum(self._directions)
 
-    def _check_shapes(self, names: dict[tuple[int, bool], dict[str, str]]) -> None:
+    def _check_shapes(self, names: Names) -> None:
         out, rows = self._proj_size or self._hidden_size, self._gates * self._hidden_size
-        for (layer, reverse), part in names.items():
+        first = next(iter(names.values()))["weight_ih"]
+        reason = f"since {first} is {self._weights[first].shape}"
+        for (layer, _), part in names.items():
             shapes = {
                 "weight_ih": (rows, self._input_size if layer == 0 else out * sum(self._directions)),
                 "weight_hh": (rows, out),
@@ -195,10 +125,10 @@ class Params:
                 "weight_peephole": (3 * self._hidden_size,),
             }
             for plain, name in part.items():
-                if self._weights[name].shape != shapes[plain]:
-                    raise ValueError(f"{name}: expected {shapes[plain]}, got {self._weights[name].shape}")
-            if self._proj_size and "weight_hr" not in part:
-                raise ValueError(f"weights: missing {_full_name('weight_hr', layer, reverse)!r}; the others project")
+                expected, got = shapes[plain], self._weights[name].shape
+                if got != expected:
+                    hint = f", which looks {_TRANSPOSED}" if got[::-1] == expected else ""
+                    raise ValueError(f"{name}: expected {expected}, {reason}, got {got}{hint}")
 
     def _parts(self) -> list[_Part]:
         """Arrays of every layer and direction, in the params' dtype."""
@@ -274,15 +204,15 @@ class Params:
 
     @property
     def weights(self) -> dict[str, Array]:
-        """The arrays as they were given, by the names that they were given under; nobody can write to them."""
-        return dict(self._weights)
+        """The arrays as they were given, by the names that they were given under; they can't be written to."""
+        return {name: array.view() for name, array in self._weights.items()}  # a view can't be made writeable again
 
     def _shown_options(self) -> dict[str, Any]:
         """Options that are not what they are by default, in the form that `__init__` takes them."""
         shown = {}
         for name, value in self._options.items():
             if isinstance(value, tuple):
-                bare = _check_activation(name, value[0])
+                bare = check_activation(name, value[0])
                 value = value[0] if value == bare else value
             if value != self._defaults[name]:
                 shown[name] = value
@@ -323,7 +253,8 @@ class Params:
             biases = [b[: 2 * H] + d[: 2 * H], b[2 * H :], d[2 * H :]] if apart else [b + d]
             arrays = [part.weight_ih, part.weight_hh, *biases, V, p]
             if self._options.get("input_forget"):  # the rows of f are not used
-                arrays = [np.delete(a, np.s_[H : 2 * H], axis=0) for a in arrays[:3]] + [V, np.delete(p, np.s_[H : 2 * H])]
+                f = np.s_[H : 2 * H]
+                arrays = [np.delete(a, f, axis=0) for a in arrays[:3]] + [V, np.delete(p, f)]
             sums += arrays
         return sums
 
@@ -397,7 +328,7 @@ class RNNParams(Params):
         activation: Activation = "tanh",
         clip: float | None = None,
     ) -> None:
-        options = {"activation": _check_activation("activation", activation), "clip": _check_clip(clip)}
+        options = {"activation": check_activation("activation", activation), "clip": check_clip(clip)}
         super().__init__(weights, dtype, target, options)
 
 
@@ -434,7 +365,7 @@ class LSTMParams(Params):
     _cell = "lstm"
     _gates = 4
     _plain_names = (*Params._plain_names, "weight_hr", "weight_peephole")
-    _defaults = {
+    _defaults: ClassVar[dict[str, Any]] = {
         "activation": "tanh",
         "recurrent_activation": "sigmoid",
         "output_activation": None,
@@ -456,11 +387,11 @@ class LSTMParams(Params):
     ) -> None:
         given = output_activation is not None
         options = {
-            "activation": _check_activation("activation", activation),
-            "recurrent_activation": _check_activation("recurrent_activation", recurrent_activation),
-            "output_activation": _check_activation("output_activation", output_activation) if given else None,
+            "activation": check_activation("activation", activation),
+            "recurrent_activation": check_activation("recurrent_activation", recurrent_activation),
+            "output_activation": check_activation("output_activation", output_activation) if given else None,
             "input_forget": _check.flag("input_forget", input_forget),
-            "clip": _check_clip(clip),
+            "clip": check_clip(clip),
         }
         super().__init__(weights, dtype, target, options)
 
@@ -495,7 +426,12 @@ class GRUParams(Params):
 
     _cell = "gru"
     _gates = 3
-    _defaults = {"activation": "tanh", "recurrent_activation": "sigmoid", "reset_after": True, "clip": None}
+    _defaults: ClassVar[dict[str, Any]] = {
+        "activation": "tanh",
+        "recurrent_activation": "sigmoid",
+        "reset_after": True,
+        "clip": None,
+    }
 
     def __init__(
         self,
@@ -509,9 +445,9 @@ class GRUParams(Params):
         clip: float | None = None,
     ) -> None:
         options = {
-            "activation": _check_activation("activation", activation),
-            "recurrent_activation": _check_activation("recurrent_activation", recurrent_activation),
+            "activation": check_activation("activation", activation),
+            "recurrent_activation": check_activation("recurrent_activation", recurrent_activation),
             "reset_after": _check.flag("reset_after", reset_after),
-            "clip": _check_clip(clip),
+            "clip": check_clip(clip),
         }
         super().__init__(weights, dtype, target, options)
