@@ -8,6 +8,9 @@ shorter.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -40,3 +43,13 @@ def target(request: pytest.FixtureRequest) -> str:
     """Each target that this machine can run, in turn."""
     name: str = request.param
     return name
+
+
+def run_python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own, warnings being errors.
+
+    Not in the folder of the checkout: Python looks there first, and would find the package without its extension.
+    """
+    command = [sys.executable, "-W", "error", "-c", code, *arguments]
+    here = Path(__file__).parent
+    return subprocess.run(command, cwd=here, env=os.environ | environment, capture_output=True, text=True, timeout=120)

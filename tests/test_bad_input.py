@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 
 import fastrnn
+from conftest import run_python
 from fastrnn import GRUParams, LSTMParams, RNNParams, gru, lstm, rnn
 
 T, B, I, H = 5, 3, 3, 4  # noqa: E741
@@ -435,17 +435,16 @@ def test_target_that_cannot_run(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert snapshot() == BEFORE
 
 
-def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Code in a process of its own, which may neither crash nor hang."""
-    command = [sys.executable, "-W", "error", "-c", code]
-    result = subprocess.run(command, env={**os.environ, **environment}, text=True, capture_output=True, timeout=60)
+    result = run_python(code, **environment)
     assert result.returncode in (0, 1), result
     return result
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "257", "many", " "])
 def test_bad_number_of_threads_in_the_environment(value: str) -> None:
-    result = run_python("import fastrnn", FASTRNN_NUM_THREADS=value)
+    result = run("import fastrnn", FASTRNN_NUM_THREADS=value)
     last = result.stderr.strip().splitlines()[-1]
     assert re.fullmatch(rf"ValueError: FASTRNN_NUM_THREADS: expected from 1 to 256, got '?{value}'?", last)
 
@@ -477,6 +476,7 @@ assert [fastrnn.rnn(view(9, 2), p)[0].tobytes() for p in (params, deep)] == befo
 """
 
 
+@pytest.mark.address_space
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps to RLIMIT_AS")
 @pytest.mark.parametrize(
     ("call", "message"),
@@ -490,7 +490,7 @@ assert [fastrnn.rnn(view(9, 2), p)[0].tobytes() for p in (params, deep)] == befo
     ],
 )
 def test_memory_that_cannot_be_had(call: str, message: str) -> None:
-    result = run_python(NO_MEMORY.replace("CALL", f"fastrnn.{call}"))
+    result = run(NO_MEMORY.replace("CALL", f"fastrnn.{call}"))
     assert result.returncode == 0, result.stderr
     assert re.fullmatch(message, result.stdout.strip())
 
@@ -505,7 +505,7 @@ def test_lengths_that_out_overwrites_are_read_first() -> None:
         lengths[:] = 5, 2, 4
         y, _ = fastrnn.rnn(x, weights, lengths=lengths, out=out)
         assert np.array_equal(y, fastrnn.rnn(x, weights, lengths=[5, 2, 4])[0])"""
-    result = run_python(code)
+    result = run(code)
     assert result.returncode == 0, result.stderr
 
 
@@ -524,7 +524,7 @@ def test_an_endless_call_can_be_interrupted(ends: list[str], rows: int, threads:
             fastrnn.rnn(x, params, return_sequences=False, threads={threads})
         except KeyboardInterrupt:
             print(fastrnn.rnn(x[:2], params)[0].shape)"""
-    result = run_python(code)
+    result = run(code)
     assert result.stdout.startswith(f"(2, {rows}"), result.stderr
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,13 +12,7 @@ import pytest
 
 import fastrnn
 from cases import CELLS, PARAMS, make_weights
-from conftest import TARGETS
-
-
-def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, timeout=120
-    )
+from conftest import TARGETS, run_python
 
 
 @pytest.mark.skipif(
@@ -41,12 +34,12 @@ def test_target_of_the_environment(target: str) -> None:
     code = (
         "import numpy, fastrnn; print(fastrnn.RNNParams({'weight_ih': numpy.eye(2), 'weight_hh': numpy.eye(2)}).target)"
     )
-    assert python(code, FASTRNN_TARGET=target).stdout.strip() == target
-    assert python(code, FASTRNN_TARGET="").stdout.strip() == TARGETS[0]
+    assert run_python(code, FASTRNN_TARGET=target).stdout.strip() == target
+    assert run_python(code, FASTRNN_TARGET="").stdout.strip() == TARGETS[0]
 
 
 def test_show_config() -> None:
-    result = python("import fastrnn; fastrnn.show_config()", FASTRNN_TARGET="scalar", FASTRNN_NUM_THREADS="3")
+    result = run_python("import fastrnn; fastrnn.show_config()", FASTRNN_TARGET="scalar", FASTRNN_NUM_THREADS="3")
     lines = dict(line.partition(": ")[::2] for line in result.stdout.splitlines())
     assert f"fastrnn {fastrnn.__version__}" in lines
     assert lines["target in use"] == "scalar"
@@ -82,7 +75,8 @@ def test_many_callers_at_once(cell: str) -> None:
 def test_fork_after_use() -> None:
     """A child whose parent has a pool of threads makes its own."""
     code = """
-import os, sys, numpy as np, fastrnn
+import os, warnings, numpy as np, fastrnn
+warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: what is tested
 w = {"weight_ih": np.full((512, 64), 0.01, "f4"), "weight_hh": np.full((512, 128), 0.01, "f4")}
 params = fastrnn.LSTMParams(w)
 x = np.ones((40, 64, 64), "f4")
@@ -94,7 +88,7 @@ if child == 0:
 assert same and os.waitpid(child, 0)[1] == 0
 print("both")
 """
-    assert python(code).stdout == "both\n"
+    assert run_python(code).stdout == "both\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
@@ -113,7 +107,7 @@ try:
 except KeyboardInterrupt:
     print(np.array_equal(fastrnn.lstm(x, params)[0], expected))
 """
-    assert python(code).stdout == "True\n"
+    assert run_python(code).stdout == "True\n"
 
 
 def test_memory_does_not_grow_with_time() -> None:
@@ -127,10 +121,7 @@ x = np.broadcast_to(np.ones(16, "f4"), (int(sys.argv[1]), 3, 16))
 fastrnn.lstm(x, params, return_sequences=False)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
-    peaks = [
-        int(subprocess.run([sys.executable, "-c", code, steps], capture_output=True, text=True, check=True).stdout)
-        for steps in ("1000", "1000000")
-    ]
+    peaks = [int(run_python(code, steps).stdout) for steps in ("1000", "1000000")]
     assert peaks[1] - peaks[0] < 1024
 
 
