@@ -5,22 +5,26 @@ FASTRNN_WERROR=1 makes warnings errors.
 """
 
 import os
-import platform
 import re
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
+from platform import machine
+from sysconfig import get_platform
 
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-X86 = platform.machine().lower() in ("x86_64", "amd64")
-ARM64 = platform.machine().lower() in ("aarch64", "arm64")
+PLATFORM = get_platform()  # that of the Python that is built for: a cross build changes it
+if "universal2" in PLATFORM:
+    PLATFORM = f"macosx-{machine()}"
+X86 = PLATFORM.endswith(("x86_64", "amd64"))
+ARM64 = PLATFORM.endswith(("aarch64", "arm64"))
 SANITIZE = os.environ.get("FASTRNN_SANITIZE", "")
 
 # Bits are promised: products and sums are fused only where the text says so.
-EXACT = ["-std=c11", "-ffp-contract=off", "-fno-math-errno"]
+EXACT = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
 WARNINGS = ["-Wall", "-Wextra", *(["-Werror"] if os.environ.get("FASTRNN_WERROR") else [])]
 RELEASE = ["-O2", "-DNDEBUG", "-g0"]
 MODE = [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-O1", "-g", "-UNDEBUG"] if SANITIZE else RELEASE

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { FRNN_ALIGNMENT = 64 }; /* a cache line, and the widest vector */
 
@@ -28,7 +29,7 @@ static inline size_t frnn_arena_product(frnn_arena *arena, size_t a, size_t b)
 /* count elements of some bytes, aligned; NULL while counting. */
 static inline void *frnn_arena_take(frnn_arena *arena, size_t count, size_t bytes)
 {
-    const size_t limit = PTRDIFF_MAX - FRNN_ALIGNMENT, before = arena->used;
+    const size_t limit = (PTRDIFF_MAX - FRNN_ALIGNMENT) / FRNN_ALIGNMENT * FRNN_ALIGNMENT, before = arena->used;
     if (bytes && count > (limit - before) / bytes) {
         arena->too_large = true;
         return NULL;
@@ -44,6 +45,9 @@ static inline bool frnn_arena_allocate(frnn_arena *arena)
     if (!arena->memory)
         return false;
     arena->base = (char *)(((uintptr_t)arena->memory + FRNN_ALIGNMENT - 1) / FRNN_ALIGNMENT * FRNN_ALIGNMENT);
+#ifndef NDEBUG
+    memset(arena->base, 0xff, arena->used); /* NaN, of either size, and wild pointers: what is read must be written */
+#endif
     arena->used = 0;
     return true;
 }

@@ -31,35 +31,41 @@ unsigned frnn_cpu_features(void)
     return found;
 }
 
-unsigned long frnn_enter_float_mode(void)
+uint64_t frnn_enter_float_mode(void)
 {
     const unsigned before = _mm_getcsr();
     _mm_setcsr(0x9fc0); /* flush to zero, denormals are zero, all exceptions masked, round to nearest */
     return before;
 }
 
-void frnn_leave_float_mode(unsigned long before) { _mm_setcsr((unsigned)before); }
+void frnn_leave_float_mode(uint64_t before) { _mm_setcsr((unsigned)before); }
 
 #elif FRNN_ARM64
 
 unsigned frnn_cpu_features(void) { return FRNN_CPU_NEON; }
 
-unsigned long frnn_enter_float_mode(void)
+/* The mode is in FPCR, the exception flags in FPSR; each has 32 bits that mean something. */
+uint64_t frnn_enter_float_mode(void)
 {
-    unsigned long before;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
-    __asm__ volatile("msr fpcr, %0" : : "r"(1ul << 24)); /* flush to zero, no traps, round to nearest */
-    return before;
+    uint64_t control, status;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(control));
+    __asm__ volatile("mrs %0, fpsr" : "=r"(status));
+    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)1 << 24)); /* flush to zero, no traps, round to nearest */
+    return status << 32 | control;
 }
 
-void frnn_leave_float_mode(unsigned long before) { __asm__ volatile("msr fpcr, %0" : : "r"(before)); }
+void frnn_leave_float_mode(uint64_t before)
+{
+    __asm__ volatile("msr fpcr, %0" : : "r"(before & 0xffffffff));
+    __asm__ volatile("msr fpsr, %0" : : "r"(before >> 32));
+}
 
 #else
 
 unsigned frnn_cpu_features(void) { return 0; }
 
-unsigned long frnn_enter_float_mode(void) { return 0; }
+uint64_t frnn_enter_float_mode(void) { return 0; }
 
-void frnn_leave_float_mode(unsigned long before) { (void)before; }
+void frnn_leave_float_mode(uint64_t before) { (void)before; }
 
 #endif

@@ -2,6 +2,8 @@
 #ifndef FRNN_CPU_H
 #define FRNN_CPU_H
 
+#include <stdint.h>
+
 #if defined(__x86_64__)
 #define FRNN_X86 1
 #else
@@ -25,7 +27,7 @@ unsigned frnn_cpu_features(void);
 
 /* The calling thread's floating-point mode inside a call: round to nearest, no traps, subnormals flushed to zero as
  * inputs and as results. Restoring puts back the caller's mode, and its exception flags with it. */
-unsigned long frnn_enter_float_mode(void);
-void frnn_leave_float_mode(unsigned long before);
+uint64_t frnn_enter_float_mode(void);
+void frnn_leave_float_mode(uint64_t before);
 
 #endif

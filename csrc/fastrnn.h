@@ -46,7 +46,7 @@ typedef struct frnn_spec {
     bool forward, reverse;
     bool reset_after;                     /* GRU: the reset gate acts after the recurrent product */
     bool input_forget;                    /* LSTM: f = 1 - i; the rows of f are not used */
-    double clip;                          /* bounds the input of gates and candidates; INFINITY: none */
+    double clip;                          /* bounds the input of gates and candidates, > 0; INFINITY: none */
     frnn_activation activation;           /* candidate (RNN h, LSTM g, GRU n) */
     frnn_activation recurrent_activation; /* gates */
     frnn_activation output_activation;    /* LSTM: h = o * act(c) */
@@ -77,32 +77,41 @@ bool frnn_target_usable(const frnn_target *target);
  * may run on the same params. */
 typedef struct frnn_params frnn_params;
 
-/* weights: L * D entries, layer by layer, forward before reverse. They are copied. */
+/* weights: L * D entries, layer by layer, forward before reverse. They are copied. V is there in every layer if P > 0,
+ * and in none else; V and p are for an LSTM. target must be usable. *params is written if the answer is FRNN_OK. */
 frnn_status frnn_params_new(const frnn_spec *spec, const frnn_weights *weights, const frnn_target *target,
                             frnn_params **params);
 void frnn_params_free(frnn_params *params); /* NULL is allowed */
 size_t frnn_params_bytes(const frnn_params *params);
 
-/* One call on a batch of sequences. Strides are in bytes; the last axis of every array is dense.
+enum { FRNN_MOST_THREADS = 256 }; /* the calling one included */
+
+/* An array that is read: [outer][B][numbers], strides in bytes, the last axis dense. */
+typedef struct frnn_array {
+    const void *data;
+    ptrdiff_t outer, row;
+} frnn_array;
+
+/* One call on a batch of sequences. Addresses and strides are multiples of a number's size. What is written overlaps
+ * nothing that is read, nor anything else that is written.
  *
- * y must overlap neither x nor the initial state. Scratch is O(L B H) plus one block of steps, but for bidirectional
- * stacks of two layers and more: each layer needs the whole output of the one below, so it is O(T B H) there. */
+ * Scratch is O(L B H) plus one block of steps, but for bidirectional stacks of two layers and more: each layer needs
+ * the whole output of the one below, so it is O(T B H) there. */
 typedef struct frnn_call {
     size_t T, B;
-    const void *x; /* (T, B, I) */
-    ptrdiff_t x_time, x_row;
-    const void *h; /* (L*D, B, P or H), NULL: zeros */
-    ptrdiff_t h_layer, h_row;
-    const void *c; /* (L*D, B, H), NULL: zeros; LSTM alone */
-    ptrdiff_t c_layer, c_row;
+    frnn_array x;          /* (T, B, I) */
+    frnn_array h;          /* (L*D, B, P or H), initial; data NULL: zeros */
+    frnn_array c;          /* (L*D, B, H), initial, LSTM alone; data NULL: zeros */
     const size_t *lengths; /* (B), each at most T; NULL: all T */
     bool return_sequences;
     void *y; /* (T, B, D*(P or H)), zero past a row's length; or (B, D*(P or H)), the last step's, y_time unused */
     ptrdiff_t y_time, y_row;
-    void *h_n;                          /* (L*D, B, P or H), dense */
-    void *c_n;                          /* (L*D, B, H), dense; LSTM alone */
-    size_t threads;                     /* at most this many, at least 1 */
-    bool (*interrupted)(void *context); /* asked now and then by the calling thread; NULL: never */
+    void *h_n;      /* (L*D, B, P or H), dense */
+    void *c_n;      /* (L*D, B, H), dense; LSTM alone */
+    size_t threads; /* at most this many, from 1 to FRNN_MOST_THREADS */
+    /* Asked now and then by the calling thread whether to end, in that thread's own floating-point mode; NULL: never.
+     * It may make calls of its own, which then run on one thread; a process that it forks must not return from it. */
+    bool (*interrupted)(void *context);
     void *context;
 } frnn_call;
 

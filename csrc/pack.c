@@ -1,27 +1,27 @@
 /* Weights into panels, in the layout of one target: docs/packing.md draws it. */
 #include <math.h>
-#include <string.h>
 
 #include "arena.h"
 #include "target.h"
 
-/* Which rows of the weights a stage multiplies with. */
-typedef struct part {
+/* A stage, and the first of the gates that it takes from a cell's weights. */
+typedef struct stage_plan {
     frnn_stage_kind kind;
     size_t first_gate;
-} part;
+} stage_plan;
 
-static int split_cell(const frnn_spec *spec, const frnn_weights *w, part parts[2])
+/* The stages of a cell, in order; answers how many. */
+static int plan_stages(const frnn_spec *spec, stage_plan plans[FRNN_MOST_STAGES])
 {
     switch (spec->cell) {
-    case FRNN_RNN: parts[0] = (part){FRNN_STAGE_RNN, 0}; return 1;
+    case FRNN_RNN: plans[0] = (stage_plan){FRNN_STAGE_RNN, 0}; return 1;
     case FRNN_LSTM:
-        parts[0] = (part){FRNN_STAGE_LSTM, 0};
-        parts[1] = (part){FRNN_STAGE_PROJECT, 0};
-        return w->V ? 2 : 1;
+        plans[0] = (stage_plan){FRNN_STAGE_LSTM, 0};
+        plans[1] = (stage_plan){FRNN_STAGE_PROJECT, 0};
+        return spec->P ? 2 : 1;
     case FRNN_GRU:
-        parts[0] = (part){spec->reset_after ? FRNN_STAGE_GRU : FRNN_STAGE_GRU_RESET, 0};
-        parts[1] = (part){FRNN_STAGE_GRU_NEW, 2};
+        plans[0] = (stage_plan){spec->reset_after ? FRNN_STAGE_GRU : FRNN_STAGE_GRU_RESET, 0};
+        plans[1] = (stage_plan){FRNN_STAGE_GRU_NEW, 2};
         return spec->reset_after ? 1 : 2;
     }
     return 0;
@@ -29,21 +29,30 @@ static int split_cell(const frnn_spec *spec, const frnn_weights *w, part parts[2
 
 static bool is_usual(const frnn_spec *spec, const frnn_weights *w)
 {
-    return spec->activation.function == FRNN_TANH && spec->recurrent_activation.function == FRNN_SIGMOID &&
-           spec->output_activation.function == FRNN_TANH && spec->clip == INFINITY && !spec->input_forget && !w->p;
+    const bool gates = spec->cell == FRNN_RNN || spec->recurrent_activation.function == FRNN_SIGMOID;
+    const bool lstm =
+        spec->cell != FRNN_LSTM || (spec->output_activation.function == FRNN_TANH && !spec->input_forget && !w->p);
+    return spec->activation.function == FRNN_TANH && gates && lstm && spec->clip == INFINITY;
 }
 
-/* Layout of one array of panels: [block][k][gate][lane], from rows (first_gate + gate) * H + unit of `from`. */
-static void pack_panels(char *to, const char *from, const frnn_stage *stage, size_t K, size_t first_gate, size_t width,
-                        size_t element)
+/* One array of weights of a stage, on its way into panels. */
+typedef struct packing {
+    const frnn_params *params;
+    const frnn_stage *stage;
+    size_t first_gate;
+} packing;
+
+/* [block][k][gate][lane], from rows (first_gate + gate) * units + unit of `from`. */
+static void pack_panels(const packing *p, char *to, const char *from, size_t K)
 {
-    const size_t gates = (size_t)frnn_stage_gates(stage->kind);
-    for (size_t block = 0; block < stage->blocks; block++)
+    const size_t gates = frnn_stage_gates(p->stage->kind), units = p->stage->units;
+    const size_t width = p->params->kernels->width, element = p->params->element;
+    for (size_t block = 0; block < p->stage->blocks; block++)
         for (size_t k = 0; k < K; k++)
             for (size_t gate = 0; gate < gates; gate++)
                 for (size_t lane = 0; lane < width; lane++, to += element) {
-                    const size_t unit = block * width + lane, row = (first_gate + gate) * stage->units + unit;
-                    if (unit < stage->units)
+                    const size_t unit = block * width + lane, row = (p->first_gate + gate) * units + unit;
+                    if (unit < units)
                         memcpy(to, from + (row * K + k) * element, element);
                     else
                         memset(to, 0, element);
@@ -67,14 +76,16 @@ static void put_number(void *array, size_t index, frnn_dtype dtype, double value
 
 /* [block][sum][lane]. Both biases of a gate start one chain, so they are added here; in GRU with the reset gate after
  * the product, n's two are kept apart. */
-static void pack_bias(void *to, const frnn_stage *stage, const frnn_weights *w, size_t first_gate, size_t width,
-                      frnn_dtype dtype)
+static void pack_bias(const packing *p, void *to, const frnn_weights *w)
 {
-    const size_t gates = (size_t)frnn_stage_gates(stage->kind), sums = (size_t)frnn_stage_sums(stage->kind);
+    const frnn_stage *stage = p->stage;
+    const frnn_dtype dtype = p->params->spec.dtype;
+    const size_t gates = frnn_stage_gates(stage->kind), sums = frnn_stage_sums(stage->kind);
+    const size_t width = p->params->kernels->width;
     for (size_t i = 0; i < stage->blocks * sums * width; i++) {
         const size_t unit = i / (sums * width) * width + i % width, sum = i / width % sums;
-        const size_t gate = first_gate + (sum < gates ? sum : gates - 1), row = gate * stage->units + unit;
-        const bool apart = sums > gates && gate == first_gate + gates - 1;
+        const size_t gate = p->first_gate + (sum < gates ? sum : gates - 1), row = gate * stage->units + unit;
+        const bool apart = sums > gates && gate == p->first_gate + gates - 1;
         double value = 0;
         if (unit < stage->units && stage->kind != FRNN_STAGE_PROJECT) {
             value += !apart || sum < gates ? number_at(w->b, row, dtype) : 0;
@@ -84,48 +95,42 @@ static void pack_bias(void *to, const frnn_stage *stage, const frnn_weights *w, 
     }
 }
 
-static void pack_peephole(void *to, const frnn_stage *stage, const void *p, size_t width, frnn_dtype dtype)
+static void pack_peephole(const packing *p, void *to, const void *from)
 {
-    for (size_t i = 0; i < stage->blocks * 3 * width; i++) {
+    const frnn_dtype dtype = p->params->spec.dtype;
+    const size_t width = p->params->kernels->width, units = p->stage->units;
+    for (size_t i = 0; i < p->stage->blocks * 3 * width; i++) {
         const size_t unit = i / (3 * width) * width + i % width, gate = i / width % 3;
-        put_number(to, i, dtype, unit < stage->units ? number_at(p, gate * stage->units + unit, dtype) : 0);
+        put_number(to, i, dtype, unit < units ? number_at(from, gate * units + unit, dtype) : 0);
     }
 }
 
-/* Describes a stage and takes its memory; fills it in once there is memory. */
-static void make_stage(frnn_stage *stage, frnn_arena *arena, const frnn_params *params, const frnn_weights *w,
-                       part part, size_t I)
+/* Describes a stage of a layer and takes its memory; fills it once there is memory. */
+static void make_stage(frnn_stage *stage, const frnn_params *params, stage_plan plan, const frnn_weights *w,
+                       frnn_arena *arena)
 {
     const frnn_spec *spec = &params->spec;
-    const bool projects = part.kind == FRNN_STAGE_PROJECT;
-    const size_t width = params->kernels->width, element = params->element;
+    const bool projects = plan.kind == FRNN_STAGE_PROJECT;
+    stage->kind = plan.kind;
+    stage->spec = spec;
+    stage->I = projects ? 0 : stage->I;
+    stage->K = projects ? spec->H : params->out;
+    stage->units = projects ? spec->P : spec->H;
+    stage->blocks = (stage->units + params->kernels->width - 1) / params->kernels->width;
+    stage->usual = is_usual(spec, w);
 
-    *stage = (frnn_stage){
-        .kind = part.kind,
-        .I = projects ? 0 : I,
-        .K = projects ? spec->H : params->out,
-        .units = projects ? spec->P : spec->H,
-        .activation = spec->activation,
-        .recurrent_activation = spec->recurrent_activation,
-        .output_activation = spec->output_activation,
-        .clip = spec->clip,
-        .input_forget = spec->input_forget,
-        .usual = is_usual(spec, w),
-    };
-    stage->blocks = (stage->units + width - 1) / width;
-
-    const size_t gates = (size_t)frnn_stage_gates(part.kind), sums = (size_t)frnn_stage_sums(part.kind);
-    const size_t lanes = stage->blocks * width * element;
+    const size_t gates = frnn_stage_gates(plan.kind), lanes = frnn_unit_bytes(params, stage);
     char *W = frnn_arena_take(arena, stage->I, gates * lanes), *U = frnn_arena_take(arena, stage->K, gates * lanes);
-    void *bias = frnn_arena_take(arena, sums, lanes);
-    void *peephole = w->p && part.kind == FRNN_STAGE_LSTM ? frnn_arena_take(arena, 3, lanes) : NULL;
+    void *bias = frnn_arena_take(arena, frnn_stage_sums(plan.kind), lanes);
+    void *peephole = w->p && plan.kind == FRNN_STAGE_LSTM ? frnn_arena_take(arena, 3, lanes) : NULL;
     if (!arena->base)
         return;
-    pack_panels(W, w->W, stage, stage->I, part.first_gate, width, element);
-    pack_panels(U, projects ? w->V : w->U, stage, stage->K, part.first_gate, width, element);
-    pack_bias(bias, stage, w, part.first_gate, width, spec->dtype);
+    const packing p = {params, stage, plan.first_gate};
+    pack_panels(&p, W, w->W, stage->I);
+    pack_panels(&p, U, projects ? w->V : w->U, stage->K);
+    pack_bias(&p, bias, w);
     if (peephole)
-        pack_peephole(peephole, stage, w->p, width, spec->dtype);
+        pack_peephole(&p, peephole, w->p);
     stage->W = W;
     stage->U = U;
     stage->bias = bias;
@@ -134,12 +139,14 @@ static void make_stage(frnn_stage *stage, frnn_arena *arena, const frnn_params *
 
 static void make_layers(frnn_params *params, frnn_arena *arena, const frnn_weights *weights)
 {
+    stage_plan plans[FRNN_MOST_STAGES];
+    const int stages = plan_stages(&params->spec, plans);
     for (size_t i = 0; i < params->spec.L * params->D; i++) {
-        const size_t I = i < params->D ? params->spec.I : params->D * params->out;
-        part parts[2];
-        params->layers[i].stages = split_cell(&params->spec, &weights[i], parts);
-        for (int s = 0; s < params->layers[i].stages; s++)
-            make_stage(&params->layers[i].stage[s], arena, params, &weights[i], parts[s], I);
+        params->layers[i].stages = stages;
+        for (int s = 0; s < stages; s++) {
+            params->layers[i].stage[s] = (frnn_stage){.I = i < params->D ? params->spec.I : params->D * params->out};
+            make_stage(&params->layers[i].stage[s], params, plans[s], &weights[i], arena);
+        }
     }
 }
 
@@ -152,7 +159,6 @@ frnn_status frnn_params_new(const frnn_spec *spec, const frnn_weights *weights, 
     if (!params)
         return FRNN_NO_MEMORY;
     params->spec = *spec;
-    params->target = target;
     params->kernels = target->kernels[spec->dtype];
     params->D = D;
     params->out = spec->P ? spec->P : spec->H;

@@ -1,28 +1,23 @@
 #include "plan.h"
 
-/* First values, for 1 to 2 MB of L2 a core: they bear on time alone. */
+/* Found by hand on one machine with 2 MB of L2 a core, where halving or doubling them changed little. They bear on time
+ * alone. */
 enum {
     HOISTED_ROWS = 96,         /* rows of an x product: enough that its panels are read rarely */
     HOISTED_BYTES = 512 << 10, /* of the sums that wait for their steps: they stay in L2 beside panels */
-    ROWS_ENOUGH = 3,           /* tiles of rows in one step after which W is read rarely enough without hoisting */
+    TILES_ENOUGH = 3,          /* tiles of rows in one step after which W is read rarely enough without hoisting */
     WORTH_A_THREAD = 2000000   /* multiply-adds, some 40 us: waking a thread costs about 10 */
 };
 
 static size_t at_least_one(size_t n) { return n ? n : 1; }
 
-/* Bytes of the sums of one row, in the widest layer. */
+/* Bytes of the sums of one row: of all stages of a layer, which have the same in every layer. */
 static size_t sums_bytes(const frnn_params *params)
 {
-    size_t most = 0;
-    for (size_t i = 0; i < params->spec.L * params->D; i++) {
-        size_t bytes = 0;
-        for (int s = 0; s < params->layers[i].stages; s++) {
-            const frnn_stage *stage = &params->layers[i].stage[s];
-            bytes += stage->blocks * params->kernels->width * params->element * (size_t)frnn_stage_sums(stage->kind);
-        }
-        most = bytes > most ? bytes : most;
-    }
-    return most;
+    size_t bytes = 0;
+    for (int s = 0; s < params->layers[0].stages; s++)
+        bytes += frnn_sums_bytes(params, &params->layers[0].stage[s]);
+    return bytes;
 }
 
 /* Weights that a step of one row multiplies with. */
@@ -44,13 +39,13 @@ frnn_plan frnn_make_plan(const frnn_params *params, size_t T, size_t B, size_t t
         work < (double)threads * WORTH_A_THREAD ? at_least_one((size_t)(work / WORTH_A_THREAD)) : threads;
     const size_t wanted = at_least_one(worth / params->D), parts = at_least_one(wanted < B ? wanted : B);
     const size_t rows = at_least_one((B + parts - 1) / parts);
-    const size_t affordable = HOISTED_BYTES / sums_bytes(params);
-    size_t block = at_least_one((affordable < HOISTED_ROWS ? affordable : HOISTED_ROWS) / rows);
+    const size_t affordable_rows = HOISTED_BYTES / sums_bytes(params);
+    size_t block = at_least_one((affordable_rows < HOISTED_ROWS ? affordable_rows : HOISTED_ROWS) / rows);
     if (block > T)
         block = at_least_one(T);
     return (frnn_plan){
         .block = block,
-        .hoist = block > 1 && rows < ROWS_ENOUGH * params->kernels->max_rows,
+        .hoist = block > 1 && rows < TILES_ENOUGH * params->kernels->max_rows,
         .parts = parts,
         .threads = worth,
     };

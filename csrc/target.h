@@ -12,44 +12,45 @@
 #include "cpu.h"
 #include "fastrnn.h"
 
-/* kind              gates in W and U, sums kept a unit                       side            y
- * STAGE_RNN         h                 h                                      -               h'
- * STAGE_LSTM        i f g o           i f g o                                c, in and out   h' (before a projection)
- * STAGE_GRU         r z n             r z, n's W x + b, n's U h + d          -               h'
- * STAGE_GRU_RESET   r z               r z                                    z, out          r * h
- * STAGE_GRU_NEW     n                 n                                      z, in           h'
- * STAGE_PROJECT     (V)               V h                                    -               V h
- */
 typedef enum frnn_stage_kind {
-    FRNN_STAGE_RNN,
-    FRNN_STAGE_LSTM,
-    FRNN_STAGE_GRU,
-    FRNN_STAGE_GRU_RESET,
-    FRNN_STAGE_GRU_NEW,
-    FRNN_STAGE_PROJECT
+#define FRNN_STAGE(kind, gates, sums) FRNN_STAGE_##kind,
+#include "stages.def"
+#undef FRNN_STAGE
+    FRNN_STAGE_KINDS
 } frnn_stage_kind;
 
 /* Gates of a unit in the panels of W and U. */
-static inline int frnn_stage_gates(frnn_stage_kind kind)
+static inline size_t frnn_stage_gates(frnn_stage_kind kind)
 {
-    return kind == FRNN_STAGE_LSTM ? 4 : kind == FRNN_STAGE_GRU ? 3 : kind == FRNN_STAGE_GRU_RESET ? 2 : 1;
+    static const size_t gates[] = {
+#define FRNN_STAGE(kind, gates, sums) gates,
+#include "stages.def"
+#undef FRNN_STAGE
+    };
+    return gates[kind];
 }
 
-/* Sums of a unit, each with a bias. GRU's fourth is the recurrent part of n, which has its own chain. */
-static inline int frnn_stage_sums(frnn_stage_kind kind) { return kind == FRNN_STAGE_GRU ? 4 : frnn_stage_gates(kind); }
+/* Sums of a unit, each with a bias. */
+static inline size_t frnn_stage_sums(frnn_stage_kind kind)
+{
+    static const size_t sums[] = {
+#define FRNN_STAGE(kind, gates, sums) sums,
+#include "stages.def"
+#undef FRNN_STAGE
+    };
+    return sums[kind];
+}
 
 typedef struct frnn_stage {
     frnn_stage_kind kind;
-    size_t I, K;          /* lengths of an x row and of an h row */
-    size_t units, blocks; /* outputs, and vectors of outputs: the last is padded with zeros */
-    const void *W;        /* panels [block][k < I][gate][lane] */
-    const void *U;        /* panels [block][k < K][gate][lane] */
-    const void *bias;     /* [block][sum][lane] */
-    const void *peephole; /* [block][i f o][lane], or NULL */
-    frnn_activation activation, recurrent_activation, output_activation;
-    double clip;
-    bool input_forget;
-    bool usual; /* tanh and sigmoid where they usually are, and no option: the kernel's fast text */
+    const frnn_spec *spec; /* of the params: activations, clip, options */
+    size_t I, K;           /* lengths of an x row and of an h row */
+    size_t units, blocks;  /* outputs, and vectors of outputs: the last is padded with zeros */
+    const void *W;         /* panels [block][k < I][gate][lane] */
+    const void *U;         /* panels [block][k < K][gate][lane] */
+    const void *bias;      /* [block][sum][lane] */
+    const void *peephole;  /* [block][i f o][lane], or NULL */
+    bool usual;            /* tanh and sigmoid where they usually are, and no option: the kernel's fast text */
 } frnn_stage;
 
 /* The rows of one step. A pointer that the stage's kind has no use for may be NULL. */
@@ -77,20 +78,33 @@ struct frnn_target {
     const frnn_kernels *kernels[FRNN_DTYPES];
 };
 
-/* One layer in one direction. */
+enum { FRNN_MOST_STAGES = 2 };
+
+/* One layer in one direction. All layers of a stack have the same kinds of stages. */
 typedef struct frnn_layer {
     int stages;
-    frnn_stage stage[2];
+    frnn_stage stage[FRNN_MOST_STAGES];
 } frnn_layer;
 
 struct frnn_params {
     frnn_spec spec;
-    const frnn_target *target;
     const frnn_kernels *kernels;
     size_t D, out, element; /* directions; size of an output row, P or H; bytes of a number */
     size_t bytes;
     void *memory;        /* of all panels */
     frnn_layer layers[]; /* L * D */
 };
+
+/* Bytes of one number a unit for one row, padded to whole vectors. */
+static inline size_t frnn_unit_bytes(const frnn_params *params, const frnn_stage *stage)
+{
+    return stage->blocks * params->kernels->width * params->element;
+}
+
+/* Bytes of the sums of one row. */
+static inline size_t frnn_sums_bytes(const frnn_params *params, const frnn_stage *stage)
+{
+    return frnn_unit_bytes(params, stage) * frnn_stage_sums(stage->kind);
+}
 
 #endif

@@ -3,10 +3,12 @@
 #include "threads.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <time.h>
 
+#include "fastrnn.h"
+
 /* One pool for the process. Workers are started when first wanted, and sleep between jobs. */
-enum { MOST_WORKERS = 255 };
 
 typedef struct job {
     frnn_task *task;
@@ -56,35 +58,43 @@ static void start_anew(void)
     workers = 0;
 }
 
+/* Signals are for the program's own threads: a worker that got one would leave its thread asleep. */
 static void start_workers(size_t wanted)
 {
     static bool prepared;
+    sigset_t all, before;
     if (!prepared)
         prepared = pthread_atfork(NULL, NULL, start_anew) == 0;
-    for (pthread_t thread; prepared && workers < wanted && workers < MOST_WORKERS; workers++) {
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (pthread_t thread; prepared && workers < wanted && workers + 1 < FRNN_MOST_THREADS; workers++) {
         if (pthread_create(&thread, NULL, worker, NULL))
-            return;
+            break;
         pthread_detach(thread);
     }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/* Makes a job the pool's, and wakes as many workers as it has seats; false while the pool has another. */
+static bool post(job *j)
+{
+    pthread_mutex_lock(&lock);
+    const bool free = !current;
+    if (free) {
+        start_workers(j->helpers);
+        current = j;
+        for (size_t i = 0; i < j->helpers; i++)
+            pthread_cond_signal(&posted);
+    }
+    pthread_mutex_unlock(&lock);
+    return free;
 }
 
 void frnn_parallel(size_t n, size_t threads, frnn_task *task, void *context)
 {
-    const size_t helpers = (threads < n ? threads : n) - (n > 0);
-    job j = {.task = task, .context = context, .n = n, .helpers = helpers};
-    bool shared = false;
-    if (n > 1 && threads > 1) {
-        pthread_mutex_lock(&lock);
-        if (!current) {
-            start_workers(helpers);
-            shared = true;
-            current = &j;
-            j.next = 1;
-            pthread_cond_broadcast(&posted);
-        }
-        pthread_mutex_unlock(&lock);
-    }
-    if (!shared) {
+    job j = {.task = task, .context = context, .n = n, .next = 1}; /* the first is the caller's */
+    j.helpers = n < 2 || threads < 2 ? 0 : (threads < n ? threads : n) - 1;
+    if (!j.helpers || !post(&j)) {
         for (size_t i = 0; i < n; i++)
             task(context, i, true);
         return;

@@ -1,4 +1,4 @@
-"""fastrnn: recurrent layers on CPUs, now and fast.
+"""fastrnn: RNN, LSTM and GRU layers on CPUs.
 
 >>> import numpy as np, fastrnn
 >>> rng = np.random.default_rng(0)

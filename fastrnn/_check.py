@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-MOST_THREADS = 256  # what the pool of csrc/threads.c holds, the caller included
+MOST_THREADS = 256  # FRNN_MOST_THREADS of csrc/fastrnn.h, which a test compares
 _DTYPES: dict[int, np.dtype[Any]] = {dtype.num: dtype for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
 
 
@@ -183,7 +183,7 @@ def _overlap(a: Array, b: Array) -> bool:
         return True
 
 
-def out(value: object, shape: tuple[int, ...], type_num: int, x: Array, state: object) -> Array:
+def out(value: object, shape: tuple[int, ...], type_num: int, x: Array, h: Array | None, c: Array | None) -> Array:
     """An array that results may be written to."""
     array = as_array("out", value)
     if array.shape != shape:
@@ -193,11 +193,7 @@ def out(value: object, shape: tuple[int, ...], type_num: int, x: Array, state: o
         raise ValueError("out: expected an array that can be written to, got a read-only one")
     if array.size and _overlaps_itself(array):
         raise ValueError(f"out: expected elements of their own, got strides {array.strides}, which make them overlap")
-    inputs = [("x", x)]
-    if state is not None:
-        pairs = zip(("state[0] (h)", "state[1] (c)"), state) if isinstance(state, tuple) else [("state", state)]
-        inputs += [(name, np.asarray(part)) for name, part in pairs]
-    for name, other in inputs:
-        if _overlap(array, other):
+    for name, other in (("x", x), ("state[0] (h)" if c is not None else "state", h), ("state[1] (c)", c)):
+        if other is not None and _overlap(array, other):
             raise ValueError(f"out: expected memory of its own, got memory that overlaps {name}")
     return array

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 COMPILER: str
+MOST_THREADS: int
 TARGETS: tuple[tuple[str, bool], ...]
 CELLS: dict[str, int]
 FUNCTIONS: dict[str, int]

@@ -75,14 +75,13 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef struct frnn_params:
         pass
 
+    ctypedef struct frnn_array:
+        const void *data
+        ptrdiff_t outer, row
+
     ctypedef struct frnn_call:
         size_t T, B
-        const void *x
-        ptrdiff_t x_time, x_row
-        const void *h
-        ptrdiff_t h_layer, h_row
-        const void *c
-        ptrdiff_t c_layer, c_row
+        frnn_array x, h, c
         const size_t *lengths
         bint return_sequences
         void *y
@@ -92,6 +91,9 @@ cdef extern from "fastrnn.h" nogil:
         size_t threads
         c_bool (*interrupted)(void *context) noexcept
         void *context
+
+    enum:
+        FRNN_MOST_THREADS
 
     size_t frnn_target_count()
     const frnn_target *frnn_target_at(size_t index)
@@ -115,6 +117,7 @@ cdef extern from *:
     const char *FRNN_COMPILER
 
 
+MOST_THREADS = FRNN_MOST_THREADS
 COMPILER = FRNN_COMPILER.decode().strip()
 CELLS = {"rnn": FRNN_RNN, "lstm": FRNN_LSTM, "gru": FRNN_GRU}
 FUNCTIONS = {
@@ -184,13 +187,15 @@ cdef class Packed:
         cdef frnn_weights *arrays = <frnn_weights *>malloc(n * sizeof(frnn_weights))
         if arrays == NULL:
             raise MemoryError
-        for i in range(n):
-            W, U, b, d, V, p = weights[i]
-            arrays[i] = frnn_weights(data_of(W), data_of(U), data_of(b), data_of(d), data_of(V), data_of(p))
         cdef frnn_status status
-        with nogil:
-            status = frnn_params_new(&spec, arrays, chosen, &self.params)
-        free(arrays)
+        try:
+            for i in range(n):
+                W, U, b, d, V, p = weights[i]
+                arrays[i] = frnn_weights(data_of(W), data_of(U), data_of(b), data_of(d), data_of(V), data_of(p))
+            with nogil:
+                status = frnn_params_new(&spec, arrays, chosen, &self.params)
+        finally:
+            free(arrays)
         if status != FRNN_OK:
             raise MemoryError("weights: no memory for the packed arrays")
 
@@ -240,6 +245,17 @@ cdef inline bint is_state(a, Packed packed, int ndim, Py_ssize_t B, Py_ssize_t s
     )
 
 
+cdef cnp.ndarray read_state(frnn_array *to, name, value, Packed packed, int ndim, Py_ssize_t B, Py_ssize_t size):
+    """Checks h or c and describes it to C; what comes back is to be kept while C reads it."""
+    if not is_state(value, packed, ndim, B, size):
+        value = _check.state_array(name, value, (packed.L * packed.D, B, size), ndim, packed.type_num)
+    cdef cnp.ndarray state = value
+    to.data = cnp.PyArray_DATA(state)
+    to.outer = cnp.PyArray_STRIDE(state, 0)
+    to.row = cnp.PyArray_STRIDE(state, 1) if ndim == 3 else 0
+    return state
+
+
 cdef cnp.ndarray new_state(Packed packed, int ndim, Py_ssize_t B, Py_ssize_t size):
     cdef cnp.npy_intp[3] shape
     shape[0], shape[1], shape[ndim - 1] = packed.L * packed.D, B, size
@@ -258,101 +274,109 @@ def get_default_threads():
     return default_threads
 
 
+cdef class Call:
+    """One call on its way: what C is told, and the arrays that it reads and writes."""
+
+    cdef Packed packed
+    cdef frnn_call c
+    cdef int ndim, time, row  # axes of x, and which of them are which
+    cdef cnp.ndarray x, h, cell, counts, y, h_n, c_n
+    cdef list errors
+
+    cdef read_x(self, x, bint batch_first):
+        cdef Packed packed = self.packed
+        if not cnp.PyArray_CheckExact(x):
+            x = _check.as_array("x", x)
+        self.x = x
+        self.ndim = cnp.PyArray_NDIM(self.x)
+        if (
+            not (self.ndim == 2 or self.ndim == 3)
+            or cnp.PyArray_DIM(self.x, self.ndim - 1) != packed.I
+            or not is_dense(self.x, packed.type_num)
+        ):
+            _check.fail_x(x, packed.I, packed.type_num, batch_first)
+        self.time = self.ndim == 3 and batch_first
+        self.row = not self.time
+        cdef Py_ssize_t T = cnp.PyArray_DIM(self.x, self.time), B = 1
+        if self.ndim == 3:
+            B = cnp.PyArray_DIM(self.x, self.row)
+        # NumPy counts an axis of 0 as 1.
+        if <double>(T or 1) * <double>(B or 1) * <double>(packed.D * packed.out) * 8 > 4e18:
+            _check.fail_size(T, B, packed.D * packed.out)
+        self.c.T, self.c.B = T, B
+        self.c.x.data = cnp.PyArray_DATA(self.x)
+        self.c.x.outer = cnp.PyArray_STRIDE(self.x, self.time)
+        self.c.x.row = cnp.PyArray_STRIDE(self.x, self.row) if self.ndim == 3 else 0
+
+    cdef read_states(self, state):
+        cdef Packed packed = self.packed
+        cdef Py_ssize_t B = self.c.B
+        self.c.h = self.c.c = frnn_array(NULL, 0, 0)
+        if state is None:
+            return
+        if not packed.lstm:
+            self.h = read_state(&self.c.h, "state", state, packed, self.ndim, B, packed.out)
+            return
+        if type(state) is not tuple or len(state) != 2:
+            state = _check.pair(state)
+        self.h = read_state(&self.c.h, "state[0] (h)", state[0], packed, self.ndim, B, packed.out)
+        self.cell = read_state(&self.c.c, "state[1] (c)", state[1], packed, self.ndim, B, packed.H)
+
+    cdef make_results(self, out, bint sequences):
+        """y, of the axes of x, less the time axis where sequences are not returned; and the final states."""
+        cdef Packed packed = self.packed
+        cdef cnp.npy_intp[3] shape
+        cdef int axes = self.ndim if sequences else self.ndim - 1, row = self.row if sequences else 0
+        shape[axes - 1] = packed.D * packed.out
+        if self.ndim == 3:
+            shape[row] = self.c.B
+        if sequences:
+            shape[self.time] = self.c.T
+        if out is None:
+            self.y = cnp.PyArray_EMPTY(axes, shape, packed.type_num, 0)
+        else:
+            expected = tuple([shape[i] for i in range(axes)])
+            self.y = _check.out(out, expected, packed.type_num, self.x, self.h, self.cell)
+        self.c.return_sequences = sequences
+        self.c.y = cnp.PyArray_DATA(self.y)
+        self.c.y_time = cnp.PyArray_STRIDE(self.y, self.time) if sequences else 0
+        self.c.y_row = cnp.PyArray_STRIDE(self.y, row) if self.ndim == 3 else 0
+        self.h_n = new_state(packed, self.ndim, self.c.B, packed.out)
+        self.c.h_n = cnp.PyArray_DATA(self.h_n)
+        self.c.c_n = NULL
+        if packed.lstm:
+            self.c_n = new_state(packed, self.ndim, self.c.B, packed.H)
+            self.c.c_n = cnp.PyArray_DATA(self.c_n)
+
+    cdef run(self):
+        self.errors = []
+        self.c.interrupted = interrupted
+        self.c.context = <void *>self.errors
+        cdef frnn_status status
+        with nogil:
+            status = frnn_run(self.packed.params, &self.c)
+        if self.errors:
+            raise self.errors[0]
+        if status != FRNN_OK:
+            raise MemoryError(f"no memory for the scratch of T={self.c.T} steps of B={self.c.B} rows")
+
+
 def run(Packed packed not None, x, state, lengths, batch_first, return_sequences, out, threads):
     """What `functional.py` documents: (y, h_n), or (y, (h_n, c_n)) for an LSTM."""
-    cdef frnn_call call
-    cdef int type_num = packed.type_num, ndim
-    cdef Py_ssize_t T, B, I, layers = packed.L * packed.D, width = packed.D * packed.out
-    cdef cnp.ndarray xs, y, h_n, h, c, c_n = None, counts
-
     if not (batch_first is True or batch_first is False):
         batch_first = _check.flag("batch_first", batch_first)
     if not (return_sequences is True or return_sequences is False):
         return_sequences = _check.flag("return_sequences", return_sequences)
-    cdef bint swap = batch_first, sequences = return_sequences
-
-    if not cnp.PyArray_CheckExact(x):
-        x = _check.as_array("x", x)
-    xs = x
-    ndim = cnp.PyArray_NDIM(xs)
-    if not (ndim == 2 or ndim == 3) or not is_dense(xs, type_num) or cnp.PyArray_DIM(xs, ndim - 1) != packed.I:
-        _check.fail_x(x, packed.I, type_num, swap)
-    cdef int time = ndim == 3 and swap, row = not time
-    T = cnp.PyArray_DIM(xs, time)
-    B = cnp.PyArray_DIM(xs, row) if ndim == 3 else 1
-    if <double>(T or 1) * <double>(B or 1) * <double>width * 8 > 4e18: # NumPy counts an axis of 0 as 1
-        _check.fail_size(T, B, width)
-
-    call.T, call.B = T, B
-    call.x = cnp.PyArray_DATA(xs)
-    call.x_time = cnp.PyArray_STRIDE(xs, time)
-    call.x_row = cnp.PyArray_STRIDE(xs, row) if ndim == 3 else 0
-
-    call.h = call.c = NULL
-    call.h_layer = call.h_row = call.c_layer = call.c_row = 0
-    if state is not None:
-        if packed.lstm:
-            if type(state) is not tuple or len(state) != 2:
-                state = _check.pair(state)
-            h_in, c_in = state
-            if not is_state(c_in, packed, ndim, B, packed.H):
-                c_in = _check.state_array("state[1] (c)", c_in, (layers, B, packed.H), ndim, type_num)
-            c = c_in
-            call.c = cnp.PyArray_DATA(c)
-            call.c_layer = cnp.PyArray_STRIDE(c, 0)
-            call.c_row = cnp.PyArray_STRIDE(c, 1) if ndim == 3 else 0
-            name = "state[0] (h)"
-        else:
-            h_in = state
-            name = "state"
-        if not is_state(h_in, packed, ndim, B, packed.out):
-            h_in = _check.state_array(name, h_in, (layers, B, packed.out), ndim, type_num)
-        h = h_in
-        call.h = cnp.PyArray_DATA(h)
-        call.h_layer = cnp.PyArray_STRIDE(h, 0)
-        call.h_row = cnp.PyArray_STRIDE(h, 1) if ndim == 3 else 0
-
-    call.lengths = NULL
+    cdef Call call = Call.__new__(Call)
+    call.packed = packed
+    call.read_x(x, batch_first)
+    call.read_states(state)
+    call.c.lengths = NULL
     if lengths is not None:
-        counts = _check.lengths(lengths, T, B, ndim == 3)
-        call.lengths = <const size_t *>cnp.PyArray_DATA(counts)
-
-    if threads is None:
-        call.threads = default_threads
-    else:
-        call.threads = _check.threads(threads)
-
-    call.return_sequences = sequences
-    cdef cnp.npy_intp[3] shape # of y: x's, less the time axis where sequences are not returned, and outputs last
-    cdef int axes = ndim if sequences else ndim - 1
-    shape[axes - 1] = width
-    if ndim == 3:
-        shape[row if sequences else 0] = B
-    if sequences:
-        shape[time] = T
-    if out is None:
-        y = cnp.PyArray_EMPTY(axes, shape, type_num, 0)
-    else:
-        y = _check.out(out, tuple([shape[i] for i in range(axes)]), type_num, x, state)
-    call.y = cnp.PyArray_DATA(y)
-    call.y_time = cnp.PyArray_STRIDE(y, time) if sequences else 0
-    call.y_row = cnp.PyArray_STRIDE(y, row if sequences else 0) if ndim == 3 else 0
-
-    h_n = new_state(packed, ndim, B, packed.out)
-    call.h_n = cnp.PyArray_DATA(h_n)
-    call.c_n = NULL
-    if packed.lstm:
-        c_n = new_state(packed, ndim, B, packed.H)
-        call.c_n = cnp.PyArray_DATA(c_n)
-
-    cdef list errors = []
-    call.interrupted = interrupted
-    call.context = <void *>errors
-    cdef frnn_status status
-    with nogil:
-        status = frnn_run(packed.params, &call)
-    if status == FRNN_INTERRUPTED:
-        raise errors[0]
-    if status == FRNN_NO_MEMORY:
-        raise MemoryError(f"no memory for the scratch of T={T} steps of B={B} rows")
-    return (y, (h_n, c_n)) if packed.lstm else (y, h_n)
+        call.counts = _check.lengths(lengths, call.c.T, call.c.B, call.ndim == 3)
+        call.c.lengths = <const size_t *>cnp.PyArray_DATA(call.counts)
+    call.c.threads = default_threads if threads is None else _check.threads(threads)
+    call.make_results(out, return_sequences)
+    call.run()
+    y = call.y if out is None else out
+    return (y, (call.h_n, call.c_n)) if packed.lstm else (y, call.h_n)

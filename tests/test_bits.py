@@ -122,25 +122,36 @@ def test_last_step_is_that_of_the_sequence(target: str, case: Case) -> None:
     assert_same_bits(case.but(return_sequences=True).run(target)[1:2], (h_n,))
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("threads", [2, 5])
+@pytest.mark.parametrize("directions", [("",), ("_reverse",), ("", "_reverse")])
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("rows", [2, 7, 24])
+def test_split_work(cell: str, rows: int, directions: tuple[str, ...], threads: int) -> None:
+    """Enough work for every thread, over rows of all lengths."""
+    rng = np.random.default_rng(rows)
+    weights = make_weights(rng, cell, (70, 130), layers=2, directions=directions)
+    lengths = rng.integers(0, 401, rows)
+    lengths[[0, -1]] = 0, 400
+    x = rng.normal(size=(400, rows, 70)).astype("f4")
+    case = Case(cell, weights, x, lengths=lengths)
+    assert_same_bits(case.run(threads=threads), case.run(threads=1))
+
+
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("rows", [1, 2, 7, 24, 40])
-def test_long_work_is_split_without_a_trace(cell: str, rows: int, threads: int) -> None:
-    """Sizes at which work is hoisted, blocked and spread over threads, against one step and one row at a time."""
+def test_long_work(cell: str, rows: int) -> None:
+    """Sizes at which work is hoisted and blocked, against one row and against one step at a time."""
     rng = np.random.default_rng(rows)
-    weights = make_weights(rng, cell, (70, 130), layers=2, directions=("", "_reverse"))
+    weights = make_weights(rng, cell, (70, 130), layers=2)
     x = rng.normal(size=(150, rows, 70)).astype("f4")
-    params = PARAMS[cell](weights)
-    whole = flat(getattr(fastrnn, cell)(x, params, threads=threads))
-    row = rows // 2
-    alone = flat(getattr(fastrnn, cell)(x[:, row : row + 1], params, threads=1))
-    assert_same_bits(tuple(part[:, row : row + 1] for part in whole), alone)
-    forward = {name: a for name, a in weights.items() if name.endswith("_l0")}
-    params, state, steps = PARAMS[cell](forward), None, []
+    params, function, row = PARAMS[cell](weights), getattr(fastrnn, cell), rows // 2
+    whole = flat(function(x, params))
+    assert_same_bits(tuple(part[:, row : row + 1] for part in whole), flat(function(x[:, row : row + 1], params)))
+    state, steps = None, []
     for t in range(x.shape[0]):
-        y, state = getattr(fastrnn, cell)(x[t : t + 1], params, state)
+        y, state = function(x[t : t + 1], params, state)
         steps.append(y)
-    assert_same_bits((np.concatenate(steps),), (getattr(fastrnn, cell)(x, params, threads=threads)[0],))
+    assert_same_bits((np.concatenate(steps), *flat((y, state))[1:]), whole)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -13,6 +13,7 @@ import pytest
 import fastrnn
 from cases import CELLS, PARAMS, make_weights
 from conftest import TARGETS, run_python
+from fastrnn import _check, _core
 
 
 @pytest.mark.skipif(
@@ -108,6 +109,30 @@ except KeyboardInterrupt:
     print(np.array_equal(fastrnn.lstm(x, params)[0], expected))
 """
     assert run_python(code).stdout == "True\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+def test_handlers_run_in_their_own_float_mode() -> None:
+    """Subnormals are flushed inside a call, but not in a signal handler that Python runs meanwhile."""
+    code = """
+import os, signal, threading, numpy as np, fastrnn
+class Done(Exception): pass
+def handler(*_):
+    print(1e-308 / 4 > 0)
+    raise Done
+signal.signal(signal.SIGUSR1, handler)
+w = {"weight_ih": np.full((64, 8), 0.1, "f4"), "weight_hh": np.full((64, 16), 0.1, "f4")}
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+try:
+    fastrnn.lstm(np.broadcast_to(np.ones(8, "f4"), (10**12, 2, 8)), w, return_sequences=False)
+except Done:
+    pass
+"""
+    assert run_python(code).stdout == "True\n"
+
+
+def test_most_threads_is_said_once() -> None:
+    assert _check.MOST_THREADS == _core.MOST_THREADS
 
 
 def test_memory_does_not_grow_with_time() -> None:

@@ -12,17 +12,17 @@ INLINE vec activate(bool usual, frnn_function usually, const frnn_activation *ac
 
 INLINE vec bound(bool usual, const frnn_stage *stage, vec x)
 {
-    return usual ? x : v_min(v_set1((real)stage->clip), v_max(v_set1((real)-stage->clip), x));
+    return usual ? x : v_min(v_set1((real)stage->spec->clip), v_max(v_set1((real)-stage->spec->clip), x));
 }
 
 INLINE vec gate(bool usual, const frnn_stage *stage, vec sum)
 {
-    return activate(usual, FRNN_SIGMOID, &stage->recurrent_activation, bound(usual, stage, sum));
+    return activate(usual, FRNN_SIGMOID, &stage->spec->recurrent_activation, bound(usual, stage, sum));
 }
 
 INLINE vec candidate(bool usual, const frnn_stage *stage, vec sum)
 {
-    return activate(usual, FRNN_TANH, &stage->activation, bound(usual, stage, sum));
+    return activate(usual, FRNN_TANH, &stage->spec->activation, bound(usual, stage, sum));
 }
 
 /* Rows of units are dense: the last block reads and writes only the units that there are. */
@@ -54,14 +54,14 @@ INLINE vec lstm(bool usual, const frnn_stage *stage, size_t block, const real *s
         f = v_fma(v_load(peephole + WIDTH), c, f);
     }
     i = gate(usual, stage, i);
-    f = usual || !stage->input_forget ? gate(usual, stage, f) : v_sub(v_set1(1), i);
+    f = usual || !stage->spec->input_forget ? gate(usual, stage, f) : v_sub(v_set1(1), i);
     const vec g = candidate(usual, stage, sum(sums, 2));
     const vec next = v_fma(f, c, v_mul(i, g));
     v_store(side, next);
     if (peephole)
         o = v_fma(v_load(peephole + 2 * WIDTH), next, o);
     o = gate(usual, stage, o);
-    return v_mul(o, activate(usual, FRNN_TANH, &stage->output_activation, next));
+    return v_mul(o, activate(usual, FRNN_TANH, &stage->spec->output_activation, next));
 }
 
 /* (1 - z) n + z h */
@@ -87,13 +87,12 @@ INLINE real *side_of(const frnn_stage *stage, const frnn_rows *rows, size_t row,
     return (real *)rows->side + (row * stage->blocks + block) * WIDTH;
 }
 
-INLINE void finish_tile(frnn_stage_kind kind, bool usual, const frnn_stage *stage, const frnn_rows *rows, size_t row,
-                        size_t block, size_t n, size_t blocks, const real *first, size_t step)
+INLINE void finish_tile(frnn_stage_kind kind, bool usual, const frnn_stage *stage, const frnn_rows *rows, const tile *t)
 {
-    const size_t units = stage->units;
-    for (size_t r = row; r < row + n; r++, first += step) {
-        const real *sums = first;
-        for (size_t b = block; b < block + blocks; b++, sums += frnn_stage_sums(kind) * WIDTH) {
+    const size_t units = stage->units, sums_of_unit = frnn_stage_sums(kind) * WIDTH;
+    for (size_t r = t->row; r < t->row + t->rows; r++)
+        for (size_t b = t->block; b < t->block + t->blocks; b++) {
+            const real *sums = t->sums + (r - t->row) * t->stride + (b - t->block) * sums_of_unit;
             const size_t unit = b * WIDTH;
             vec y = sum(sums, 0);
             switch (kind) {
@@ -109,31 +108,25 @@ INLINE void finish_tile(frnn_stage_kind kind, bool usual, const frnn_stage *stag
                           load_units(rows->previous[r], unit, units));
                 break;
             case FRNN_STAGE_PROJECT: break;
+            case FRNN_STAGE_KINDS: assert(!"no kind");
             }
             store_units(rows->y[r], unit, units, y);
         }
-    }
 }
 
-/* Ends the step for n rows from `row` and some blocks from `block`, from their sums [row][block][sum][lane], where rows
- * are `step` apart. */
-static void finish(const frnn_stage *stage, const frnn_rows *rows, size_t row, size_t block, size_t n, size_t blocks,
-                   const real *sums, size_t step)
+/* Ends the step for one tile, from its sums. */
+static void finish(const frnn_stage *stage, const frnn_rows *rows, const tile *t)
 {
-#define KIND(kind)                                                                                                     \
-    case kind:                                                                                                         \
-        if (stage->usual)                                                                                              \
-            finish_tile(kind, true, stage, rows, row, block, n, blocks, sums, step);                                   \
-        else                                                                                                           \
-            finish_tile(kind, false, stage, rows, row, block, n, blocks, sums, step);                                  \
-        break
     switch (stage->kind) {
-        KIND(FRNN_STAGE_RNN);
-        KIND(FRNN_STAGE_LSTM);
-        KIND(FRNN_STAGE_GRU);
-        KIND(FRNN_STAGE_GRU_RESET);
-        KIND(FRNN_STAGE_GRU_NEW);
-        KIND(FRNN_STAGE_PROJECT);
+#define FRNN_STAGE(kind, gates, sums)                                                                                  \
+    case FRNN_STAGE_##kind:                                                                                            \
+        if (stage->usual)                                                                                              \
+            finish_tile(FRNN_STAGE_##kind, true, stage, rows, t);                                                      \
+        else                                                                                                           \
+            finish_tile(FRNN_STAGE_##kind, false, stage, rows, t);                                                     \
+        break;
+#include "../stages.def"
+#undef FRNN_STAGE
+    case FRNN_STAGE_KINDS: assert(!"no kind");
     }
-#undef KIND
 }

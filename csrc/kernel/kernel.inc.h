@@ -1,8 +1,9 @@
 /* The one kernel text. A target's file includes its simd header, then this, with TARGET and FRNN_BITS defined; it
  * makes one object with one name, frnn_<target>_<bits>. */
 
-#include "activations.inc.h"
+#include "tile.inc.h"
 
+#include "activations.inc.h"
 #include "cells.inc.h"
 #include "matmul.inc.h"
 
@@ -15,47 +16,39 @@ static size_t blocks_across(size_t sums, size_t rows, size_t left)
     return blocks;
 }
 
-static void start_from_bias(const frnn_stage *stage, size_t block, size_t rows, size_t vectors, real *sums, size_t step)
+static void start_from_bias(const frnn_stage *stage, const tile *t)
 {
-    const real *bias = (const real *)stage->bias + block * (size_t)frnn_stage_sums(stage->kind) * WIDTH;
-    for (size_t r = 0; r < rows; r++)
-        for (size_t i = 0; i < vectors; i++)
-            v_store(sums + r * step + i * WIDTH, v_load(bias + i * WIDTH));
+    const size_t sums = frnn_stage_sums(stage->kind);
+    const real *bias = (const real *)stage->bias + t->block * sums * WIDTH;
+    for (size_t r = 0; r < t->rows; r++)
+        for (size_t i = 0; i < t->blocks * sums; i++)
+            v_store(t->sums + r * t->stride + i * WIDTH, v_load(bias + i * WIDTH));
 }
 
 /* Goes over all tiles of a step: blocks outside, so that a block's panels stay in cache while its rows pass, and rows
- * in tiles of as equal a height as can be: eight rows are four and four, not six and two. With `input` the x part is
- * summed and kept; without, the step is ended from what was kept or from the start. */
-static void sweep(const frnn_stage *stage, const frnn_rows *rows, bool input)
+ * in tiles of as equal a height as can be: eight rows are four and four, not six and two. `ahead` sums the x part and
+ * leaves it in rows->sums; without it the step is ended, from there or from the start. */
+static void sweep(const frnn_stage *stage, const frnn_rows *rows, bool ahead)
 {
-    const products multiply = products_of(stage->kind);
-    const size_t sums = (size_t)frnn_stage_sums(stage->kind), panel = (size_t)frnn_stage_gates(stage->kind) * WIDTH;
-    const bool starts = input || !rows->sums;
+    const operands x = {stage->W, rows->x, stage->I}, h = {stage->U, rows->h, stage->K};
+    const size_t sums = frnn_stage_sums(stage->kind);
     real own[MAX_SUMS * WIDTH];
-    for (size_t block = 0, across; block < stage->blocks; block += across) {
-        across = blocks_across(sums, rows->n, stage->blocks - block);
+    tile t;
+    for (t.block = 0; t.block < stage->blocks; t.block += t.blocks) {
+        t.blocks = blocks_across(sums, rows->n, stage->blocks - t.block);
         size_t left = (rows->n + MAX_ROWS - 1) / MAX_ROWS;
-        for (size_t row = 0, height; left > 0; row += height, left--) {
-            height = (rows->n - row + left - 1) / left;
-            operands o = {.sums = own, .sums_step = across * sums * WIDTH};
-            if (rows->sums) {
-                o.sums_step = stage->blocks * sums * WIDTH;
-                o.sums = (real *)rows->sums + row * o.sums_step + block * sums * WIDTH;
+        for (t.row = 0; left > 0; t.row += t.rows, left--) {
+            t.rows = (rows->n - t.row + left - 1) / left;
+            t.stride = (rows->sums ? stage->blocks : t.blocks) * sums * WIDTH;
+            t.sums = rows->sums ? (real *)rows->sums + t.row * t.stride + t.block * sums * WIDTH : own;
+            if (ahead || !rows->sums) {
+                start_from_bias(stage, &t);
+                products[stage->kind].x(&x, &t);
             }
-            if (starts) {
-                start_from_bias(stage, block, height, across * sums, o.sums, o.sums_step);
-                o.panels = (const real *)stage->W + block * stage->I * panel;
-                o.in = rows->x + row;
-                o.K = stage->I;
-                multiply.x(&o, height, across);
+            if (!ahead) {
+                products[stage->kind].h(&h, &t);
+                finish(stage, rows, &t);
             }
-            if (input)
-                continue;
-            o.panels = (const real *)stage->U + block * stage->K * panel;
-            o.in = rows->h + row;
-            o.K = stage->K;
-            multiply.h(&o, height, across);
-            finish(stage, rows, row, block, height, across, o.sums, o.sums_step);
         }
     }
 }

@@ -1,35 +1,19 @@
 /* The product: sums += panels * input, a register tile at a time.
  *
- * A tile is some rows by some blocks of units, a few sums each, one chain of fused multiply-adds a sum. A chain runs
- * over k in order, and where it is broken depends on k alone, so the bits of a sum do not depend on its tile.
- * What keeps the multipliers busy is the number of chains: up to MAX_SUMS, which leaves registers for one vector of
- * weights a gate and for one broadcast input.
+ * A chain runs over k in order, and where it is broken depends on k alone, so the bits of a sum do not depend on its
+ * tile. One chain of 1024 terms has three times the rounding error of chains of 128, whose parts cost one addition in
+ * 128 to add up.
  *
  * Shapes are constants, which the compiler folds: `multiply` becomes one straight loop for each of them. Between
- * products the sums are in memory, [row][block][sum][lane]: a few stores and loads for a whole pass over k. */
+ * products the sums are in memory, which costs a few stores and loads for a whole pass over k. */
 
-#if REGISTERS == 32
-#define MAX_ROWS 6
-#else
-#define MAX_ROWS 3
-#endif
+enum { CHAIN = 128 }; /* part of what the bits are */
 
-enum {
-    SUMS_ACROSS = 4,            /* sums of a row in a tile of several rows: blocks side by side make up for few gates */
-    SUMS_ACROSS_OF_ONE_ROW = 8, /* one row alone has too few chains otherwise */
-    MAX_SUMS = MAX_ROWS * SUMS_ACROSS,
-    CHAIN =
-        128 /* terms summed in a row: part of what the bits are. One long chain has three times the rounding error at
-                   1024 terms; at 128, adding the parts costs 1 in 128 */
-};
-
-/* What is multiplied, in one tile. */
+/* What is multiplied: the panels of a stage, and rows of K numbers. */
 typedef struct operands {
-    const real *panels; /* of the first block */
+    const void *panels;
     const void *const *in;
     size_t K;
-    real *sums;       /* of the first row and block */
-    size_t sums_step; /* from row to row */
 } operands;
 
 typedef struct shape {
@@ -59,29 +43,33 @@ INLINE void multiply_term(vec *sums, shape s, const real *const *panels, const r
     }
 }
 
-/* For k = from .. to-1, in this order. */
-INLINE void multiply_chain(vec *sums, shape s, const real *const *panels, const real *const *in, size_t from, size_t to)
+typedef struct range {
+    size_t from, to;
+} range;
+
+/* For all k of a range, in order. */
+INLINE void multiply_chain(vec *sums, shape s, const real *const *panels, const real *const *in, range ks)
 {
-    size_t k = from;
+    size_t k = ks.from;
     if (s.rows == 1) /* the loop's own cost shows where a tile is this small */
-        for (; k + 4 <= to; k += 4) {
+        for (; k + 4 <= ks.to; k += 4) {
             multiply_term(sums, s, panels, in, k);
             multiply_term(sums, s, panels, in, k + 1);
             multiply_term(sums, s, panels, in, k + 2);
             multiply_term(sums, s, panels, in, k + 3);
         }
-    for (; k < to; k++)
+    for (; k < ks.to; k++)
         multiply_term(sums, s, panels, in, k);
 }
 
-INLINE real *sum_at(const operands *o, shape s, int row, int column)
+INLINE real *sum_at(const tile *t, shape s, int row, int column)
 {
     const int gate = column % s.gates, sum = gate == s.gates - 1 ? s.last : gate;
-    return o->sums + (size_t)row * o->sums_step + (size_t)(column / s.gates * s.sums + sum) * WIDTH;
+    return t->sums + (size_t)row * t->stride + (size_t)(column / s.gates * s.sums + sum) * WIDTH;
 }
 
 /* One tile. The first CHAIN terms go on from the sums that there are, each later CHAIN from zero, to be added whole. */
-INLINE void multiply(shape s, const operands *o)
+INLINE void multiply(shape s, const operands *o, const tile *t)
 {
     const int columns = s.blocks * s.gates;
     if (columns > (s.rows == 1 ? SUMS_ACROSS_OF_ONE_ROW : SUMS_ACROSS))
@@ -91,91 +79,87 @@ INLINE void multiply(shape s, const operands *o)
     vec sums[MAX_SUMS];
     UNROLL
     for (int b = 0; b < s.blocks; b++)
-        panels[b] = o->panels + (size_t)b * o->K * (size_t)s.gates * WIDTH;
+        panels[b] = (const real *)o->panels + (t->block + (size_t)b) * o->K * (size_t)s.gates * WIDTH;
     UNROLL
     for (int r = 0; r < s.rows; r++)
-        in[r] = o->in[r];
+        in[r] = o->in[t->row + (size_t)r];
     UNROLL
     for (int i = 0; i < s.rows * columns; i++)
-        sums[i] = v_load(sum_at(o, s, i / columns, i % columns));
+        sums[i] = v_load(sum_at(t, s, i / columns, i % columns));
     for (size_t k = 0; k < o->K; k += CHAIN) {
-        multiply_chain(sums, s, panels, in, k, o->K - k < CHAIN ? o->K : k + CHAIN);
+        multiply_chain(sums, s, panels, in, (range){k, o->K - k < CHAIN ? o->K : k + CHAIN});
         UNROLL
         for (int i = 0; i < s.rows * columns; i++) {
-            real *total = sum_at(o, s, i / columns, i % columns);
+            real *total = sum_at(t, s, i / columns, i % columns);
             v_store(total, k ? v_add(v_load(total), sums[i]) : sums[i]);
             sums[i] = v_set1(0);
         }
     }
 }
 
-INLINE void multiply_rows(shape s, const operands *o, size_t rows)
+INLINE void multiply_rows(shape s, const operands *o, const tile *t)
 {
-    switch (rows) {
-    case 1: s.rows = 1, multiply(s, o); break;
-    case 2: s.rows = 2, multiply(s, o); break;
-    case 3: s.rows = 3, multiply(s, o); break;
+    switch (t->rows) {
+    case 1: s.rows = 1, multiply(s, o, t); break;
+    case 2: s.rows = 2, multiply(s, o, t); break;
+    case 3: s.rows = 3, multiply(s, o, t); break;
 #if MAX_ROWS == 6
-    case 4: s.rows = 4, multiply(s, o); break;
-    case 5: s.rows = 5, multiply(s, o); break;
-    case 6: s.rows = 6, multiply(s, o); break;
+    case 4: s.rows = 4, multiply(s, o, t); break;
+    case 5: s.rows = 5, multiply(s, o, t); break;
+    case 6: s.rows = 6, multiply(s, o, t); break;
 #endif
     default: assert(!"a tile has from 1 to MAX_ROWS rows");
     }
 }
 
-INLINE void multiply_blocks(shape s, const operands *o, size_t rows, size_t blocks)
+INLINE void multiply_blocks(shape s, const operands *o, const tile *t)
 {
-    switch (blocks) {
-    case 1: s.blocks = 1, multiply_rows(s, o, rows); break;
-    case 2: s.blocks = 2, multiply_rows(s, o, rows); break;
-    case 4: s.blocks = 4, multiply_rows(s, o, rows); break;
-    case 8: s.blocks = 8, multiply_rows(s, o, rows); break;
+    switch (t->blocks) {
+    case 1: s.blocks = 1, multiply_rows(s, o, t); break;
+    case 2: s.blocks = 2, multiply_rows(s, o, t); break;
+    case 4: s.blocks = 4, multiply_rows(s, o, t); break;
+    case 8: s.blocks = 8, multiply_rows(s, o, t); break;
     default: assert(!"blocks side by side are a power of two");
     }
 }
 
 /* Every kind of product, by its gates and where the last of them is summed. */
-static OUTLINE void multiply_1(const operands *o, size_t rows, size_t blocks)
+static OUTLINE void multiply_1(const operands *o, const tile *t)
 {
-    multiply_blocks((shape){.gates = 1, .sums = 1, .last = 0}, o, rows, blocks);
+    multiply_blocks((shape){.gates = 1, .sums = 1, .last = 0}, o, t);
 }
 
-static OUTLINE void multiply_2(const operands *o, size_t rows, size_t blocks)
+static OUTLINE void multiply_2(const operands *o, const tile *t)
 {
-    multiply_blocks((shape){.gates = 2, .sums = 2, .last = 1}, o, rows, blocks);
+    multiply_blocks((shape){.gates = 2, .sums = 2, .last = 1}, o, t);
 }
 
-static OUTLINE void multiply_4(const operands *o, size_t rows, size_t blocks)
+static OUTLINE void multiply_4(const operands *o, const tile *t)
 {
-    multiply_blocks((shape){.gates = 4, .sums = 4, .last = 3}, o, rows, blocks);
+    multiply_blocks((shape){.gates = 4, .sums = 4, .last = 3}, o, t);
 }
 
-static OUTLINE void multiply_3_of_4(const operands *o, size_t rows, size_t blocks)
+static OUTLINE void multiply_3_of_4(const operands *o, const tile *t)
 {
-    multiply_blocks((shape){.gates = 3, .sums = 4, .last = 2}, o, rows, blocks);
+    multiply_blocks((shape){.gates = 3, .sums = 4, .last = 2}, o, t);
 }
 
-static OUTLINE void multiply_3_around(const operands *o, size_t rows, size_t blocks)
+static OUTLINE void multiply_3_around(const operands *o, const tile *t)
 {
-    multiply_blocks((shape){.gates = 3, .sums = 4, .last = 3}, o, rows, blocks);
+    multiply_blocks((shape){.gates = 3, .sums = 4, .last = 3}, o, t);
 }
 
-/* What a stage multiplies x and h with. */
-typedef struct products {
-    void (*x)(const operands *o, size_t rows, size_t blocks);
-    void (*h)(const operands *o, size_t rows, size_t blocks);
-} products;
+typedef void product(const operands *o, const tile *t);
 
-static products products_of(frnn_stage_kind kind)
-{
-    switch (kind) {
-    case FRNN_STAGE_LSTM: return (products){multiply_4, multiply_4};
-    case FRNN_STAGE_GRU: return (products){multiply_3_of_4, multiply_3_around};
-    case FRNN_STAGE_GRU_RESET: return (products){multiply_2, multiply_2};
-    case FRNN_STAGE_RNN:
-    case FRNN_STAGE_GRU_NEW:
-    case FRNN_STAGE_PROJECT: break;
-    }
-    return (products){multiply_1, multiply_1};
-}
+/* What each kind of stage multiplies x and h with. */
+static const struct products {
+    product *x, *h;
+} products[] = {
+    [FRNN_STAGE_RNN] = {multiply_1, multiply_1},
+    [FRNN_STAGE_LSTM] = {multiply_4, multiply_4},
+    [FRNN_STAGE_GRU] = {multiply_3_of_4, multiply_3_around},
+    [FRNN_STAGE_GRU_RESET] = {multiply_2, multiply_2},
+    [FRNN_STAGE_GRU_NEW] = {multiply_1, multiply_1},
+    [FRNN_STAGE_PROJECT] = {multiply_1, multiply_1},
+};
+_Static_assert(sizeof products / sizeof *products == FRNN_STAGE_KINDS, "a product for every kind of stage");
