@@ -172,7 +172,9 @@ frnn_status frnn_params_new(const frnn_spec *spec, const frnn_weights *weights, 
         return FRNN_NO_MEMORY;
     }
     params->memory = arena.memory;
+    const uint64_t mode = frnn_enter_float_mode(); /* biases are added */
     make_layers(params, &arena, weights);
+    frnn_leave_float_mode(mode);
     *result = params;
     return FRNN_OK;
 }

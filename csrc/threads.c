@@ -58,16 +58,18 @@ static void start_anew(void)
     workers = 0;
 }
 
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static bool survives_fork;
+
+static void prepare(void) { survives_fork = pthread_atfork(NULL, NULL, start_anew) == 0; }
+
 /* Signals are for the program's own threads: a worker that got one would leave its thread asleep. */
 static void start_workers(size_t wanted)
 {
-    static bool prepared;
     sigset_t all, before;
-    if (!prepared)
-        prepared = pthread_atfork(NULL, NULL, start_anew) == 0;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    for (pthread_t thread; prepared && workers < wanted && workers + 1 < FRNN_MOST_THREADS; workers++) {
+    for (pthread_t thread; survives_fork && workers < wanted && workers + 1 < FRNN_MOST_THREADS; workers++) {
         if (pthread_create(&thread, NULL, worker, NULL))
             break;
         pthread_detach(thread);
@@ -78,6 +80,7 @@ static void start_workers(size_t wanted)
 /* Makes a job the pool's, and wakes as many workers as it has seats; false while the pool has another. */
 static bool post(job *j)
 {
+    pthread_once(&once, prepare); /* before the lock is ever held: another thread may fork at any time */
     pthread_mutex_lock(&lock);
     const bool free = !current;
     if (free) {

@@ -248,13 +248,13 @@ class Params:
             b = zeros if part.bias_ih is None else part.bias_ih
             d = zeros if part.bias_hh is None else part.bias_hh
             V = np.zeros(0) if part.weight_hr is None else part.weight_hr
-            p = np.zeros(3 * H, self._dtype) if part.weight_peephole is None else part.weight_peephole
+            p = np.zeros(0) if part.weight_peephole is None else part.weight_peephole  # 0 times infinity is not 0
             apart = self._cell == "gru" and self._options["reset_after"]
             biases = [b[: 2 * H] + d[: 2 * H], b[2 * H :], d[2 * H :]] if apart else [b + d]
             arrays = [part.weight_ih, part.weight_hh, *biases, V, p]
             if self._options.get("input_forget"):  # the rows of f are not used
                 f = np.s_[H : 2 * H]
-                arrays = [np.delete(a, f, axis=0) for a in arrays[:3]] + [V, np.delete(p, f)]
+                arrays = [np.delete(a, f, axis=0) for a in arrays[:3]] + [V, np.delete(p, f) if p.size else p]
             sums += arrays
         return sums
 
@@ -269,7 +269,13 @@ class Params:
         return hash(self._key())
 
     def _key(self) -> tuple[Any, ...]:
-        options = dict(self._options)
+        def rounded(option: Any) -> Any:
+            """An option with its numbers as they are computed with."""
+            if isinstance(option, tuple):
+                return tuple(map(rounded, option))
+            return self._dtype.type(option) if isinstance(option, float) else option
+
+        options = {name: rounded(option) for name, option in self._options.items()}
         if self._cell == "lstm":
             options["output_activation"] = options["output_activation"] or options["activation"]
         sizes = (self._input_size, self._hidden_size, self._proj_size, self._num_layers, self._directions)

@@ -89,11 +89,18 @@ def test_equality_is_of_what_they_compute(cell: str) -> None:
     assert PARAMS[cell](weights, dtype="float64") != params
     assert PARAMS[cell](weights, activation="relu") != params
     assert PARAMS[cell](weights, clip=1.0) != params
+    assert PARAMS[cell](weights, clip=0.1) == PARAMS[cell](weights, clip=float(np.float32(0.1)))
     assert params != weights
     for name, array in weights.items():
         changed = array.copy()
         changed.flat[-1] += 1
         assert PARAMS[cell](weights | {name: changed}) != params, name
+
+
+def test_zero_peepholes_are_not_absent_ones() -> None:
+    """An infinite c times a peephole of 0 is NaN."""
+    weights = weights_of("lstm")
+    assert fastrnn.LSTMParams({**weights, "weight_peephole_l0": np.zeros(57, "f4")}) != fastrnn.LSTMParams(weights)
 
 
 def test_biases_that_are_added_are_one() -> None:
