@@ -12,11 +12,14 @@
 try:
     from fastrnn import _core as _core
 except ImportError as error:
+    if "_core" not in str(error):
+        raise
     raise ImportError(
         "fastrnn's extension is not built in the folder that it is imported from. If this is a checkout, run Python in "
-        f"another folder, where the installed fastrnn is found, or `pip install -e .` here. ({error})"
-    ) from error
+        "another folder, where the installed fastrnn is found, or run `pip install -e .` here."
+    ) from None
 
+from fastrnn import reference as reference
 from fastrnn.config import __version__, get_num_threads, set_num_threads, show_config, usable_targets
 from fastrnn.functional import gru, lstm, rnn
 from fastrnn.params import GRUParams, LSTMParams, RNNParams

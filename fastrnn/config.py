@@ -100,7 +100,10 @@ def show_config() -> None:
     fastrnn ...
     """
     print(f"fastrnn {__version__}")
-    print(f"target in use: {resolve_target(None)}")
+    try:
+        print(f"target in use: {resolve_target(None)}")
+    except ValueError as error:
+        print(f"target in use: none; {error}")
     print(f"targets usable: {', '.join(usable_targets())} (in this build: {', '.join(n for n, _ in _core.TARGETS)})")
     print(f"compiler: {_core.COMPILER}")
     print(f"threads: {get_num_threads()}")

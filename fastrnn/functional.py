@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fastrnn import _core
-from fastrnn.params import GRUParams, LSTMParams, Params, RNNParams
+from fastrnn.params import GRUParams, LSTMParams, Params, RNNParams, SupportsArray
 
-Array = NDArray[Any]
-Weights = Mapping[str, ArrayLike]
+Weights = Mapping[str, SupportsArray]
+F = TypeVar("F", np.float32, np.float64)
 Lengths = NDArray[np.integer[Any]] | Sequence[int]
 
 
@@ -25,16 +25,16 @@ def _packed(kind: type[RNNParams] | type[LSTMParams] | type[GRUParams], params: 
 
 
 def rnn(
-    x: Array,
+    x: NDArray[F],
     params: RNNParams | Weights,
-    state: Array | None = None,
+    state: NDArray[F] | None = None,
     *,
     lengths: Lengths | None = None,
     batch_first: bool = False,
     return_sequences: bool = True,
-    out: Array | None = None,
+    out: NDArray[F] | None = None,
     threads: int | None = None,
-) -> tuple[Array, Array]:
+) -> tuple[NDArray[F], NDArray[F]]:
     """Run a stack of Elman layers over a batch of sequences.
 
     ``h' = act(W x + b + U h + d)``, with ``act`` one of the activations of `RNNParams`.
@@ -95,16 +95,16 @@ def rnn(
 
 
 def gru(
-    x: Array,
+    x: NDArray[F],
     params: GRUParams | Weights,
-    state: Array | None = None,
+    state: NDArray[F] | None = None,
     *,
     lengths: Lengths | None = None,
     batch_first: bool = False,
     return_sequences: bool = True,
-    out: Array | None = None,
+    out: NDArray[F] | None = None,
     threads: int | None = None,
-) -> tuple[Array, Array]:
+) -> tuple[NDArray[F], NDArray[F]]:
     """Run a stack of gated recurrent units over a batch of sequences.
 
     ``r = s(W_r x + b_r + U_r h + d_r)``, ``z`` alike, ``h' = (1 - z) * n + z * h``, with
@@ -131,16 +131,16 @@ def gru(
 
 
 def lstm(
-    x: Array,
+    x: NDArray[F],
     params: LSTMParams | Weights,
-    state: tuple[Array, Array] | None = None,
+    state: tuple[NDArray[F], NDArray[F]] | None = None,
     *,
     lengths: Lengths | None = None,
     batch_first: bool = False,
     return_sequences: bool = True,
-    out: Array | None = None,
+    out: NDArray[F] | None = None,
     threads: int | None = None,
-) -> tuple[Array, tuple[Array, Array]]:
+) -> tuple[NDArray[F], tuple[NDArray[F], NDArray[F]]]:
     """Run a stack of long short-term memory layers over a batch of sequences.
 
     ``i = s(W_i x + b_i + U_i h + d_i)``, ``f`` and ``o`` alike, ``g = act(W_g x + b_g + U_g h + d_g)``,

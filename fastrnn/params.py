@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from fastrnn import _check, _core
 from fastrnn._names import Names, check_names
@@ -17,6 +17,12 @@ Array = NDArray[Any]
 Activation = str | tuple[str, float, float]
 
 _TRANSPOSED = "transposed (Keras keeps kernels so); its .T fits"
+
+
+class SupportsArray(Protocol):
+    """What NumPy makes an array of without reading it as a sequence: an ndarray, or a tensor of a framework."""
+
+    def __array__(self) -> Array: ...
 
 
 class _Part(NamedTuple):
@@ -62,7 +68,7 @@ class Params:
     _plain_names: ClassVar[tuple[str, ...]] = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
     def __init__(
-        self, weights: Mapping[str, ArrayLike], dtype: DTypeLike | None, target: str | None, options: dict[str, Any]
+        self, weights: Mapping[str, SupportsArray], dtype: DTypeLike | None, target: str | None, options: dict[str, Any]
     ) -> None:
         if not isinstance(weights, Mapping):
             raise TypeError(f"weights: expected a mapping of names to arrays, got {type(weights).__name__}")
@@ -327,7 +333,7 @@ class RNNParams(Params):
 
     def __init__(
         self,
-        weights: Mapping[str, ArrayLike],
+        weights: Mapping[str, SupportsArray],
         *,
         dtype: DTypeLike | None = None,
         target: str | None = None,
@@ -381,7 +387,7 @@ class LSTMParams(Params):
 
     def __init__(
         self,
-        weights: Mapping[str, ArrayLike],
+        weights: Mapping[str, SupportsArray],
         *,
         dtype: DTypeLike | None = None,
         target: str | None = None,
@@ -441,7 +447,7 @@ class GRUParams(Params):
 
     def __init__(
         self,
-        weights: Mapping[str, ArrayLike],
+        weights: Mapping[str, SupportsArray],
         *,
         dtype: DTypeLike | None = None,
         target: str | None = None,

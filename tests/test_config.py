@@ -49,6 +49,13 @@ def test_show_config() -> None:
     assert lines["threads"] == "3"
 
 
+def test_show_config_says_what_cannot_be_used() -> None:
+    result = run_python("import fastrnn; fastrnn.show_config()", FASTRNN_TARGET="sse")
+    assert result.returncode == 0
+    assert "target in use: none; FASTRNN_TARGET: expected one of" in result.stdout
+    assert "threads: " in result.stdout
+
+
 def test_set_num_threads() -> None:
     before = fastrnn.get_num_threads()
     try:

@@ -144,4 +144,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # while the model was read
+        sys.exit(130)
+    except OSError as error:  # no model, no room for the text
+        sys.exit(f"generate.py: {error}")
