@@ -1,8 +1,8 @@
 /* The product: sums += panels * input, a register tile at a time.
  *
  * A chain runs over k in order, and where it is broken depends on k alone, so the bits of a sum do not depend on its
- * tile. One chain of 1024 terms has three times the rounding error of chains of 128, whose parts cost one addition in
- * 128 to add up.
+ * tile. One chain of 1024 terms has two to three times the rounding error of chains of 128, whose parts cost one
+ * addition in 128 to add up.
  *
  * Shapes are constants, which the compiler folds: `multiply` becomes one straight loop for each of them. Between
  * products the sums are in memory, which costs a few stores and loads for a whole pass over k. */
