@@ -13,7 +13,7 @@ typedef struct frnn_arena {
     char *base; /* NULL: only count */
     size_t used;
     bool too_large; /* the sum does not fit in size_t */
-    void *memory;   /* what free takes */
+    void *memory;   /* what free takes; NULL: nothing to free */
 } frnn_arena;
 
 /* a * b bytes for frnn_arena_take. */
@@ -38,13 +38,16 @@ static inline void *frnn_arena_take(frnn_arena *arena, size_t count, size_t byte
     return arena->base ? arena->base + before : NULL;
 }
 
-/* After counting: memory for all of it, and back to the start. False where it can't be had. */
-static inline bool frnn_arena_allocate(frnn_arena *arena)
+/* After counting: memory for all of it, and back to the start. It is `local` where that is large enough. False where
+ * it can't be had. */
+static inline bool frnn_arena_allocate(frnn_arena *arena, void *local, size_t local_bytes)
 {
-    arena->memory = arena->too_large ? NULL : malloc(arena->used + FRNN_ALIGNMENT);
-    if (!arena->memory)
+    const bool fits = !arena->too_large && arena->used + FRNN_ALIGNMENT <= local_bytes;
+    arena->memory = arena->too_large || fits ? NULL : malloc(arena->used + FRNN_ALIGNMENT);
+    char *start = fits ? local : arena->memory;
+    if (!start)
         return false;
-    arena->base = (char *)(((uintptr_t)arena->memory + FRNN_ALIGNMENT - 1) / FRNN_ALIGNMENT * FRNN_ALIGNMENT);
+    arena->base = (char *)(((uintptr_t)start + FRNN_ALIGNMENT - 1) / FRNN_ALIGNMENT * FRNN_ALIGNMENT);
 #ifndef NDEBUG
     memset(arena->base, 0xff, arena->used); /* NaN, of either size, and wild pointers: what is read must be written */
 #endif

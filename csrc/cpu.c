@@ -1,4 +1,24 @@
+#define _DEFAULT_SOURCE
+
 #include "cpu.h"
+
+#include <stdatomic.h>
+#include <unistd.h>
+
+size_t frnn_l2_bytes(void)
+{
+    static atomic_size_t known;
+    size_t bytes = atomic_load_explicit(&known, memory_order_relaxed);
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    const long told = bytes ? 0 : sysconf(_SC_LEVEL2_CACHE_SIZE);
+    if (told > 0)
+        bytes = (size_t)told;
+#endif
+    if (!bytes)
+        bytes = (size_t)1 << 20;
+    atomic_store_explicit(&known, bytes, memory_order_relaxed);
+    return bytes;
+}
 
 #if FRNN_X86
 #include <cpuid.h>

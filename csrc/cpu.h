@@ -2,6 +2,7 @@
 #ifndef FRNN_CPU_H
 #define FRNN_CPU_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #if defined(__x86_64__)
@@ -24,6 +25,9 @@ enum {
 
 /* The FRNN_CPU_ sets that can be used here: the processor has them, and the system saves their registers. */
 unsigned frnn_cpu_features(void);
+
+/* Bytes of the second-level cache of a core, or a guess. Asked once: the answer may take long. */
+size_t frnn_l2_bytes(void);
 
 /* The calling thread's floating-point mode inside a call: round to nearest, no traps, subnormals flushed to zero as
  * inputs and as results. Restoring puts back the caller's mode, and its exception flags with it. */

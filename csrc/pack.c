@@ -161,13 +161,14 @@ frnn_status frnn_params_new(const frnn_spec *spec, const frnn_weights *weights, 
     params->spec = *spec;
     params->kernels = target->kernels[spec->dtype];
     params->D = D;
+    params->l2_bytes = frnn_l2_bytes();
     params->out = spec->P ? spec->P : spec->H;
     params->element = spec->dtype == FRNN_FLOAT32 ? sizeof(float) : sizeof(double);
 
     frnn_arena arena = {0};
     make_layers(params, &arena, weights);
     params->bytes = arena.used;
-    if (!frnn_arena_allocate(&arena)) {
+    if (!frnn_arena_allocate(&arena, NULL, 0)) {
         free(params);
         return FRNN_NO_MEMORY;
     }

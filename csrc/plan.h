@@ -4,13 +4,32 @@
 
 #include "target.h"
 
+/* A strand is some rows of the batch in one direction: parts * D of them run side by side. */
 typedef struct frnn_plan {
-    size_t block; /* steps that all layers take before any takes the next */
-    bool hoist;   /* the x part of a block is one product of block * B rows; else x and h are multiplied step by step */
-    size_t parts; /* of the batch, which run side by side, as the directions of each do */
-    size_t threads;
+    size_t block;   /* steps that a layer takes before the next layer takes them */
+    bool hoist;     /* the x part of a block is one product; else x and h are multiplied together, step by step */
+    size_t parts;   /* of the batch */
+    size_t members; /* threads that share the units of a strand, and meet at the end of each stage */
+    size_t hands;   /* threads that share the layers of a strand, which run one block apart; 1: layer by layer */
+    size_t threads; /* all that take part */
+    double seconds; /* what it is expected to take */
+    double alone;   /* the same on one thread */
 } frnn_plan;
 
+enum {
+    FRNN_WAVE_BLOCKS = 3 /* blocks between two layers that run apart: how far one may be ahead of the next */
+};
+
+/* Seconds from a thread's being wanted to its being there, as expected. */
+#define FRNN_WAKE_SECONDS 20e-6
+
 frnn_plan frnn_make_plan(const frnn_params *params, size_t T, size_t B, size_t threads);
+
+/* Steps that a ring of outputs holds. Those of a block lie in order, and the step before a block is still there. */
+static inline size_t frnn_plan_slots(const frnn_plan *plan)
+{
+    const size_t blocks = plan->hands > 1 ? FRNN_WAVE_BLOCKS : plan->block == 1 ? 2 : 1;
+    return blocks * plan->block;
+}
 
 #endif

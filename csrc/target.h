@@ -53,31 +53,6 @@ typedef struct frnn_stage {
     bool usual;            /* tanh and sigmoid where they usually are, and no option: the kernel's fast text */
 } frnn_stage;
 
-/* The rows of one step. A pointer that the stage's kind has no use for may be NULL. */
-typedef struct frnn_rows {
-    size_t n;
-    const void *const *x;        /* n rows of I; not read where sums are kept */
-    const void *const *h;        /* n rows of K: what U multiplies */
-    const void *const *previous; /* n rows of units: h of the step before (GRU) */
-    void *const *y;              /* n rows of units */
-    void *side;                  /* [n][block][lane] */
-    void *sums;                  /* [n][block][sum][lane]: bias + W x, kept from input to step; NULL: not kept */
-} frnn_rows;
-
-/* The kernels of one target and dtype. */
-typedef struct frnn_kernels {
-    size_t width;                                                  /* lanes of a vector */
-    size_t max_rows;                                               /* rows of the tallest register tile */
-    void (*input)(const frnn_stage *stage, const frnn_rows *rows); /* fills rows->sums from rows->x */
-    void (*step)(const frnn_stage *stage, const frnn_rows *rows);  /* the stage, from rows->sums or from rows->x */
-} frnn_kernels;
-
-struct frnn_target {
-    const char *name;
-    unsigned features; /* FRNN_CPU_ sets that it needs */
-    const frnn_kernels *kernels[FRNN_DTYPES];
-};
-
 enum { FRNN_MOST_STAGES = 2 };
 
 /* One layer in one direction. All layers of a stack have the same kinds of stages. */
@@ -86,11 +61,51 @@ typedef struct frnn_layer {
     frnn_stage stage[FRNN_MOST_STAGES];
 } frnn_layer;
 
+/* The x part of some rows, to be kept: sums = bias + W x. */
+typedef struct frnn_inputs {
+    size_t n;
+    const void *const *x; /* n rows of I */
+    void *sums;           /* [n][block][sum][lane] */
+    size_t share, shares; /* which of how many shares of the blocks is computed: each thread has its own */
+} frnn_inputs;
+
+/* Steps of one layer: n rows, each step from what the one before wrote. The kernel moves the pointers of rows along. */
+typedef struct frnn_steps {
+    const frnn_layer *layer;
+    size_t n, steps;
+    const void **x;               /* n rows of I at the first step; NULL where sums are kept */
+    const void **h;               /* n rows of P or H: the state before the first step */
+    void **y;                     /* n rows of P or H: written, and the next step's h */
+    ptrdiff_t x_step, y_step;     /* bytes from a row's step to its next one */
+    void *const *middle;          /* n rows of H between two stages; unused where there is one */
+    void *side;                   /* [n][block][lane] */
+    void *sums[FRNN_MOST_STAGES]; /* kept x part of each stage, [step][n][block][sum][lane]; NULL: not kept */
+    size_t turn;                  /* odd: the first step goes through the blocks downwards. Then they alternate */
+    size_t share, shares;         /* as of frnn_inputs */
+    void (*meet)(void *context);  /* called when a share of a stage is done: returns when all shares are */
+    void *context;
+} frnn_steps;
+
+/* The kernels of one target and dtype. They may move the pointers to rows along, and write nothing else of a struct. */
+typedef struct frnn_kernels {
+    size_t width;    /* lanes of a vector */
+    size_t max_rows; /* rows of the tallest register tile */
+    void (*input)(const frnn_stage *stage, const frnn_inputs *inputs);
+    void (*steps)(frnn_steps *steps);
+} frnn_kernels;
+
+struct frnn_target {
+    const char *name;
+    unsigned features; /* FRNN_CPU_ sets that it needs */
+    const frnn_kernels *kernels[FRNN_DTYPES];
+};
+
 struct frnn_params {
     frnn_spec spec;
     const frnn_kernels *kernels;
     size_t D, out, element; /* directions; size of an output row, P or H; bytes of a number */
     size_t bytes;
+    size_t l2_bytes;     /* of this processor: the plan's */
     void *memory;        /* of all panels */
     frnn_layer layers[]; /* L * D */
 };

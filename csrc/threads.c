@@ -3,18 +3,26 @@
 #include "threads.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <time.h>
 
+#include "cpu.h"
 #include "fastrnn.h"
 
 /* One pool for the process. Workers are started when first wanted, and sleep between jobs. */
 
+enum {
+    SPINS = 4096,     /* looks at what another thread will write, before the processor is offered to others */
+    LAST_SPINS = 2000 /* of a caller whose workers are about to end, before it sleeps */
+};
+
 typedef struct job {
     frnn_task *task;
     void *context;
-    size_t n, next, done; /* tasks: all, the next to take, finished */
-    size_t helpers;       /* workers that may still join */
+    size_t n, next;     /* tasks: all, the next to take */
+    atomic_size_t done; /* finished; written with the lock held */
+    size_t helpers;     /* workers that may still join */
 } job;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of all that follows */
@@ -28,9 +36,9 @@ static void work_on(job *j, bool by_caller)
     while (j->next < j->n) {
         const size_t i = j->next++;
         pthread_mutex_unlock(&lock);
-        j->task(j->context, i, by_caller);
+        j->task(j->context, i, (frnn_seat){.caller = by_caller});
         pthread_mutex_lock(&lock);
-        if (++j->done == j->n)
+        if (atomic_fetch_add(&j->done, 1) + 1 == j->n)
             pthread_cond_broadcast(&finished);
     }
 }
@@ -99,17 +107,46 @@ void frnn_parallel(size_t n, size_t threads, frnn_task *task, void *context)
     j.helpers = n < 2 || threads < 2 ? 0 : (threads < n ? threads : n) - 1;
     if (!j.helpers || !post(&j)) {
         for (size_t i = 0; i < n; i++)
-            task(context, i, true);
+            task(context, i, (frnn_seat){.caller = true, .alone = true});
         return;
     }
-    task(context, 0, true);
+    task(context, 0, (frnn_seat){.caller = true});
     pthread_mutex_lock(&lock);
-    j.done++;
+    atomic_fetch_add(&j.done, 1);
     work_on(&j, true);
-    while (j.done < j.n)
+    pthread_mutex_unlock(&lock);
+    for (size_t i = 0; i < LAST_SPINS && atomic_load(&j.done) < n; i++)
+        frnn_pause(0);
+    pthread_mutex_lock(&lock);
+    while (atomic_load(&j.done) < n)
         pthread_cond_wait(&finished, &lock);
     current = NULL;
     pthread_mutex_unlock(&lock);
+}
+
+void frnn_pause(size_t nth)
+{
+    if (nth >= SPINS) {
+        sched_yield();
+        return;
+    }
+#if FRNN_X86
+    __builtin_ia32_pause();
+#elif FRNN_ARM64
+    __asm__ volatile("yield");
+#endif
+}
+
+void frnn_barrier_wait(frnn_barrier *barrier)
+{
+    const size_t turn = atomic_load_explicit(&barrier->turn, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&barrier->waiting, 1, memory_order_acq_rel) + 1 == barrier->n) {
+        atomic_store_explicit(&barrier->waiting, 0, memory_order_relaxed);
+        atomic_store_explicit(&barrier->turn, turn + 1, memory_order_release);
+        return;
+    }
+    for (size_t i = 0; atomic_load_explicit(&barrier->turn, memory_order_acquire) == turn; i++)
+        frnn_pause(i);
 }
 
 double frnn_seconds(void)

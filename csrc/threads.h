@@ -2,14 +2,33 @@
 #ifndef FRNN_THREADS_H
 #define FRNN_THREADS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Calls task(context, i, whether this is the calling thread) once for each i < n, on the calling thread and at most
- * threads - 1 others, and returns when all are done. Task 0 is the calling thread's. Where the workers are busy with
+/* Where a task runs. */
+typedef struct frnn_seat {
+    bool caller; /* on the calling thread */
+    bool alone;  /* no other thread takes part in this job */
+} frnn_seat;
+
+/* Calls task(context, i, where) once for each i < n, on the calling thread and at most threads - 1 others, and returns
+ * when all are done. Tasks are begun in order, and task 0 is the calling thread's. Where the workers are busy with
  * another caller's tasks, or can't be had, the calling thread does all: it takes longer, and that is all. */
-typedef void frnn_task(void *context, size_t i, bool by_caller);
+typedef void frnn_task(void *context, size_t i, frnn_seat where);
 void frnn_parallel(size_t n, size_t threads, frnn_task *task, void *context);
+
+/* A place where n threads wait for each other, as often as they like. What each wrote before is seen by all after. */
+typedef struct frnn_barrier {
+    atomic_size_t waiting, turn;
+    size_t n;
+} frnn_barrier;
+
+void frnn_barrier_wait(frnn_barrier *barrier);
+
+/* A moment of waiting for another thread, the how manieth in a row: short at first, then the processor is offered to
+ * whoever wants it. */
+void frnn_pause(size_t nth);
 
 /* Seconds since some moment in the past; never goes back. */
 double frnn_seconds(void);

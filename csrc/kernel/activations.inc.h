@@ -14,6 +14,7 @@
 #define LOG2_E 0x1.715476p+0f
 #define LN2_HIGH 0x1.62ep-1f /* 13 bits: n * LN2_HIGH is exact */
 #define LN2_LOW 0x1.0bfbe8p-15f
+#define LN2 0x1.62e43p-1f
 #define ROUNDER (0x1.8p23f + 127) /* x + ROUNDER holds round(x) + 127 in its low bits */
 #define SIGMOID_LOW -88.0f        /* n = -127: e^x is 0, as the subnormals below e^-87.34 are */
 #define SIGMOID_HIGH 20.0f        /* 1 + e^x == e^x */
@@ -23,6 +24,7 @@
 #define LOG2_E 0x1.71547652b82fep+0
 #define LN2_HIGH 0x1.62e42fefa38p-1 /* 42 bits */
 #define LN2_LOW 0x1.ef35793c7673p-45
+#define LN2 0x1.62e42fefa39efp-1
 #define ROUNDER (0x1.8p52 + 1023)
 #define SIGMOID_LOW -709.0
 #define SIGMOID_HIGH 40.0
@@ -53,33 +55,46 @@ INLINE vec polynomial(vec r, vec r2)
     return q;
 }
 
-/* e^x = scale * (1 + p) for SIGMOID_LOW <= x <= 2 * TANH_HIGH. */
-INLINE void exponential(vec x, vec *p, vec *scale)
+/* e^x = scale * (1 + p), for SIGMOID_LOW <= x <= 2 * TANH_HIGH. `far`: x may be so far below 0 that n ln 2 needs both
+ * of its parts. */
+INLINE void exponential(vec x, bool far, vec *p, vec *scale)
 {
     const vec rounded = v_fma(x, v_set1(LOG2_E), v_set1(ROUNDER));
     const vec n = v_sub(rounded, v_set1(ROUNDER));
-    const vec r = v_fma(n, v_set1(-LN2_LOW), v_fma(n, v_set1(-LN2_HIGH), x));
+    const vec r = far ? v_fma(n, v_set1(-LN2_LOW), v_fma(n, v_set1(-LN2_HIGH), x)) : v_fma(n, v_set1(-LN2), x);
     const vec r2 = v_mul(r, r);
     *p = v_fma(polynomial(r, r2), r2, r);
     *scale = v_exponent(rounded);
 }
 
-INLINE vec sigmoid(vec x)
+/* A quotient that is still to be divided, so that a product of two takes one division. Both parts are below 2^64. */
+typedef struct quotient {
+    vec over, under;
+} quotient;
+
+INLINE vec divide(quotient q) { return v_div(q.over, q.under); }
+
+INLINE quotient times(quotient a, quotient b) { return (quotient){v_mul(a.over, b.over), v_mul(a.under, b.under)}; }
+
+INLINE quotient sigmoid_quotient(vec x)
 {
     vec p, scale;
-    exponential(v_min(v_set1(SIGMOID_HIGH), v_max(v_set1(SIGMOID_LOW), x)), &p, &scale);
-    const vec e = v_fma(scale, p, scale);
-    return v_div(e, v_add(v_set1(1), e));
+    exponential(v_min(v_set1(SIGMOID_HIGH), v_max(v_set1(SIGMOID_LOW), x)), true, &p, &scale);
+    return (quotient){v_fma(scale, p, scale), v_fma(scale, p, v_add(scale, v_set1(1)))};
 }
 
-INLINE vec tanh_(vec x)
+INLINE quotient tanh_quotient(vec x)
 {
     vec p, scale;
     const vec a = v_min(v_set1(TANH_HIGH), v_abs(x));
-    exponential(v_add(a, a), &p, &scale);
-    const vec e = v_fma(scale, p, v_sub(scale, v_set1(1)));
-    return v_copysign(v_div(e, v_add(e, v_set1(2))), x);
+    exponential(v_add(a, a), false, &p, &scale);
+    return (quotient){v_copysign(v_fma(scale, p, v_sub(scale, v_set1(1))), x),
+                      v_fma(scale, p, v_add(scale, v_set1(1)))};
 }
+
+INLINE vec sigmoid(vec x) { return divide(sigmoid_quotient(x)); }
+
+INLINE vec tanh_(vec x) { return divide(tanh_quotient(x)); }
 
 INLINE vec relu(vec x) { return v_max(v_set1(0), x); }
 

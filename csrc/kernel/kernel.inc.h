@@ -6,57 +6,157 @@
 #include "activations.inc.h"
 #include "cells.inc.h"
 #include "matmul.inc.h"
+#include "row.inc.h"
 
-/* Blocks in one tile: a power of two, as many as there are and as a tile takes. */
+/* Blocks in one tile: a power of two, as many as there are and as a tile of so many rows takes. */
 static size_t blocks_across(size_t sums, size_t rows, size_t left)
 {
-    size_t blocks = (rows == 1 ? SUMS_ACROSS_OF_ONE_ROW : SUMS_ACROSS) / sums;
+    size_t blocks = (size_t)sums_across(rows) / sums;
     while (blocks > left || blocks & (blocks - 1))
         blocks--;
     return blocks;
 }
 
-static void start_from_bias(const frnn_stage *stage, const tile *t)
+/* Rows of a tile, of `left` rows that are still to be tiled: heights as equal as can be, eight rows being four and
+ * four and not six and two. */
+static size_t tile_rows(size_t left)
 {
-    const size_t sums = frnn_stage_sums(stage->kind);
-    const real *bias = (const real *)stage->bias + t->block * sums * WIDTH;
-    for (size_t r = 0; r < t->rows; r++)
-        for (size_t i = 0; i < t->blocks * sums; i++)
-            v_store(t->sums + r * t->stride + i * WIDTH, v_load(bias + i * WIDTH));
+    const size_t tiles = (left + MAX_ROWS - 1) / MAX_ROWS;
+    return (left + tiles - 1) / tiles;
 }
 
-/* Goes over all tiles of a step: blocks outside, so that a block's panels stay in cache while its rows pass, and rows
- * in tiles of as equal a height as can be: eight rows are four and four, not six and two. `ahead` sums the x part and
- * leaves it in rows->sums; without it the step is ended, from there or from the start. */
-static void sweep(const frnn_stage *stage, const frnn_rows *rows, bool ahead)
+static void start_tile(const task *k, tile *t)
 {
-    const operands x = {stage->W, rows->x, stage->I}, h = {stage->U, rows->h, stage->K};
-    const size_t sums = frnn_stage_sums(stage->kind);
-    real own[MAX_SUMS * WIDTH];
-    tile t;
-    for (t.block = 0; t.block < stage->blocks; t.block += t.blocks) {
-        t.blocks = blocks_across(sums, rows->n, stage->blocks - t.block);
-        size_t left = (rows->n + MAX_ROWS - 1) / MAX_ROWS;
-        for (t.row = 0; left > 0; t.row += t.rows, left--) {
-            t.rows = (rows->n - t.row + left - 1) / left;
-            t.stride = (rows->sums ? stage->blocks : t.blocks) * sums * WIDTH;
-            t.sums = rows->sums ? (real *)rows->sums + t.row * t.stride + t.block * sums * WIDTH : own;
-            if (ahead || !rows->sums) {
-                start_from_bias(stage, &t);
-                products[stage->kind].x(&x, &t);
+    const size_t sums = frnn_stage_sums(k->stage->kind), place = t->block * sums * WIDTH;
+    if (k->kept && !k->ahead) {
+        t->start_stride = k->stage->blocks * sums * WIDTH;
+        t->start = k->kept + t->row * t->start_stride + place;
+    } else {
+        t->start_stride = 0;
+        t->start = (const real *)k->stage->bias + place;
+    }
+}
+
+/* A chain's panels are passed by all rows of a band before the next chain: they are read once from far and then from
+ * the nearest cache. One tile alone keeps to itself. While tile i is multiplied, gate i of the next chain is fetched. */
+static void multiply_band(const task *k, const operands *o, product *multiply, tile t, bool from_start)
+{
+    const size_t begin = t.row, end = begin + t.rows, first = tile_rows(t.rows);
+    const size_t gates = frnn_stage_gates(k->stage->kind), columns = gates * t.blocks;
+    real *const sums = t.sums;
+    const size_t step = first == t.rows ? (o->K ? o->K : 1) : CHAIN;
+    size_t from = 0;
+    do {
+        const range ks = {from, o->K - from < step ? o->K : from + step};
+        size_t column = 0;
+        for (t.row = begin; t.row < end; t.row += t.rows, column++) {
+            t.rows = tile_rows(end - t.row);
+            t.sums = sums + (t.row - begin) * t.stride;
+            t.ahead = NULL;
+            if (first < end - begin && column < columns)
+                t.ahead = (const real *)o->panels +
+                          (((t.block + column / gates) * o->K + from + CHAIN) * gates + column % gates) * WIDTH;
+            if (from_start) {
+                start_tile(k, &t);
+            } else {
+                t.start = t.sums;
+                t.start_stride = t.stride;
             }
-            if (!ahead) {
-                products[stage->kind].h(&h, &t);
-                finish(stage, rows, &t);
-            }
+            multiply(o, &t, ks);
+        }
+        from += step;
+    } while (from < o->K);
+}
+
+/* All rows of some blocks. */
+static void sweep_rows(const task *k, size_t block, size_t blocks)
+{
+    const operands x = {k->stage->W, k->x, k->stage->I}, h = {k->stage->U, k->h, k->stage->K};
+    const size_t sums = frnn_stage_sums(k->stage->kind);
+    const struct products *multiply = &products[k->stage->kind];
+    real own[(BAND_ROWS * SUMS_ACROSS > FEW_ROWS * SUMS_ACROSS_OF_FEW ? BAND_ROWS * SUMS_ACROSS
+                                                                      : FEW_ROWS * SUMS_ACROSS_OF_FEW) *
+             WIDTH];
+    for (size_t row = 0; row < k->n; row += BAND_ROWS) {
+        tile t = {.row = row,
+                  .rows = k->n - row < BAND_ROWS ? k->n - row : BAND_ROWS,
+                  .block = block,
+                  .blocks = blocks,
+                  .sums = own,
+                  .stride = blocks * sums * WIDTH};
+        const bool with_x = k->ahead || (!k->kept && k->stage->I);
+        if (k->ahead) {
+            t.stride = k->stage->blocks * sums * WIDTH;
+            t.sums = k->kept + row * t.stride + block * sums * WIDTH;
+        }
+        if (with_x)
+            multiply_band(k, &x, multiply->x, t, true);
+        if (!k->ahead) {
+            multiply_band(k, &h, multiply->h, t, !with_x);
+            finish(k, &t);
         }
     }
 }
 
-static void input(const frnn_stage *stage, const frnn_rows *rows) { sweep(stage, rows, true); }
+/* All rows and blocks of a share, upwards or downwards. Blocks are outside, so that their panels stay near while rows
+ * pass. */
+static void sweep(const task *k, size_t share, size_t shares, bool downwards)
+{
+    const size_t sums = frnn_stage_sums(k->stage->kind), tallest = tile_rows(k->n < BAND_ROWS ? k->n : BAND_ROWS);
+    const size_t begin = k->stage->blocks * share / shares, end = k->stage->blocks * (share + 1) / shares;
+    const row_kernel *row = &row_kernels[k->stage->kind];
+    if (k->n == 1 && row->run && k->stage->usual && !k->ahead) {
+        for (size_t done = 0, blocks; done < end - begin; done += blocks) {
+            const size_t left = end - begin - done, passes = (left + row->across - 1) / row->across;
+            blocks = (left + passes - 1) / passes;
+            row->run(k, downwards ? end - done - blocks : begin + done, blocks);
+        }
+        return;
+    }
+    for (size_t done = 0, blocks; done < end - begin; done += blocks) {
+        blocks = blocks_across(sums, tallest, end - begin - done);
+        sweep_rows(k, downwards ? end - done - blocks : begin + done, blocks);
+    }
+}
 
-static void step(const frnn_stage *stage, const frnn_rows *rows) { sweep(stage, rows, false); }
+static void input(const frnn_stage *stage, const frnn_inputs *inputs)
+{
+    const task k = {.stage = stage, .n = inputs->n, .x = inputs->x, .kept = inputs->sums, .ahead = true};
+    if (k.n)
+        sweep(&k, inputs->share, inputs->shares, false);
+}
+
+static void steps(frnn_steps *s)
+{
+    const frnn_layer *layer = s->layer;
+    for (size_t step = 0; step < s->steps; step++) {
+        for (int i = 0; i < layer->stages; i++) {
+            const frnn_stage *stage = &layer->stage[i];
+            const bool last = i + 1 == layer->stages;
+            const size_t kept_step = s->n * stage->blocks * frnn_stage_sums(stage->kind) * WIDTH;
+            const task k = {
+                .stage = stage,
+                .n = s->n,
+                .x = s->x,
+                .h = i ? (const void *const *)s->middle : s->h,
+                .previous = s->h,
+                .y = last ? s->y : s->middle,
+                .side = s->side,
+                .kept = s->sums[i] ? (real *)s->sums[i] + step * kept_step : NULL,
+            };
+            sweep(&k, s->share, s->shares, (s->turn + step) & 1);
+            if (s->shares > 1)
+                s->meet(s->context);
+        }
+        for (size_t r = 0; r < s->n; r++) {
+            s->h[r] = s->y[r];
+            s->y[r] = (char *)s->y[r] + s->y_step;
+            if (s->x)
+                s->x[r] = (const char *)s->x[r] + s->x_step;
+        }
+    }
+}
 
 #define JOIN_(a, b, c, d) a##b##c##d
 #define JOIN(a, b, c, d) JOIN_(a, b, c, d)
-const frnn_kernels JOIN(frnn_, TARGET, _, FRNN_BITS) = {WIDTH, MAX_ROWS, input, step};
+const frnn_kernels JOIN(frnn_, TARGET, _, FRNN_BITS) = {WIDTH, MAX_ROWS, input, steps};

@@ -1,4 +1,6 @@
 /* What every kernel text starts from: the number type, and how it is inlined and unrolled. */
+#include <string.h>
+
 #include "../target.h"
 
 #if FRNN_BITS == 32
@@ -20,3 +22,6 @@ typedef double real;
 #else
 #define UNROLL _Pragma("GCC unroll 64")
 #endif
+
+/* Asks for a line to be brought into the second-level cache. The address may be anywhere. */
+#define PREFETCH(address) __builtin_prefetch((address), 0, 2)

@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #define REGISTERS 16
+#define PIN(a) __asm__("" : "+x"(a)) /* in a register, not read from memory by each use */
 
 #if FRNN_BITS == 32
 typedef __m256 vec;

@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #define REGISTERS 32
+#define PIN(a) __asm__("" : "+v"(a)) /* in a register, not read from memory by each use */
 
 #if FRNN_BITS == 32
 typedef __m512 vec;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define REGISTERS 32
+#define PIN(a) __asm__("" : "+w"(a)) /* in a register, not read from memory by each use */
 
 #if FRNN_BITS == 32
 typedef float32x4_t vec;

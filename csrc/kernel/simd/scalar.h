@@ -8,6 +8,7 @@
 #endif
 
 #define REGISTERS 16
+#define PIN(a) (void)(a)
 enum { WIDTH = 1 };
 
 #if FRNN_BITS == 32

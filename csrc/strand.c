@@ -1,0 +1,423 @@
+/* The loop over time blocks, layers and steps: the same for every cell and target.
+ *
+ * (a) A block of steps goes through all layers, then the next block: between layers there is one block.
+ * (b) Steps are counted from where a row starts: step s of a row of length n is time s, or n-1-s in reverse. Rows run
+ *     longest first, so the rows still active at a step are the first ones, and nothing is done for the others.
+ * (c) Nothing is copied between steps: h of a step is read where the step before wrote it.
+ * (d) Where several threads share a strand, all run this loop. Either each computes its share of the units, and they
+ *     meet after each stage; or each takes whatever block of whatever layer is ready.
+ */
+#include "strand.h"
+
+#define ASK_SECONDS 0.03   /* how often the caller is asked whether to go on: asking may take a lock */
+#define SHORT_SECONDS 2e-3 /* a call that is expected to be as short as this ends without asking */
+
+static size_t length_of(const frnn_strand *self, size_t row)
+{
+    return self->call->lengths ? self->call->lengths[self->rows[row]] : self->call->T;
+}
+
+/* How many of the first n rows are still active at a step. */
+static size_t active_at(const frnn_strand *self, size_t step, size_t n)
+{
+    while (n && length_of(self, n - 1) <= step)
+        n--;
+    return n;
+}
+
+static bool is_reverse(const frnn_strand *self) { return self->direction || !self->params->spec.forward; }
+
+static char *at(const frnn_strand *self, const frnn_sequence *s, size_t step, size_t row)
+{
+    if (s->slots)
+        return s->base + (ptrdiff_t)(step % s->slots) * s->time + (ptrdiff_t)row * s->row;
+    const size_t time = is_reverse(self) ? length_of(self, row) - 1 - step : step;
+    return s->base + (ptrdiff_t)time * s->time + (ptrdiff_t)self->rows[row] * s->row;
+}
+
+/* Bytes from a row's step to its next one, within a block. */
+static ptrdiff_t step_bytes(const frnn_strand *self, const frnn_sequence *s)
+{
+    return !s->slots && is_reverse(self) ? -s->time : s->time;
+}
+
+/* Where a layer of the strand stands among those of the params, and its states among those of the call. */
+static size_t index_of(const frnn_strand *self, size_t layer)
+{
+    return (self->first + layer) * self->params->D + self->direction;
+}
+
+static const frnn_layer *layer_of(const frnn_strand *self, size_t layer)
+{
+    return &self->params->layers[index_of(self, layer)];
+}
+
+static const frnn_sequence *source_of(const frnn_strand *self, size_t layer)
+{
+    return layer ? &self->between[layer - 1] : &self->source;
+}
+
+/* Whether a cell carries c beside h. */
+static bool has_c(const frnn_strand *self) { return self->params->spec.cell == FRNN_LSTM; }
+
+/* The caller's initial h or c of a row, or zeros. */
+static const void *initial(const frnn_strand *self, const frnn_array *state, size_t layer, size_t row)
+{
+    if (!state->data)
+        return self->zeros;
+    return (const char *)state->data + (ptrdiff_t)index_of(self, layer) * state->outer +
+           (ptrdiff_t)self->rows[row] * state->row;
+}
+
+/* Whether a stage has an x part. */
+static bool takes_x(const frnn_stage *stage) { return stage->kind != FRNN_STAGE_PROJECT; }
+
+/* Bytes of the longer of an h row and a c row. */
+static size_t state_bytes(const frnn_params *params)
+{
+    return (params->out > params->spec.H ? params->out : params->spec.H) * params->element;
+}
+
+static frnn_sequence make_ring(frnn_strand *self)
+{
+    const size_t row = self->params->out * self->params->element, slots = frnn_plan_slots(&self->plan);
+    char *base = frnn_arena_take(&self->arena, frnn_arena_product(&self->arena, slots, self->n), row);
+    return (frnn_sequence){base, (ptrdiff_t)(self->n * row), (ptrdiff_t)row, slots};
+}
+
+/* What a thread needs for itself. Threads that share units work on the same rows and share what is between stages. */
+static frnn_hand make_hand(frnn_strand *self, const frnn_hand *shared)
+{
+    const frnn_params *params = self->params;
+    const frnn_layer *layer = layer_of(self, 0); /* the others have the same stages, but for I */
+    const size_t kept_rows = self->plan.hoist ? frnn_arena_product(&self->arena, self->plan.block, self->n) : 0;
+    const size_t side = frnn_unit_bytes(params, &layer->stage[0]), two = layer->stages == 2 ? self->n : 0;
+    frnn_arena *arena = &self->arena;
+    frnn_hand hand = {0};
+    if (shared)
+        hand = *shared;
+    hand.x = frnn_arena_take(arena, self->plan.hoist ? kept_rows : self->n, sizeof *hand.x);
+    hand.h = frnn_arena_take(arena, self->n, sizeof *hand.h);
+    hand.y = frnn_arena_take(arena, self->n, sizeof *hand.y);
+    if (shared)
+        return hand;
+    hand.z = frnn_arena_take(arena, has_c(self) ? 0 : two, side);
+    hand.middle = frnn_arena_take(arena, two, sizeof *hand.middle);
+    char *middle = frnn_arena_take(arena, two, params->spec.H * params->element);
+    for (size_t r = 0; r < two && arena->base; r++)
+        hand.middle[r] = middle + r * params->spec.H * params->element;
+    for (int s = 0; s < layer->stages; s++) {
+        const frnn_stage *stage = &layer->stage[s];
+        hand.sums[s] = frnn_arena_take(arena, takes_x(stage) ? kept_rows : 0, frnn_sums_bytes(params, stage));
+    }
+    return hand;
+}
+
+/* Lays a strand's scratch out: once to learn its size, once for real. */
+static void lay_out(frnn_strand *self)
+{
+    const size_t side = frnn_unit_bytes(self->params, &layer_of(self, 0)->stage[0]);
+    const bool apart = self->plan.hands > 1;
+    const size_t threads = apart ? self->plan.hands : self->plan.members;
+    frnn_arena *arena = &self->arena;
+
+    self->c = frnn_arena_take(arena, self->layers, sizeof *self->c);
+    self->between = frnn_arena_take(arena, self->layers, sizeof *self->between);
+    self->lanes = frnn_arena_take(arena, apart ? self->layers : 0, sizeof *self->lanes);
+    self->hands = frnn_arena_take(arena, threads, sizeof *self->hands);
+    for (size_t l = 0; l < self->layers; l++) {
+        const frnn_sequence out = l + 1 < self->layers || !self->sink.base ? make_ring(self) : self->sink;
+        char *c = has_c(self) ? frnn_arena_take(arena, self->n, side) : NULL;
+        if (arena->base) {
+            self->between[l] = out;
+            self->c[l] = c;
+        }
+    }
+    self->zeros = frnn_arena_take(arena, 1, state_bytes(self->params));
+    for (size_t i = 0; i < threads; i++) {
+        static const frnn_hand nothing;
+        const frnn_hand hand = make_hand(self, i == 0 || apart ? NULL : arena->base ? &self->hands[0] : &nothing);
+        if (arena->base)
+            self->hands[i] = hand;
+    }
+}
+
+static void fill_start(frnn_strand *self)
+{
+    const size_t H = self->params->spec.H * self->params->element;
+    memset(self->zeros, 0, state_bytes(self->params));
+    for (size_t l = 0; l < self->layers && has_c(self); l++) {
+        const size_t side = frnn_unit_bytes(self->params, &layer_of(self, l)->stage[0]);
+        for (size_t r = 0; r < self->n; r++) {
+            memcpy(self->c[l] + r * side, initial(self, &self->call->c, l, r), H);
+            memset(self->c[l] + r * side + H, 0, side - H);
+        }
+    }
+    for (size_t l = 0; l < self->layers && self->plan.hands > 1; l++) {
+        atomic_init(&self->lanes[l].taken, false);
+        atomic_init(&self->lanes[l].done, 0);
+    }
+}
+
+/* A thread at work on a strand. */
+typedef struct worker {
+    frnn_strand *strand;
+    frnn_hand hand;
+    size_t share, shares; /* of the units */
+    bool asks;            /* it runs on the calling thread, which wants to be asked */
+    uint64_t mode;        /* the floating-point mode that it came with */
+} worker;
+
+/* The x part of all steps of a block, in one product. */
+static void keep_inputs(worker *self, size_t layer, size_t begin, size_t end, size_t active)
+{
+    frnn_strand *strand = self->strand;
+    size_t n = 0;
+    for (size_t step = begin; step < end; step++) {
+        active = active_at(strand, step, active);
+        for (size_t r = 0; r < active; r++)
+            self->hand.x[n++] = at(strand, source_of(strand, layer), step, r);
+    }
+    for (int s = 0; s < layer_of(strand, layer)->stages; s++) {
+        const frnn_stage *stage = &layer_of(strand, layer)->stage[s];
+        const frnn_inputs inputs = {n, self->hand.x, self->hand.sums[s], self->share, self->shares};
+        if (takes_x(stage))
+            strand->params->kernels->input(stage, &inputs);
+    }
+}
+
+static void meet(void *strand) { frnn_barrier_wait(&((frnn_strand *)strand)->barrier); }
+
+/* Consecutive steps of one layer, for the first n rows, whose kept sums (if any) start at row `kept`. */
+static void run_steps(worker *self, size_t layer, size_t begin, size_t end, size_t n, size_t kept)
+{
+    frnn_strand *strand = self->strand;
+    const frnn_sequence *source = source_of(strand, layer), *sink = &strand->between[layer];
+    const bool hoist = strand->plan.hoist;
+    frnn_steps steps = {
+        .layer = layer_of(strand, layer),
+        .n = n,
+        .steps = end - begin,
+        .x = hoist ? NULL : self->hand.x,
+        .h = self->hand.h,
+        .y = self->hand.y,
+        .x_step = step_bytes(strand, source),
+        .y_step = step_bytes(strand, sink),
+        .middle = self->hand.middle,
+        .side = has_c(strand) ? strand->c[layer] : self->hand.z,
+        .turn = strand->turn + begin,
+        .share = self->share,
+        .shares = self->shares,
+        .meet = meet,
+        .context = strand,
+    };
+    for (size_t r = 0; r < n; r++) {
+        steps.y[r] = at(strand, sink, begin, r);
+        steps.h[r] = begin ? at(strand, sink, begin - 1, r) : initial(strand, &strand->call->h, layer, r);
+        if (!hoist)
+            steps.x[r] = at(strand, source, begin, r);
+    }
+    for (int s = 0; s < steps.layer->stages; s++) {
+        const frnn_stage *stage = &steps.layer->stage[s];
+        if (hoist && takes_x(stage))
+            steps.sums[s] = self->hand.sums[s] + kept * frnn_sums_bytes(strand->params, stage);
+    }
+    strand->params->kernels->steps(&steps);
+}
+
+/* One block of one layer, `active` rows having steps at its beginning. */
+static void run_block(worker *self, size_t layer, size_t begin, size_t end, size_t active)
+{
+    if (self->strand->plan.hoist)
+        keep_inputs(self, layer, begin, end, active);
+    for (size_t step = begin, kept = 0, until; step < end; kept += active * (until - step), step = until) {
+        active = active_at(self->strand, step, active);
+        const size_t shortest = length_of(self->strand, active - 1);
+        until = shortest < end ? shortest : end;
+        run_steps(self, layer, step, until, active, kept);
+    }
+}
+
+/* Steps of the longest row. */
+static size_t steps_of(const frnn_strand *self) { return self->n ? length_of(self, 0) : 0; }
+
+static void run_block_at(worker *self, size_t layer, size_t begin)
+{
+    const size_t steps = steps_of(self->strand), block = self->strand->plan.block;
+    run_block(self, layer, begin, steps - begin < block ? steps : begin + block,
+              active_at(self->strand, begin, self->strand->n));
+}
+
+static void give_up(frnn_strand *self, frnn_status why)
+{
+    int expected = FRNN_OK;
+    atomic_compare_exchange_strong(&self->progress->status, &expected, (int)why);
+}
+
+static bool may_go_on(worker *self)
+{
+    frnn_strand *strand = self->strand;
+    frnn_progress *progress = strand->progress;
+    const double now = self->asks ? frnn_seconds() : 0;
+    if (self->asks && !progress->ask_at)
+        progress->ask_at = now + ASK_SECONDS;
+    if (self->asks && now >= progress->ask_at) {
+        frnn_leave_float_mode(self->mode); /* the caller's code runs in the caller's mode */
+        const bool stop = strand->call->interrupted(strand->call->context);
+        self->mode = frnn_enter_float_mode();
+        progress->ask_at = frnn_seconds() + ASK_SECONDS;
+        if (stop)
+            give_up(strand, FRNN_INTERRUPTED);
+    }
+    return atomic_load_explicit(&progress->status, memory_order_relaxed) == FRNN_OK;
+}
+
+/* All blocks, layer by layer. Threads that share the units meet before each block to agree on whether to go on. */
+static void run_together(worker *self)
+{
+    frnn_strand *strand = self->strand;
+    for (size_t begin = 0; begin < steps_of(strand); begin += strand->plan.block) {
+        if (self->share == 0)
+            strand->goes_on = may_go_on(self);
+        if (self->shares > 1)
+            meet(strand);
+        if (!strand->goes_on)
+            break;
+        for (size_t layer = 0; layer < strand->layers; layer++)
+            run_block_at(self, layer, begin);
+    }
+    if (self->shares > 1)
+        meet(strand); /* nobody touches the scratch after this but the first */
+}
+
+/* Takes a layer's next block if it can be run now: the layer below has it ready, and the ring above has room. */
+static bool take_block(frnn_strand *self, size_t layer, size_t blocks)
+{
+    frnn_lane *lane = &self->lanes[layer];
+    if (atomic_exchange_explicit(&lane->taken, true, memory_order_acquire))
+        return false;
+    const size_t next = atomic_load_explicit(&lane->done, memory_order_relaxed);
+    const bool ready = !layer || atomic_load_explicit(&lane[-1].done, memory_order_acquire) > next;
+    const bool room = layer + 1 == self->layers ||
+                      next < atomic_load_explicit(&lane[1].done, memory_order_acquire) + FRNN_WAVE_BLOCKS;
+    if (next < blocks && ready && room)
+        return true;
+    atomic_store_explicit(&lane->taken, false, memory_order_release);
+    return false;
+}
+
+/* Whatever block is ready, until none is left: of the same layer as before if possible, whose weights are near. */
+static void run_apart(worker *self)
+{
+    frnn_strand *strand = self->strand;
+    const size_t block = strand->plan.block, blocks = (steps_of(strand) + block - 1) / block;
+    const frnn_lane *last = &strand->lanes[strand->layers - 1];
+    size_t layer = 0, misses = 0;
+    while (atomic_load_explicit(&last->done, memory_order_acquire) < blocks && may_go_on(self)) {
+        if (take_block(strand, layer, blocks)) {
+            frnn_lane *lane = &strand->lanes[layer];
+            run_block_at(self, layer, block * atomic_load_explicit(&lane->done, memory_order_relaxed));
+            atomic_fetch_add_explicit(&lane->done, 1, memory_order_release);
+            atomic_store_explicit(&lane->taken, false, memory_order_release);
+            misses = 0;
+        } else {
+            layer = (layer + 1) % strand->layers;
+            if (++misses % strand->layers == 0)
+                frnn_pause(misses / strand->layers);
+        }
+    }
+}
+
+/* Final states, the last step's output, and zeros past the ends: of one layer. */
+static void write_results(frnn_strand *self, size_t layer)
+{
+    const frnn_call *call = self->call;
+    const frnn_params *params = self->params;
+    const size_t H = params->spec.H * params->element, out = params->out * params->element;
+    for (size_t r = 0; r < self->n; r++) {
+        const size_t length = length_of(self, r), row = self->rows[r];
+        const size_t state = index_of(self, layer) * call->B + row;
+        const void *h = length ? at(self, &self->between[layer], length - 1, r) : initial(self, &call->h, layer, r);
+        memcpy((char *)call->h_n + state * out, h, out);
+        if (has_c(self))
+            memcpy((char *)call->c_n + state * H,
+                   self->c[layer] + r * frnn_unit_bytes(params, &layer_of(self, layer)->stage[0]), H);
+        if (self->first + layer + 1 < params->spec.L)
+            continue;
+        char *y = (char *)call->y + (ptrdiff_t)row * call->y_row + (ptrdiff_t)(self->direction * out);
+        if (!call->return_sequences)
+            memcpy(y, h, out);
+        for (size_t t = length; t < call->T && call->return_sequences; t++)
+            memset(y + (ptrdiff_t)t * call->y_time, 0, out);
+    }
+}
+
+enum { GONE = 1 << 30 }; /* added to `arrived` when nobody is waited for any more */
+
+/* Lays the strand out, and waits a little for the threads that are to share it. */
+static bool begin(frnn_strand *self, frnn_seat where, void *local, size_t local_bytes)
+{
+    lay_out(self);
+    const bool ready = frnn_arena_allocate(&self->arena, local, local_bytes);
+    if (ready) {
+        lay_out(self);
+        fill_start(self);
+    } else {
+        give_up(self, FRNN_NO_MEMORY);
+    }
+    const size_t wanted = where.alone ? 0 : self->plan.members - 1;
+    const double patience =
+        self->plan.seconds / 16 > 4 * FRNN_WAKE_SECONDS ? self->plan.seconds / 16 : 4 * FRNN_WAKE_SECONDS;
+    const double until = wanted ? frnn_seconds() + patience : 0;
+    for (size_t i = 0; ready && atomic_load(&self->arrived) < wanted && frnn_seconds() < until; i++)
+        frnn_pause(0);
+    const size_t came = self->plan.hands > 1 ? 0 : atomic_fetch_add(&self->arrived, GONE);
+    self->members = ready ? 1 + came : 0;
+    self->barrier.n = self->members;
+    atomic_store_explicit(&self->begun, true, memory_order_release);
+    return ready;
+}
+
+/* Comes to a strand that another thread begins: answers which thread of it this is, or 0 if it is not needed. */
+static size_t join(frnn_strand *self)
+{
+    const size_t before = atomic_fetch_add(&self->arrived, 1);
+    for (size_t i = 0; before < GONE && !atomic_load_explicit(&self->begun, memory_order_acquire); i++)
+        frnn_pause(i);
+    const bool needed = before < GONE && self->members;
+    return needed ? before + 1 : 0;
+}
+
+void frnn_strand_run(frnn_strand *strand, bool first, frnn_seat where, void *local, size_t local_bytes)
+{
+    worker self = {.strand = strand, .shares = 1};
+    self.mode = frnn_enter_float_mode();
+    self.asks = where.caller && strand->call->interrupted && strand->plan.seconds > SHORT_SECONDS;
+    const size_t index = first ? 0 : join(strand);
+    if (first ? begin(strand, where, local, local_bytes) : index > 0) {
+        self.hand = strand->hands[index];
+        if (strand->plan.hands > 1) {
+            run_apart(&self);
+        } else {
+            self.share = index;
+            self.shares = strand->members;
+            run_together(&self);
+        }
+    }
+    frnn_leave_float_mode(self.mode);
+}
+
+void frnn_strand_end(frnn_strand *strand)
+{
+    if (strand->members && atomic_load(&strand->progress->status) == FRNN_OK)
+        for (size_t layer = 0; layer < strand->layers; layer++)
+            write_results(strand, layer);
+    free(strand->arena.memory);
+}
+
+size_t frnn_strand_bytes(frnn_strand *strand)
+{
+    strand->arena = (frnn_arena){0};
+    lay_out(strand);
+    return strand->arena.too_large ? SIZE_MAX : strand->arena.used;
+}

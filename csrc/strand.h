@@ -1,0 +1,75 @@
+/* A strand: some rows of the batch in one direction, through one or more layers, with all the scratch that it needs.
+ * Strands share nothing that is written, so they run side by side without a thought for each other. */
+#ifndef FRNN_STRAND_H
+#define FRNN_STRAND_H
+
+#include "arena.h"
+#include "plan.h"
+#include "threads.h"
+
+/* Whether a call goes on: shared by its strands. */
+typedef struct frnn_progress {
+    atomic_int status; /* the first that cannot go on says why, and ends the others */
+    double ask_at;     /* the calling thread's alone; 0: it has not asked for the time yet */
+} frnn_progress;
+
+/* Rows of a sequence in memory: those of the caller, at their times, or a ring of slots that only a strand sees. */
+typedef struct frnn_sequence {
+    char *base;          /* NULL: nobody wants it */
+    ptrdiff_t time, row; /* bytes */
+    size_t slots;        /* 0: by time and the caller's row; else by step modulo slots and the strand's row */
+} frnn_sequence;
+
+/* What one thread writes while it works on a strand. */
+typedef struct frnn_hand {
+    const void **x, **h; /* pointers to rows */
+    void **y;
+    void **middle;                /* rows between two stages */
+    char *z;                      /* side of a cell without c */
+    char *sums[FRNN_MOST_STAGES]; /* kept x parts, one a stage */
+} frnn_hand;
+
+/* How far a layer is, where layers run apart. */
+typedef struct frnn_lane {
+    atomic_bool taken;
+    atomic_size_t done; /* blocks */
+} frnn_lane;
+
+typedef struct frnn_strand {
+    const frnn_params *params;
+    const frnn_call *call;
+    frnn_plan plan;
+    size_t n;                   /* rows */
+    const size_t *rows;         /* the caller's row of each, longest first */
+    size_t first, layers;       /* layers of the stack that it runs */
+    size_t direction;           /* 0 .. D-1 */
+    size_t turn;                /* of its first step: frnn_steps */
+    frnn_sequence source, sink; /* what its first layer reads and its last one writes */
+    frnn_progress *progress;
+
+    frnn_arena arena;       /* of all below */
+    frnn_sequence *between; /* output of each layer, the last being sink */
+    char **c;               /* LSTM: [layer], each [n][block][lane] */
+    char *zeros;
+    frnn_hand *hands; /* members, or hands, of the plan */
+    frnn_lane *lanes; /* one a layer */
+
+    /* Its threads: the first lays the strand out and waits a little for the others, who come or don't. */
+    atomic_size_t arrived;
+    atomic_bool begun;
+    size_t members; /* that share the units, once it has begun */
+    frnn_barrier barrier;
+    bool goes_on; /* as the first member found it: all must agree */
+} frnn_strand;
+
+/* Runs a strand, or takes part in it: `first` is true for one of its threads, whose task must begin before the others'.
+ * Scratch is in `local` where that is large enough, and in memory of its own where not. */
+void frnn_strand_run(frnn_strand *strand, bool first, frnn_seat where, void *local, size_t local_bytes);
+
+/* When all its threads are done: writes the final states and what else is left, and gives the scratch back. */
+void frnn_strand_end(frnn_strand *strand);
+
+/* Bytes of scratch that a strand will take. */
+size_t frnn_strand_bytes(frnn_strand *strand);
+
+#endif
