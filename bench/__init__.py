@@ -1,1 +1,1 @@
-"""Side by side with PyTorch and ONNX Runtime: ``python -m bench``."""
+"""Side by side with PyTorch, ONNX Runtime, OpenVINO and a NumPy loop: ``python -m bench``. See docs/benchmarks.md."""

@@ -1,176 +1,193 @@
-"""Times fastrnn, PyTorch and ONNX Runtime side by side, on one thread, and prints a Markdown table.
+"""Times fastrnn beside its peers, and prints a Markdown table.
 
-All run in one process in turns, round after round, so that what disturbs one disturbs all; a row shows medians. Outputs
-are compared with the float64 reference before anything is timed. Needs ``pip install '.[bench]'``.
+Needs ``pip install '.[bench]'``; peers that are missing are named and left out. How it measures: docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
-import re
-import statistics
-import time
+import importlib
+import os
+import shlex
+import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import onnx
-import onnxruntime
-import torch
-from onnx import helper, numpy_helper
+from bench import grids
+from bench.cases import MODELS, Case, find
+from bench.machine import describe
+from bench.peers import OURS, PEERS
+from bench.results import TITLES, Run, describe_limits, describe_machine, table_head, table_row
+from bench.roofline import Limits, roofline
+from bench.run import FEWEST_ROUNDS, ROUND_SECONDS, Bench
 
-import fastrnn
-from fastrnn import reference
-
-CASES = [
-    "lstm-T1-B1-I20-H20",
-    "lstm-T100-B1-I20-H20",
-    "lstm-T100-B1-I128-H128",
-    "lstm-T100-B1-I512-H512",
-    "lstm-T50-B8-I256-H256",
-    "lstm-T50-B32-I512-H512",
-    "gru-T100-B1-I20-H20",
-    "gru-T100-B1-I128-H128",
-    "gru-T50-B32-I512-H512",
-    "rnn-T100-B1-I20-H20",
-    "rnn-T100-B1-I128-H128",
-    "rnn-T25-B128-I256-H256",
-]
-ROUNDS = 25
-ROUND_SECONDS = 2e-3  # calls are repeated until a round takes about this long
+THEIRS = [name for name in PEERS if name not in OURS]
 
 
-class Case(NamedTuple):
-    cell: str
-    T: int
-    B: int
-    I: int  # noqa: E741
-    H: int
+def needed(module: str, what: str) -> Any:
+    """Import what the extra brings, or say how to get it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise SystemExit(f"{what} needs {module.split('.')[0]}: pip install '.[bench]' ({error})") from None
 
-    @classmethod
-    def parse(cls, text: str) -> Case:
-        match = re.fullmatch(r"(lstm|gru|rnn)-T(\d+)-B(\d+)-I(\d+)-H(\d+)", text)
-        if match is None:
-            raise argparse.ArgumentTypeError(f"expected a case such as lstm-T100-B1-I128-H128, got {text!r}")
-        return cls(match[1], *map(int, match.groups()[1:]))
 
-    def __str__(self) -> str:
-        return f"{self.cell}-T{self.T}-B{self.B}-I{self.I}-H{self.H}"
+def as_argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Keep the words of a ValueError, which argparse would drop."""
 
-    def arrays(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Input and weights, in PyTorch's names and its initial distribution."""
-        rng = np.random.default_rng(0)
-        rows = {"rnn": 1, "lstm": 4, "gru": 3}[self.cell] * self.H
+    def parse_argument(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
-        def uniform(*shape: int) -> np.ndarray:
-            return (rng.uniform(-1, 1, shape) / self.H**0.5).astype(np.float32)
+    return parse_argument
 
-        weights = {
-            "weight_ih_l0": uniform(rows, self.I),
-            "weight_hh_l0": uniform(rows, self.H),
-            "bias_ih_l0": uniform(rows),
-            "bias_hh_l0": uniform(rows),
+
+def parse_peers(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in THEIRS:
+            raise ValueError(f"expected some of {','.join(THEIRS)}, got {name!r}")
+    return names
+
+
+def parse_threads(text: str) -> int:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not text.isdigit() or not 1 <= int(text) <= available:
+        raise ValueError(f"expected from 1 to {available}, the processors at hand, got {text!r}")
+    return int(text)
+
+
+def parse_file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise ValueError(f"expected a file that --json wrote, got {text!r}")
+    return path
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").split("\n")[0])
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--quick", action="store_true", help="some cases of every kind, in under 2 minutes; the default")
+    which.add_argument("--full", action="store_true", help="the whole grid, in about half an hour")
+    which.add_argument(
+        "--case",
+        action="append",
+        type=as_argument(find),
+        metavar="CASE",
+        help="such as lstm-T100-B1-I128-H128, or a model's name; may be repeated",
+    )
+    which.add_argument("--list", action="store_true", help="print models and cases, and measure nothing")
+    which.add_argument(
+        "--from",
+        dest="files",
+        nargs="+",
+        type=as_argument(parse_file),
+        metavar="FILE",
+        help="measure nothing: take results from files that --json wrote",
+    )
+    parser.add_argument(
+        "--peers", type=as_argument(parse_peers), default=THEIRS, metavar="NAMES", help=f"of {','.join(THEIRS)}"
+    )
+    parser.add_argument(
+        "--threads", type=as_argument(parse_threads), default=1, metavar="N", help="for all; 1 if not given"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write results to a file, as they come")
+    parser.add_argument("--page", type=Path, metavar="FOLDER", help="write results.md and plots into a folder")
+    return parser
+
+
+def list_cases() -> None:
+    for name, model in MODELS.items():
+        print(f"{name:16} {model.case:28} {model.what}")
+    for title, cases in (("--quick", grids.quick()), ("--full", grids.full())):
+        print(f"\n{title}: {len(cases)} cases")
+        print("\n".join(map(str, cases)))
+
+
+def estimate(cases: list[Case], limits: Limits, peers: int, rounds: int, most_seconds: float) -> float:
+    """Seconds that it will take, roughly: rounds as long as the rooflines say, and half a second to build."""
+    total = 0.0
+    for case in cases:
+        one_round = peers * max(2 * ROUND_SECONDS, 1.5 * roofline(case, limits))
+        total += 0.5 + one_round + max(min(rounds * one_round, most_seconds), FEWEST_ROUNDS * one_round)
+    return total
+
+
+def measure(arguments: argparse.Namespace) -> Run:
+    """Measure and print, a row as soon as it is known."""
+    tqdm = needed("tqdm", "the progress bar").tqdm
+    cases = arguments.case or (grids.full() if arguments.full else grids.quick())
+    rounds, most_seconds = (15, 1.5) if not (arguments.full or arguments.case) else (25, 1.5 if arguments.full else 3.0)
+    with Bench(arguments.peers, arguments.threads) as bench:
+        about = describe() | {
+            "command": command_line(),
+            "timed": bench.about,
+            "missing": bench.missing,
+            "used": sorted(bench.cpus),
         }
-        return rng.normal(size=(self.T, self.B, self.I)).astype(np.float32), weights
-
-
-def make_fastrnn(case: Case, x: np.ndarray, weights: dict[str, np.ndarray]) -> Callable[[], np.ndarray]:
-    kinds: dict[str, Any] = {"rnn": fastrnn.RNNParams, "lstm": fastrnn.LSTMParams, "gru": fastrnn.GRUParams}
-    params, function = kinds[case.cell](weights), getattr(fastrnn, case.cell)
-    return lambda: function(x, params, threads=1)[0]  # type: ignore[no-any-return]
-
-
-def make_torch(case: Case, x: np.ndarray, weights: dict[str, np.ndarray]) -> Callable[[], np.ndarray]:
-    torch.set_num_threads(1)
-    kinds: dict[str, Any] = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
-    module = kinds[case.cell](case.I, case.H)
-    module.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-
-    def run() -> np.ndarray:
-        with torch.inference_mode():
-            return module(torch.from_numpy(x))[0].numpy()  # type: ignore[no-any-return]
-
+        run = Run(about, bench.limits())
+        for name, value in [*describe_machine(run), *describe_limits(run.limits)]:
+            print(f"{name + ':':24}{value}")
+        minutes = estimate(cases, run.limits, len(run.columns), rounds, most_seconds) / 60
+        print(f"{len(cases)} cases, about {minutes:.1f} minutes\n")
+        width = max(len(str(case)) for case in cases) + 2
+        print(table_head(run.columns, width), flush=True)
+        reasons: dict[str, list[str]] = {}
+        with tqdm(cases, disable=None, leave=False, unit="case") as progress:
+            for case in progress:
+                progress.set_postfix_str(str(case), refresh=True)
+                result = bench.measure(case, run.limits, rounds, most_seconds)
+                run.results.append(result)
+                for name, words in result.left_out.items():
+                    if name not in OURS:
+                        reasons.setdefault(f"{TITLES[name]}: {words}", []).append(result.case)
+                tqdm.write(table_row(result, run.columns, width), file=sys.stdout)
+                sys.stdout.flush()
+                if arguments.json:
+                    run.save(arguments.json)
+    disturbed = [result.case for result in run.results if result.disturbed]
+    if disturbed:
+        print(f"\ndisturbed by other processes, so measure again: {some_of(disturbed)}")
+    if reasons:
+        print("\nleft out:")
+        for words, where in reasons.items():
+            print(f"- {words} ({some_of(where)})")
     return run
 
 
-def make_onnxruntime(case: Case, x: np.ndarray, weights: dict[str, np.ndarray]) -> Callable[[], np.ndarray]:
-    order = {"rnn": [0], "lstm": [0, 3, 1, 2], "gru": [1, 0, 2]}[case.cell]  # i f g o -> i o f g; r z n -> z r n
-
-    def turn(array: np.ndarray) -> np.ndarray:
-        return np.concatenate([np.split(array, len(order))[gate] for gate in order])
-
-    W, U, b, d = (turn(array) for array in weights.values())
-    names = ["X", "W", "R", "B"]
-    constants = [W[None], U[None], np.concatenate([b, d])[None]]
-    attributes: dict[str, int] = {"linear_before_reset": 1} if case.cell == "gru" else {}
-    node = helper.make_node(case.cell.upper(), names, ["Y"], hidden_size=case.H, **attributes)
-    graph = helper.make_graph(
-        [node],
-        "layer",
-        [helper.make_tensor_value_info("X", onnx.TensorProto.FLOAT, x.shape)],
-        [helper.make_tensor_value_info("Y", onnx.TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(array, name) for array, name in zip(constants, names[1:])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"X": x})[0][:, 0]  # type: ignore[no-any-return]
+def some_of(names: list[str]) -> str:
+    """The first few, and how many more there are."""
+    return ", ".join(names[:4]) + (f", and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-PEERS = {"fastrnn": make_fastrnn, "PyTorch": make_torch, "ONNX Runtime": make_onnxruntime}
-
-
-def measure(case: Case) -> dict[str, float]:
-    """Median microseconds a call, by peer."""
-    x, weights = case.arrays()
-    expected = getattr(reference, case.cell)(x, weights)[0]
-    calls = {name: make(case, x, weights) for name, make in PEERS.items()}
-    for name, call in calls.items():
-        difference = np.abs(call() - expected).max()
-        if difference > 1e-4:
-            raise SystemExit(f"{case}: {name} is {difference:.1e} away from the reference")
-    start = time.perf_counter()
-    calls["fastrnn"]()
-    repeats = max(1, round(ROUND_SECONDS / (time.perf_counter() - start)))
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(ROUNDS):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            for _ in range(repeats):
-                call()
-            times[name].append((time.perf_counter() - start) / repeats)
-    return {name: statistics.median(seconds) * 1e6 for name, seconds in times.items()}
-
-
-def processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return re.search(r"model name\s*: (.+)", file.read())[1]  # type: ignore[index]
-    except (OSError, TypeError):
-        return platform.processor() or platform.machine()
+def command_line() -> str:
+    return shlex.join(["python", "-m", "bench", *sys.argv[1:]])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument(
-        "--case", type=Case.parse, action="append", help="such as lstm-T100-B1-I128-H128; may be repeated"
-    )
-    cases = parser.parse_args().case or [Case.parse(text) for text in CASES]
-    versions = f"PyTorch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}"
-    target = fastrnn.LSTMParams(Case("lstm", 1, 1, 1, 1).arrays()[1]).target
-    print(f"{processor()}; one thread; float32; fastrnn {fastrnn.__version__} ({target}), {versions}\n")
-    print(f"| case | {' | '.join(f'{name}, us' for name in PEERS)} | best peer / fastrnn |")
-    print("|---" * (len(PEERS) + 2) + "|")
-    for case in cases:
-        times = measure(case)
-        ratio = min(seconds for name, seconds in times.items() if name != "fastrnn") / times["fastrnn"]
-        columns = [
-            f"`{case}`",
-            *(f"{times[name]:.3g}" if times[name] < 1000 else f"{times[name]:.0f}" for name in PEERS),
-        ]
-        print(f"| {' | '.join(columns)} | {ratio:.2f} |", flush=True)
+    parser = make_parser()
+    arguments = parser.parse_args()
+    if arguments.list:
+        return list_cases()
+    if arguments.files and not arguments.page:
+        parser.error("--from: expected --page with it")
+    if arguments.page:
+        needed("matplotlib", "--page")
+    if arguments.files:
+        runs = [Run.load(path) for path in arguments.files]
+    else:
+        try:
+            runs = [measure(arguments)]
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+    if arguments.page:
+        from bench.page import write_page
+
+        print(f"wrote {write_page(runs, arguments.page, command_line())}")
+    return None
 
 
 if __name__ == "__main__":

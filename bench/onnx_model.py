@@ -1,0 +1,67 @@
+"""The ONNX model of a case, which ONNX Runtime and OpenVINO both run: a chain of RNN, GRU or LSTM nodes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from bench.cases import Array, Case
+
+# PyTorch's gates in ONNX's order: i f g o become i o f g, and r z n become z r n.
+GATE_ORDER = {"rnn": [0], "lstm": [0, 3, 1, 2], "gru": [1, 0, 2], "gru_before": [1, 0, 2]}
+
+
+def make_model(case: Case, weights: dict[str, Array]) -> bytes:
+    """Input X (T, B, I) and, for ragged rows, lengths (B,); output Y (T, D, B, H) of the last layer, as ONNX has it.
+
+    Between layers, directions are put side by side: (T, D, B, H) becomes (T, B, D * H).
+    """
+    number = onnx.TensorProto.FLOAT  # neither runs these nodes in float64
+    inputs = [helper.make_tensor_value_info("X", number, [case.T, case.B, case.I])]
+    if case.ragged:
+        inputs.append(helper.make_tensor_value_info("lengths", onnx.TensorProto.INT32, [case.B]))
+    output = helper.make_tensor_value_info("Y", number, [case.T, case.directions, case.B, case.H])
+
+    constants = {"joined": np.array([case.T, case.B, case.directions * case.H], np.int64)} if case.L > 1 else {}
+    nodes = []
+    for layer in range(case.L):
+        below = f"joined{layer - 1}" if layer else "X"
+        above = "Y" if layer == case.L - 1 else f"Y{layer}"
+        names = {name: f"{name}{layer}" for name in ("W", "R", "B")}
+        constants |= {names[name]: array for name, array in layer_constants(case, weights, layer).items()}
+        nodes.append(
+            helper.make_node(
+                case.function.upper(),
+                [below, *names.values(), *(["lengths"] if case.ragged else [])],
+                [above],
+                hidden_size=case.H,
+                direction="bidirectional" if case.bi else "forward",
+                **({"linear_before_reset": int(case.cell == "gru")} if case.function == "gru" else {}),
+            )
+        )
+        if above != "Y":
+            nodes.append(helper.make_node("Transpose", [above], [f"turned{layer}"], perm=[0, 2, 1, 3]))
+            nodes.append(helper.make_node("Reshape", [f"turned{layer}", "joined"], [f"joined{layer}"]))
+
+    initializers = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "layers", inputs, [output], initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    serialized: bytes = model.SerializeToString()
+    return serialized
+
+
+def layer_constants(case: Case, weights: dict[str, Array], layer: int) -> dict[str, Array]:
+    """W (D, G*H, I), R (D, G*H, H) and B (D, 2*G*H) of a layer."""
+    order = GATE_ORDER[case.cell]
+
+    def directions(name: str) -> list[Array]:
+        arrays = [weights[name + suffix] for suffix in [f"_l{layer}", f"_l{layer}_reverse"][: case.directions]]
+        return [np.concatenate([np.split(array, len(order))[gate] for gate in order]) for array in arrays]
+
+    biases = zip(directions("bias_ih"), directions("bias_hh"))
+    return {
+        "W": np.stack(directions("weight_ih")),
+        "R": np.stack(directions("weight_hh")),
+        "B": np.stack([np.concatenate(pair) for pair in biases]),
+    }

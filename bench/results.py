@@ -1,0 +1,146 @@
+"""The file of results, and the rows of tables that terminal and page share."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.cases import NAMES
+from bench.peers import OURS, PEERS
+from bench.roofline import Level, Limits
+from bench.run import Result
+
+TITLES = {name: peer.title for name, peer in PEERS.items()}
+
+
+@dataclass
+class Run:
+    """One run of the program: where it was made, what the machine can do, and a result for each case."""
+
+    about: dict[str, Any]
+    limits: Limits
+    results: list[Result] = field(default_factory=list)
+
+    @property
+    def columns(self) -> list[str]:
+        """Those who were timed, in the order of `PEERS`."""
+        return [name for name in PEERS if name in self.about["timed"]]
+
+    def save(self, path: Path) -> None:
+        """Write the file anew, so that a run that is interrupted leaves all that it has."""
+        content = {
+            "about": self.about,
+            "limits": asdict(self.limits),
+            "cases": [asdict(result) for result in self.results],
+        }
+        unfinished = path.with_name(path.name + ".unfinished")
+        unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Run:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        limits = content["limits"]
+        levels = tuple(Level(**level) for level in limits.pop("levels"))
+        return cls(content["about"], Limits(levels=levels, **limits), [Result(**result) for result in content["cases"]])
+
+
+def microseconds(seconds: float) -> str:
+    """Three digits, or all before the point."""
+    value = seconds * 1e6
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{digits}f}"
+
+
+def table_head(columns: Iterable[str], width: int = 4) -> str:
+    titles = [f"{TITLES[name]}, us" for name in columns]
+    return as_row(["case".ljust(width), *titles, "best peer / fastrnn", "of the roofline"]) + "\n" + as_rule(
+        ["-" * (width + 2), *("---:" for _ in titles), "---:", "---:"]
+    )  # fmt: skip
+
+
+def table_row(result: Result, columns: Iterable[str], width: int = 0) -> str:
+    """A case: medians with their spread, the ratio, the fraction of the roofline."""
+    times = [
+        f"{microseconds(result.seconds[name])} ±{result.spread[name]:.0%}" if name in result.seconds else "-"
+        for name in columns
+    ]
+    ratio = "-" if result.ratio is None else f"{result.ratio:.2f}"
+    return as_row([f"`{result.case}`".ljust(width), *times, ratio, f"{result.roofline:.0%}"])
+
+
+def as_row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def as_rule(cells: Iterable[str]) -> str:
+    return "|" + "|".join(cells) + "|"
+
+
+def as_table(head: list[str], rows: Iterable[Iterable[str]], rule: str = "---:") -> list[str]:
+    """A Markdown table whose first column is words and whose others are numbers, if no other rule is given."""
+    return [as_row(head), as_rule(["---", *[rule] * (len(head) - 1)]), *map(as_row, rows)]
+
+
+def describe_machine(run: Run) -> list[tuple[str, str]]:
+    """What the results were made on and with, for people."""
+    about, limits = run.about, run.limits
+    ours = about["timed"]["fastrnn"]
+    kind = "virtual machine" if about["virtual"] else "machine"
+    pinned = f", all on {'processor' if limits.threads == 1 else 'processors'} {plain_list(about['used'])}"
+    rows = [
+        (
+            "processor",
+            f"{about['processor']}; a {kind} with {about['processors']} of them, {about['memory'] / 2**30:.0f} GiB",
+        ),
+        ("threads", f"{limits.threads}{pinned if about['used'] else ''}"),
+        ("fastrnn", f"{ours['version']}, commit {about['commit']}, target {ours['target']}, {ours['compiler']}"),
+        *((TITLES[name], about["timed"][name]["version"]) for name in run.columns if name not in OURS),
+        *((TITLES[name], f"left out: {words}") for name, words in about["missing"].items()),
+        ("Python", about["python"]),
+        ("system", about["system"]),
+        ("compiler of the limits", limits.compiler),
+        ("date", about["date"]),
+        ("command", f"`{about['command']}`"),
+    ]
+    return [(name, str(value)) for name, value in rows]
+
+
+def describe_limits(limits: Limits) -> list[tuple[str, str]]:
+    """The machine's limits, for people."""
+    reads = [
+        (
+            f"reading {level.name}",
+            f"{level.bandwidth / 1e9:.0f} GB/s "
+            + (f"(holds {binary(level.capacity)}, " if level.capacity else "(")
+            + f"measured with {binary(level.measured_at)})",
+        )
+        for level in limits.levels
+    ]
+    barrier = "-" if limits.barrier is None else f"{limits.barrier * 1e6:.2f} us ({max(2, limits.threads)} threads)"
+    return [
+        ("fused multiply-adds", f"{limits.flops / 1e9:.0f} GFLOP/s in float32"),
+        *reads,
+        ("a sigmoid", f"{limits.activation * 1e9:.2f} ns, in a vector of them"),
+        ("a barrier", barrier),
+        ("Python calling C", f"{limits.call * 1e9:.0f} ns"),
+        ("numpy.empty", f"{limits.empty * 1e9:.0f} ns"),
+    ]
+
+
+def binary(size: float) -> str:
+    return f"{size / 2**20:.4g} MiB" if size >= 2**20 else f"{size / 2**10:.4g} KiB"
+
+
+def plain_list(values: Iterable[Any]) -> str:
+    return ", ".join(map(str, values))
+
+
+def title_of(result: Result) -> str:
+    """The case, and the model that it is."""
+    name = NAMES.get(result.case)
+    return f"`{result.case}`" + (f" ({name})" if name else "")
