@@ -34,7 +34,7 @@ if X86:
     TARGETS["avx512"] = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"]
 if ARM64:
     TARGETS["neon"] = []
-SOURCES = ["cpu", "target", "pack", "plan", "run", "strand", "threads"]
+SOURCES = ["cpu", "explain", "target", "pack", "plan", "run", "strand", "stream", "threads"]
 
 
 class BuildExtension(build_ext):

@@ -84,6 +84,10 @@ frnn_status frnn_params_new(const frnn_spec *spec, const frnn_weights *weights, 
 void frnn_params_free(frnn_params *params); /* NULL is allowed */
 size_t frnn_params_bytes(const frnn_params *params);
 
+/* Writes how a call of T steps and B rows would run on at most so many threads, and why, as lines of text. At most `size`
+ * bytes, the last being 0; answers how many the whole text needs. */
+size_t frnn_explain(const frnn_params *params, size_t T, size_t B, size_t threads, char *text, size_t size);
+
 enum { FRNN_MOST_THREADS = 256 }; /* the calling one included */
 
 /* An array that is read: [outer][B][numbers], strides in bytes, the last axis dense. */
@@ -117,5 +121,36 @@ typedef struct frnn_call {
 
 /* Runs the layers. The bits of a row's results depend on the params and on that row's x, state and length alone. */
 frnn_status frnn_run(const frnn_params *params, const frnn_call *call);
+
+/* What a step of one row costs, roughly: in multiply-adds of whole vectors, half a nanosecond each from a cache. */
+double frnn_step_cost(const frnn_params *params);
+
+/* A stack that runs forward, one step at a time: it keeps the state of B rows and all memory that a step needs. A step
+ * allocates nothing, locks nothing, makes no system call and runs on the calling thread. The bits are those of frnn_run
+ * over the whole sequence. One thread at a time may use a stream; the params must outlive it.
+ *
+ * The output of a step lies in one of two slots, which take turns: it stays until the next step or run, and is not
+ * written over by that one either if no state is set in between. States are dense, (L, B, P or H) and (L, B, H); c is
+ * of an LSTM alone, and ignored elsewhere. */
+typedef struct frnn_stream frnn_stream;
+
+/* B >= 1. The state is zeros. *stream is written if the answer is FRNN_OK. */
+frnn_status frnn_stream_new(const frnn_params *params, size_t B, frnn_stream **stream);
+void frnn_stream_free(frnn_stream *stream); /* NULL is allowed */
+
+/* x: B rows of I, x_row bytes apart, none in the slot that is written: the one that frnn_stream_newest does not name.
+ * Answers the slot of the output. */
+int frnn_stream_step(frnn_stream *stream, const void *x, ptrdiff_t x_row);
+/* The slot that holds the state, 0 or 1, and what is in a slot of the top layer's output: (B, P or H), dense. */
+int frnn_stream_newest(const frnn_stream *stream);
+const void *frnn_stream_output(const frnn_stream *stream, int slot);
+
+/* frnn_run from the stream's state, which moves on if the answer is FRNN_OK and stays as it was if not. B, lengths and
+ * the states of the call are not read. */
+frnn_status frnn_stream_run(frnn_stream *stream, const frnn_call *call);
+
+void frnn_stream_get_state(const frnn_stream *stream, void *h, void *c);
+/* NULL: zeros. Neither overlaps the slots. */
+void frnn_stream_set_state(frnn_stream *stream, const void *h, const void *c);
 
 #endif

@@ -18,16 +18,19 @@
 #define MULTIPLIES_PER_LANE 5e9 /* a second, in tiles of many rows */
 #define NEAR_BYTES 120e9        /* a second from L2 */
 #define FAR_BYTES 25e9          /* a second from beyond it */
+#define OVERLAP 0.25            /* of reading and multiplying, what the shorter adds to the longer */
 #define CELL_SECONDS 20e-9      /* a vector of units: gates and state */
 #define STEP_SECONDS 60e-9      /* a stage of a step, whatever its size */
 #define MEET_SECONDS 500e-9     /* threads that meet */
 #define WORTH_IT 0.9            /* of the time alone: more threads must gain as much */
 #define TRIFLE_SECONDS 60e-6    /* a call as short as this is run alone without looking further */
+#define DEAF_SECONDS 30e-3      /* a strand may take so long over a block, in which nobody asks whether to go on */
 
 enum {
     HOISTED_ROWS = 192,     /* of an x product: enough that its panels are read rarely */
     HOISTED_PART = 3,       /* eighths of L2 for the sums that wait */
     TILES_ENOUGH = 12,      /* tiles of rows in one step after which W is read rarely enough without hoisting */
+    ROWS_ENOUGH = 192,      /* of a strand: more rows do not make it faster */
     SMALL_W = 4096,         /* bytes of W: one row's x part fits between the waits of the h part before it */
     WAVE_BLOCKS_WANTED = 12 /* of a sequence whose layers run apart: threads wait at its ends, a block a layer */
 };
@@ -51,6 +54,17 @@ static double read_seconds(const frnn_params *params, double bytes)
     return near / NEAR_BYTES + (bytes - near) / FAR_BYTES;
 }
 
+/* Reading W and U anew, as a thread must that comes to another layer, unless both stay in L2. */
+static double reload_seconds(const frnn_params *params, const frnn_layer *layer)
+{
+    double bytes = 0;
+    for (int s = 0; s < layer->stages; s++) {
+        const frnn_stage *stage = &layer->stage[s];
+        bytes += (double)((stage->I + stage->K) * frnn_stage_gates(stage->kind) * frnn_unit_bytes(params, stage));
+    }
+    return bytes < 0.75 * (double)params->l2_bytes ? 0 : bytes / FAR_BYTES;
+}
+
 /* One step of one layer in one direction, for some rows and one of `members` equal parts of the units. */
 static double step_seconds(const frnn_params *params, const frnn_layer *layer, size_t rows, size_t members, bool hoist)
 {
@@ -63,7 +77,8 @@ static double step_seconds(const frnn_params *params, const frnn_layer *layer, s
         const double x = weights * (double)stage->I, h = weights * (double)stage->K;
         const double read = read_seconds(params, (hoist ? h : x + h) * (double)params->element);
         const double alone = (hoist ? h : x + h) * row_count / rate;
-        seconds += (hoist ? x * row_count / rate : 0) + (alone > read ? alone : read);
+        seconds +=
+            (hoist ? x * row_count / rate : 0) + (alone > read ? alone + OVERLAP * read : read + OVERLAP * alone);
         seconds += row_count * (double)stage->blocks * part * CELL_SECONDS + STEP_SECONDS;
         seconds += members > 1 ? MEET_SECONDS : 0;
     }
@@ -84,41 +99,69 @@ static frnn_plan with_block(const frnn_params *params, size_t T, size_t rows, fr
     return plan;
 }
 
-static frnn_plan make(const frnn_params *params, size_t T, size_t B, size_t parts, size_t members, size_t hands,
-                      size_t threads)
+/* Of all layers in one direction. */
+static double stack_seconds(const frnn_params *params, size_t rows, const frnn_plan *plan)
 {
-    const size_t rows = at_least_one((B + parts - 1) / parts), strands = parts * params->D;
-    frnn_plan plan = with_block(params, T, rows, (frnn_plan){.parts = parts, .members = members, .hands = hands});
     double seconds = 0;
-    for (size_t l = 0; l < params->spec.L; l++)
-        seconds += step_seconds(params, &params->layers[l * params->D], rows, members, plan.hoist);
+    for (size_t l = 0; l < params->spec.L; l++) {
+        const frnn_layer *layer = &params->layers[l * params->D];
+        seconds += step_seconds(params, layer, rows, plan->members, plan->hoist);
+        seconds += plan->hands > 1 ? reload_seconds(params, layer) / (double)plan->block : 0;
+    }
+    return seconds;
+}
+
+static frnn_plan make(const frnn_params *params, size_t T, size_t B, size_t threads, frnn_plan split)
+{
+    const size_t rows = at_least_one((B + split.parts - 1) / split.parts), strands = split.parts * params->D;
+    frnn_plan plan = with_block(params, T, rows, split);
+    double seconds = stack_seconds(params, rows, &plan);
+    if ((double)plan.block * seconds > DEAF_SECONDS) {
+        plan.block = at_least_one((size_t)(DEAF_SECONDS / seconds));
+        plan.hoist = plan.hoist && plan.block > 1;
+        seconds = stack_seconds(params, rows, &plan);
+    }
     seconds *= (double)T;
-    if (hands > 1)
-        seconds = seconds / (double)hands * (1 + (double)((hands - 1) * plan.block) / (double)T);
-    const size_t together = members * hands, at_once = smaller(strands, at_least_one(threads / together));
+    if (plan.hands > 1)
+        seconds = seconds / (double)plan.hands * (1 + (double)((plan.hands - 1) * plan.block) / (double)T);
+    const size_t together = plan.members * plan.hands;
+    const size_t at_once = smaller(strands, at_least_one(threads / together));
     plan.threads = at_once * together;
     plan.seconds = seconds * (double)((strands + at_once - 1) / at_once) + (plan.threads > 1 ? FRNN_WAKE_SECONDS : 0);
     return plan;
 }
 
+/* Parts of the batch: a multiple of `wanted`, and so many that no step of one is too long. */
+static size_t parts_of(const frnn_params *params, size_t B, size_t wanted)
+{
+    const frnn_plan whole = {.block = 1, .members = 1, .hands = 1};
+    const double longest = stack_seconds(params, at_least_one(B), &whole) / DEAF_SECONDS;
+    const size_t most = at_least_one(B / ROWS_ENOUGH);
+    const size_t least = longest < (double)most ? at_least_one((size_t)longest) : most;
+    return (least + wanted - 1) / wanted * wanted;
+}
+
 frnn_plan frnn_make_plan(const frnn_params *params, size_t T, size_t B, size_t threads)
 {
-    frnn_plan best = make(params, T, B, 1, 1, 1, 1);
-    const double alone = best.seconds;
-    if (alone > TRIFLE_SECONDS && B > 0) {
-        frnn_plan other = best;
-        for (size_t parts = 1; parts <= smaller(B, threads); parts++)
-            for (size_t members = 1; members == 1 || parts * params->D * members <= threads; members++) {
-                other = make(params, T, B, parts, members, 1, threads);
-                if (other.seconds < WORTH_IT * alone && other.seconds < best.seconds)
+    frnn_plan best = make(params, T, B, 1, (frnn_plan){.parts = parts_of(params, B, 1), .members = 1, .hands = 1});
+    const frnn_plan on_one = best;
+    if (threads > 1 && on_one.seconds > TRIFLE_SECONDS && B > 0) {
+        for (size_t wanted = 1; wanted <= smaller(B, threads); wanted++)
+            for (size_t members = 1; members == 1 || wanted * params->D * members <= threads; members++) {
+                const size_t parts = parts_of(params, B, wanted);
+                if (members > 1 && parts * params->D * members > threads)
+                    continue; /* all strands that share units must run at once */
+                const frnn_plan other =
+                    make(params, T, B, threads, (frnn_plan){.parts = parts, .members = members, .hands = 1});
+                if (other.seconds < WORTH_IT * on_one.seconds && other.seconds < best.seconds)
                     best = other;
             }
-        if (params->D == 1 && params->spec.L > 1 && threads > 1) {
-            other = make(params, T, B, 1, 1, smaller(threads, params->spec.L), threads);
-            if (other.seconds < WORTH_IT * alone && other.seconds < best.seconds)
-                best = other;
-        }
+        const size_t hands = params->D == 1 && on_one.parts == 1 ? smaller(threads, params->spec.L) : 1;
+        const frnn_plan apart =
+            make(params, T, B, threads, (frnn_plan){.parts = on_one.parts, .members = 1, .hands = hands});
+        if (apart.seconds < WORTH_IT * on_one.seconds && apart.seconds < best.seconds)
+            best = apart;
     }
-    best.alone = alone;
+    best.alone = on_one.seconds;
     return best;
 }

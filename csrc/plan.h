@@ -25,6 +25,13 @@ enum {
 
 frnn_plan frnn_make_plan(const frnn_params *params, size_t T, size_t B, size_t threads);
 
+/* frnn_run under a plan of one's own. parts <= B unless 1; at least one of members and hands is 1; hands > 1 is for a
+ * stack in one direction. */
+frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, frnn_plan plan);
+
+/* Bytes of scratch of a call that returns the last step alone, the most that any needs; SIZE_MAX: too many to count. */
+size_t frnn_scratch_bytes(const frnn_params *params, const frnn_plan *plan, size_t T, size_t B);
+
 /* Steps that a ring of outputs holds. Those of a block lie in order, and the step before a block is still there. */
 static inline size_t frnn_plan_slots(const frnn_plan *plan)
 {

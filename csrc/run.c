@@ -84,46 +84,58 @@ static void run_phase(phase *p)
         frnn_strand_end(&p->strands[i]);
 }
 
-frnn_status frnn_run(const frnn_params *params, const frnn_call *call)
+/* Arrays of a call that are not a strand's. */
+typedef struct common {
+    ranked *ranks;
+    size_t *rows;
+    frnn_strand *strands;
+    char *whole[2]; /* outputs of the layers of a bidirectional stack, in turns */
+} common;
+
+static bool runs_by_layer(const frnn_params *params) { return params->D == 2 && params->spec.L > 1; }
+
+static common lay_out(frnn_arena *arena, const frnn_params *params, const frnn_plan *plan, size_t T, size_t B)
+{
+    const size_t width = params->D * params->out * params->element;
+    common all = {
+        .ranks = frnn_arena_take(arena, B, sizeof *all.ranks),
+        .rows = frnn_arena_take(arena, B, sizeof *all.rows),
+        .strands = frnn_arena_take(arena, plan->parts * params->D, sizeof *all.strands),
+    };
+    for (size_t i = 0; i < 2 && runs_by_layer(params) && i + 1 < params->spec.L; i++)
+        all.whole[i] = frnn_arena_take(arena, T, frnn_arena_product(arena, B, width));
+    return all;
+}
+
+frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, frnn_plan plan)
 {
     static _Thread_local size_t steps_so_far; /* of calls: the next one begins where the last one left its caches */
-    const size_t D = params->D, L = params->spec.L, width = D * params->out * params->element;
-    const bool by_layer = D == 2 && L > 1;
-    const frnn_plan plan = frnn_make_plan(params, call->T, call->B, call->threads);
-    ranked *ranks = NULL;
-    size_t *rows = NULL;
-    frnn_strand *strands = NULL;
-    char *whole[2] = {NULL, NULL}; /* outputs of the layers of a bidirectional stack, in turns */
+    const size_t L = params->spec.L, width = params->D * params->out * params->element;
     _Alignas(FRNN_ALIGNMENT) char local[4096], scratch[16384];
 
     frnn_arena arena = {0};
-    for (int pass = 0; pass < 2; pass++) {
-        ranks = frnn_arena_take(&arena, call->B, sizeof *ranks);
-        rows = frnn_arena_take(&arena, call->B, sizeof *rows);
-        strands = frnn_arena_take(&arena, plan.parts * D, sizeof *strands);
-        for (size_t i = 0; i < 2 && by_layer && i + 1 < L; i++)
-            whole[i] = frnn_arena_take(&arena, call->T, frnn_arena_product(&arena, call->B, width));
-        if (!pass && !frnn_arena_allocate(&arena, local, sizeof local))
-            return FRNN_NO_MEMORY;
-    }
-    deal_rows(call, plan.parts, ranks, rows);
+    lay_out(&arena, params, &plan, call->T, call->B);
+    if (!frnn_arena_allocate(&arena, local, sizeof local))
+        return FRNN_NO_MEMORY;
+    const common all = lay_out(&arena, params, &plan, call->T, call->B);
+    deal_rows(call, plan.parts, all.ranks, all.rows);
 
-    const bool one = plan.parts * D == 1;
+    const bool one = plan.parts * params->D == 1;
     phase p = {
         .params = params,
         .call = call,
         .plan = plan,
-        .layers = by_layer ? 1 : L,
+        .layers = runs_by_layer(params) ? 1 : L,
         .turn = steps_so_far,
         .source = {(char *)call->x.data, call->x.outer, call->x.row, 0}, /* read alone */
-        .rows = rows,
-        .strands = strands,
+        .rows = all.rows,
+        .strands = all.strands,
         .local = one ? scratch : NULL,
         .local_bytes = one ? sizeof scratch : 0,
     };
     atomic_init(&p.progress.status, FRNN_OK);
     for (p.first = 0; p.first < L && atomic_load(&p.progress.status) == FRNN_OK; p.first += p.layers) {
-        const frnn_sequence inner = {whole[p.first % 2], (ptrdiff_t)(call->B * width), (ptrdiff_t)width, 0};
+        const frnn_sequence inner = {all.whole[p.first % 2], (ptrdiff_t)(call->B * width), (ptrdiff_t)width, 0};
         const frnn_sequence y = {call->return_sequences ? call->y : NULL, call->y_time, call->y_row, 0};
         p.sink = p.first + p.layers == L ? y : inner;
         run_phase(&p);
@@ -132,4 +144,24 @@ frnn_status frnn_run(const frnn_params *params, const frnn_call *call)
     steps_so_far += call->T;
     free(arena.memory);
     return (frnn_status)atomic_load(&p.progress.status);
+}
+
+frnn_status frnn_run(const frnn_params *params, const frnn_call *call)
+{
+    return frnn_run_planned(params, call, frnn_make_plan(params, call->T, call->B, call->threads));
+}
+
+size_t frnn_scratch_bytes(const frnn_params *params, const frnn_plan *plan, size_t T, size_t B)
+{
+    frnn_arena arena = {0};
+    lay_out(&arena, params, plan, T, B);
+    const frnn_call call = {.T = T, .B = B};
+    phase p = {.params = params, .call = &call, .plan = *plan, .layers = runs_by_layer(params) ? 1 : params->spec.L};
+    size_t bytes = arena.too_large ? SIZE_MAX : arena.used;
+    for (size_t i = 0; i < plan->parts * params->D; i++) {
+        frnn_strand strand = make_strand(&p, i);
+        const size_t more = frnn_strand_bytes(&strand);
+        bytes = more < SIZE_MAX - bytes ? bytes + more : SIZE_MAX;
+    }
+    return bytes;
 }

@@ -354,6 +354,13 @@ static void write_results(frnn_strand *self, size_t layer)
 
 enum { GONE = 1 << 30 }; /* added to `arrived` when nobody is waited for any more */
 
+/* How long to wait for another thread: what a long call can well afford, and a short one must, to be shared at all. */
+static double patience(const frnn_plan *plan)
+{
+    const double least = 4 * FRNN_WAKE_SECONDS, most = 100 * FRNN_WAKE_SECONDS, afforded = plan->seconds / 16;
+    return afforded < least ? least : afforded > most ? most : afforded;
+}
+
 /* Lays the strand out, and waits a little for the threads that are to share it. */
 static bool begin(frnn_strand *self, frnn_seat where, void *local, size_t local_bytes)
 {
@@ -366,9 +373,7 @@ static bool begin(frnn_strand *self, frnn_seat where, void *local, size_t local_
         give_up(self, FRNN_NO_MEMORY);
     }
     const size_t wanted = where.alone ? 0 : self->plan.members - 1;
-    const double patience =
-        self->plan.seconds / 16 > 4 * FRNN_WAKE_SECONDS ? self->plan.seconds / 16 : 4 * FRNN_WAKE_SECONDS;
-    const double until = wanted ? frnn_seconds() + patience : 0;
+    const double until = wanted ? frnn_seconds() + patience(&self->plan) : 0;
     for (size_t i = 0; ready && atomic_load(&self->arrived) < wanted && frnn_seconds() < until; i++)
         frnn_pause(0);
     const size_t came = self->plan.hands > 1 ? 0 : atomic_fetch_add(&self->arrived, GONE);

@@ -23,11 +23,13 @@ from fastrnn import reference as reference
 from fastrnn.config import __version__, get_num_threads, set_num_threads, show_config, usable_targets
 from fastrnn.functional import gru, lstm, rnn
 from fastrnn.params import GRUParams, LSTMParams, RNNParams
+from fastrnn.stream import Stream
 
 __all__ = [
     "GRUParams",
     "LSTMParams",
     "RNNParams",
+    "Stream",
     "__version__",
     "get_num_threads",
     "gru",

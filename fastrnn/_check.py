@@ -7,6 +7,8 @@ and need more than a comparison. A function that is named `fail_` always raises.
 from __future__ import annotations
 
 import operator
+import sys
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -90,6 +92,52 @@ def fail_x(x: Array, input_size: int, type_num: int, batch_first: bool) -> NoRet
     raise ValueError(f"x: expected {expected}, got {x.shape}")
 
 
+def _fail_array(x: Array, expected: str, shape_fits: bool, type_num: int) -> NoReturn:
+    """What is wrong with a stream's input: its shape if that does not fit, else something else."""
+    if shape_fits:
+        _array_problem("x", x, _DTYPES[type_num])
+    raise ValueError(f"x: expected {expected}, got {x.shape}")
+
+
+def fail_step(x: Array, rows: int, input_size: int, type_num: int) -> NoReturn:
+    expected = f"({rows}, {input_size})" + (f" or ({input_size},)" if rows == 1 else "")
+    fits = x.shape == (rows, input_size) or (rows == 1 and x.shape == (input_size,))
+    _fail_array(x, expected, fits, type_num)
+
+
+def fail_chunk(x: Array, rows: int, input_size: int) -> NoReturn:
+    expected = f"(T, {rows}, {input_size})" + (f" or (T, {input_size})" if rows == 1 else "")
+    raise ValueError(f"x: expected {expected}, the stream's batch_size being {rows}, got {x.shape}")
+
+
+def fail_busy() -> NoReturn:
+    raise RuntimeError(
+        "stream: expected one call at a time, got a call while another one runs, in another thread or a signal handler"
+    )
+
+
+def fail_output_as_input() -> NoReturn:
+    raise ValueError(
+        "x: expected memory of its own, got an output of this stream that this call writes over; x.copy() has its own"
+    )
+
+
+def fail_stream_params(params: object) -> NoReturn:
+    kinds = "RNNParams, LSTMParams or GRUParams"
+    cure = "; fastrnn.LSTMParams(weights) makes them" if isinstance(params, Mapping) else ""
+    raise TypeError(f"params: expected {kinds}, got {_type_name(params)}{cure}")
+
+
+def fail_stream_direction(direction: str) -> NoReturn:
+    raise ValueError(
+        f"params: expected direction 'forward', since a stream cannot see what is to come, got {direction!r}"
+    )
+
+
+def batch_size(value: object) -> int:
+    return whole("batch_size", value, 1, sys.maxsize)
+
+
 def fail_size(steps: int, rows: int, width: int) -> NoReturn:
     raise ValueError(
         f"x: expected T * B * outputs that an array can hold, got T={steps}, B={rows} and {width} outputs a step"
@@ -152,17 +200,22 @@ def lengths(value: object, steps: int, rows: int, batched: bool) -> NDArray[np.u
     return array.astype(np.uintp, copy=False)
 
 
-def threads(value: object, name: str = "threads") -> int:
-    expected = f"{name}: expected an integer{' or None' if name == 'threads' else ''}, got {_type_name(value)}"
+def whole(name: str, value: object, least: int, most: int, or_none: bool = False) -> int:
+    """An integer within bounds."""
+    expected = f"{name}: expected an integer{' or None' if or_none else ''}, got {_type_name(value)}"
     try:
         n = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(expected) from None
     if isinstance(value, bool):
         raise TypeError(expected)
-    if not 1 <= n <= MOST_THREADS:
-        raise ValueError(f"{name}: expected from 1 to {MOST_THREADS}, got {shown(n)}")
+    if not least <= n <= most:
+        raise ValueError(f"{name}: expected from {least} to {most}, got {shown(n)}")
     return n
+
+
+def threads(value: object, name: str = "threads") -> int:
+    return whole(name, value, 1, MOST_THREADS, or_none=name == "threads")
 
 
 def _overlaps_itself(array: Array) -> bool:

@@ -1,13 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The binding: it owns memory, checks what every call must check, and makes one call into C with the GIL released.
+"""The binding: it owns memory, checks what every call must check, and makes one call into C.
 
 (a) `Packed` holds the weights of one target, made by `params.py`.
-(b) `run` checks with a few comparisons. Where one fails, `_check.py` finds the words and raises.
-(c) Nothing here computes a number of a result.
+(b) `rnn`, `gru` and `lstm` check with a few comparisons. Where one fails, `_check.py` finds the words and raises.
+(c) The GIL is released around C, but where C is back sooner than releasing it pays.
+(d) `Stream` keeps what a call makes: a step creates no object.
+(e) Nothing here computes a number of a result.
 """
 cimport cython
 cimport numpy as cnp
-from cpython.exc cimport PyErr_CheckSignals
 from libc.stddef cimport ptrdiff_t
 from libc.stdlib cimport free, malloc
 
@@ -20,6 +21,10 @@ cdef extern from *:
     """
     #undef I /* of complex.h, which NumPy includes */
     """
+
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() noexcept  # leaves its error set: of cpython.exc it would be raised at once
 
 
 cdef extern from "<stdbool.h>":
@@ -104,6 +109,20 @@ cdef extern from "fastrnn.h" nogil:
     void frnn_params_free(frnn_params *params)
     size_t frnn_params_bytes(const frnn_params *params)
     frnn_status frnn_run(const frnn_params *params, const frnn_call *call)
+    size_t frnn_explain(const frnn_params *params, size_t T, size_t B, size_t threads, char *text, size_t size)
+    double frnn_step_cost(const frnn_params *params)
+
+    ctypedef struct frnn_stream:
+        pass
+
+    frnn_status frnn_stream_new(const frnn_params *params, size_t B, frnn_stream **stream)
+    void frnn_stream_free(frnn_stream *stream)
+    int frnn_stream_step(frnn_stream *stream, const void *x, ptrdiff_t x_row)
+    int frnn_stream_newest(const frnn_stream *stream)
+    const void *frnn_stream_output(const frnn_stream *stream, int slot)
+    frnn_status frnn_stream_run(frnn_stream *stream, const frnn_call *call)
+    void frnn_stream_get_state(const frnn_stream *stream, void *h, void *c)
+    void frnn_stream_set_state(frnn_stream *stream, const void *h, const void *c)
 
 
 cdef extern from *:
@@ -156,9 +175,11 @@ cdef class Packed:
     """
 
     cdef frnn_params *params
-    cdef readonly bint lstm
-    cdef readonly int type_num
-    cdef readonly Py_ssize_t I, H, L, D, out
+    cdef frnn_cell cell
+    cdef int type_num
+    cdef bint forward  # and in no other direction
+    cdef Py_ssize_t I, H, L, D, out
+    cdef double step_cost
 
     def __cinit__(self, str cell, dtype, sizes, directions, activations, *, double clip, bint reset_after,
                   bint input_forget, list weights, str target):
@@ -166,13 +187,13 @@ cdef class Packed:
         cdef size_t i, n = len(weights)
         self.type_num = (<cnp.dtype>dtype).type_num
         self.I, self.H, P, self.L = sizes
-        self.lstm = cell == "lstm"
         self.out = P if P else self.H
-        spec.cell = CELLS[cell]
+        self.cell = spec.cell = CELLS[cell]
         spec.dtype = FRNN_FLOAT32 if self.type_num == cnp.NPY_FLOAT else FRNN_FLOAT64
         spec.I, spec.H, spec.P, spec.L = sizes
         spec.forward, spec.reverse = directions
         self.D = spec.forward + spec.reverse
+        self.forward = spec.forward and not spec.reverse
         spec.reset_after = reset_after
         spec.input_forget = input_forget
         spec.clip = clip
@@ -198,6 +219,7 @@ cdef class Packed:
             free(arrays)
         if status != FRNN_OK:
             raise MemoryError("weights: no memory for the packed arrays")
+        self.step_cost = frnn_step_cost(self.params)
 
     def __dealloc__(self):
         frnn_params_free(self.params)
@@ -206,14 +228,42 @@ cdef class Packed:
     def nbytes(self):
         return frnn_params_bytes(self.params)
 
+    def explain(self, size_t T, size_t B, size_t threads):
+        cdef bytearray text = bytearray(frnn_explain(self.params, T, B, threads, NULL, 0))
+        frnn_explain(self.params, T, B, threads, text, len(text))
+        return text.decode().rstrip("\0\n")
+
+
+@cython.auto_pickle(False)
+cdef class Params:
+    """What params are to this module. `params.py` makes the rest of them."""
+
+    cdef public Packed _packed
+
+
+cdef Packed packed_of(frnn_cell cell, params):
+    cdef Packed packed
+    if isinstance(params, Params):
+        packed = (<Params>params)._packed
+        if packed is not None and packed.cell == cell:
+            return packed
+    from fastrnn.params import to_params  # not before it is needed: that module imports this one
+    packed = to_params([name for name in CELLS if CELLS[name] == cell][0], params)._packed
+    return packed
+
+
+# Up to this cost the GIL is kept: a call is back within 20 us, most of them within 10. Releasing it and taking it again
+# where nobody else wants it was found to take some 30 ns, beside 130 to 210 for a step with 20 units.
+cdef double BRIEF = 20000
+cdef double BESIDE = 256  # cost of a row's step beside its products
+
+
+cdef bint is_brief(Packed packed, double steps, double rows) noexcept:
+    return (packed.step_cost + BESIDE) * (steps or 1) * (rows or 1) <= BRIEF
+
 
 cdef c_bool interrupted(void *context) noexcept with gil:
-    try:
-        PyErr_CheckSignals()
-    except BaseException as error:
-        (<list>context).append(error)
-        return True
-    return False
+    return PyErr_CheckSignals() != 0  # the error stays set until the call is back, and is raised there
 
 
 cdef inline bint is_dense(cnp.ndarray a, int type_num) noexcept:
@@ -274,109 +324,304 @@ def get_default_threads():
     return default_threads
 
 
-cdef class Call:
-    """One call on its way: what C is told, and the arrays that it reads and writes."""
-
-    cdef Packed packed
-    cdef frnn_call c
-    cdef int ndim, time, row  # axes of x, and which of them are which
-    cdef cnp.ndarray x, h, cell, counts, y, h_n, c_n
-    cdef list errors
-
-    cdef read_x(self, x, bint batch_first):
-        cdef Packed packed = self.packed
-        if not cnp.PyArray_CheckExact(x):
-            x = _check.as_array("x", x)
-        self.x = x
-        self.ndim = cnp.PyArray_NDIM(self.x)
-        if (
-            not (self.ndim == 2 or self.ndim == 3)
-            or cnp.PyArray_DIM(self.x, self.ndim - 1) != packed.I
-            or not is_dense(self.x, packed.type_num)
-        ):
-            _check.fail_x(x, packed.I, packed.type_num, batch_first)
-        self.time = self.ndim == 3 and batch_first
-        self.row = not self.time
-        cdef Py_ssize_t T = cnp.PyArray_DIM(self.x, self.time), B = 1
-        if self.ndim == 3:
-            B = cnp.PyArray_DIM(self.x, self.row)
-        # NumPy counts an axis of 0 as 1.
-        if <double>(T or 1) * <double>(B or 1) * <double>(packed.D * packed.out) * 8 > 4e18:
-            _check.fail_size(T, B, packed.D * packed.out)
-        self.c.T, self.c.B = T, B
-        self.c.x.data = cnp.PyArray_DATA(self.x)
-        self.c.x.outer = cnp.PyArray_STRIDE(self.x, self.time)
-        self.c.x.row = cnp.PyArray_STRIDE(self.x, self.row) if self.ndim == 3 else 0
-
-    cdef read_states(self, state):
-        cdef Packed packed = self.packed
-        cdef Py_ssize_t B = self.c.B
-        self.c.h = self.c.c = frnn_array(NULL, 0, 0)
-        if state is None:
-            return
-        if not packed.lstm:
-            self.h = read_state(&self.c.h, "state", state, packed, self.ndim, B, packed.out)
-            return
-        if type(state) is not tuple or len(state) != 2:
-            state = _check.pair(state)
-        self.h = read_state(&self.c.h, "state[0] (h)", state[0], packed, self.ndim, B, packed.out)
-        self.cell = read_state(&self.c.c, "state[1] (c)", state[1], packed, self.ndim, B, packed.H)
-
-    cdef make_results(self, out, bint sequences):
-        """y, of the axes of x, less the time axis where sequences are not returned; and the final states."""
-        cdef Packed packed = self.packed
-        cdef cnp.npy_intp[3] shape
-        cdef int axes = self.ndim if sequences else self.ndim - 1, row = self.row if sequences else 0
-        shape[axes - 1] = packed.D * packed.out
-        if self.ndim == 3:
-            shape[row] = self.c.B
-        if sequences:
-            shape[self.time] = self.c.T
-        if out is None:
-            self.y = cnp.PyArray_EMPTY(axes, shape, packed.type_num, 0)
-        else:
-            expected = tuple([shape[i] for i in range(axes)])
-            self.y = _check.out(out, expected, packed.type_num, self.x, self.h, self.cell)
-        self.c.return_sequences = sequences
-        self.c.y = cnp.PyArray_DATA(self.y)
-        self.c.y_time = cnp.PyArray_STRIDE(self.y, self.time) if sequences else 0
-        self.c.y_row = cnp.PyArray_STRIDE(self.y, row) if self.ndim == 3 else 0
-        self.h_n = new_state(packed, self.ndim, self.c.B, packed.out)
-        self.c.h_n = cnp.PyArray_DATA(self.h_n)
-        self.c.c_n = NULL
-        if packed.lstm:
-            self.c_n = new_state(packed, self.ndim, self.c.B, packed.H)
-            self.c.c_n = cnp.PyArray_DATA(self.c_n)
-
-    cdef run(self):
-        self.errors = []
-        self.c.interrupted = interrupted
-        self.c.context = <void *>self.errors
-        cdef frnn_status status
-        with nogil:
-            status = frnn_run(self.packed.params, &self.c)
-        if self.errors:
-            raise self.errors[0]
-        if status != FRNN_OK:
-            raise MemoryError(f"no memory for the scratch of T={self.c.T} steps of B={self.c.B} rows")
+cdef struct Call:
+    frnn_call c
+    int ndim, time, row  # axes of x, and which of them are which
+    bint brief
 
 
-def run(Packed packed not None, x, state, lengths, batch_first, return_sequences, out, threads):
-    """What `functional.py` documents: (y, h_n), or (y, (h_n, c_n)) for an LSTM."""
+cdef cnp.ndarray read_x(Call *call, x, Packed packed, bint batch_first):
+    """Checks x and describes it to C; what comes back is to be kept while C reads it."""
+    if not cnp.PyArray_CheckExact(x):
+        x = _check.as_array("x", x)
+    cdef cnp.ndarray array = x
+    cdef int ndim = cnp.PyArray_NDIM(array)
+    if (
+        not (ndim == 2 or ndim == 3)
+        or cnp.PyArray_DIM(array, ndim - 1) != packed.I
+        or not is_dense(array, packed.type_num)
+    ):
+        _check.fail_x(array, packed.I, packed.type_num, batch_first)
+    cdef int time = ndim == 3 and batch_first, row = not time
+    cdef Py_ssize_t T = cnp.PyArray_DIM(array, time), B = cnp.PyArray_DIM(array, row) if ndim == 3 else 1
+    # NumPy counts an axis of 0 as 1.
+    if <double>(T or 1) * <double>(B or 1) * <double>(packed.D * packed.out) * 8 > 4e18:
+        _check.fail_size(T, B, packed.D * packed.out)
+    call.ndim, call.time, call.row = ndim, time, row
+    call.brief = is_brief(packed, T, B)
+    call.c.T, call.c.B = T, B
+    call.c.x.data = cnp.PyArray_DATA(array)
+    call.c.x.outer = cnp.PyArray_STRIDE(array, time)
+    call.c.x.row = cnp.PyArray_STRIDE(array, row) if ndim == 3 else 0
+    return array
+
+
+cdef cnp.ndarray new_y(Call *call, Packed packed, bint sequences, out, cnp.ndarray x, cnp.ndarray h, cnp.ndarray c):
+    """y, or `out` checked: of the axes of x, less the time axis where sequences are not returned."""
+    cdef cnp.npy_intp[3] shape
+    cdef int axes = call.ndim if sequences else call.ndim - 1, row = call.row if sequences else 0
+    cdef cnp.ndarray y
+    shape[axes - 1] = packed.D * packed.out
+    if call.ndim == 3:
+        shape[row] = call.c.B
+    if sequences:
+        shape[call.time] = call.c.T
+    if out is None:
+        y = cnp.PyArray_EMPTY(axes, shape, packed.type_num, 0)
+    else:
+        y = _check.out(out, tuple([shape[i] for i in range(axes)]), packed.type_num, x, h, c)
+    call.c.return_sequences = sequences
+    call.c.y = cnp.PyArray_DATA(y)
+    call.c.y_time = cnp.PyArray_STRIDE(y, call.time) if sequences else 0
+    call.c.y_row = cnp.PyArray_STRIDE(y, row) if call.ndim == 3 else 0
+    return y
+
+
+cdef int set_threads(Call *call, threads) except -1:
+    if threads is None:
+        call.c.threads = default_threads
+    elif type(threads) is int and threads == 1:
+        call.c.threads = 1
+    else:
+        call.c.threads = _check.threads(threads)
+    call.c.interrupted = interrupted
+    if call.brief:
+        call.c.interrupted = NULL  # it would be asked for nothing
+    call.c.context = NULL
+    return 0
+
+
+cdef int check_status(frnn_status status, Call *call) except -1:
+    if status == FRNN_INTERRUPTED:
+        return -1  # with the error that `interrupted` left
+    if status != FRNN_OK:
+        raise MemoryError(f"no memory for the scratch of T={call.c.T} steps of B={call.c.B} rows")
+    return 0
+
+
+cdef run(frnn_cell cell, x, params, state, lengths, batch_first, return_sequences, out, threads):
+    cdef Packed packed = packed_of(cell, params)
+    cdef Call call
+    cdef cnp.ndarray array, y, h_n, h = None, c = None, c_n = None, counts = None
+    cdef frnn_status status
     if not (batch_first is True or batch_first is False):
         batch_first = _check.flag("batch_first", batch_first)
     if not (return_sequences is True or return_sequences is False):
         return_sequences = _check.flag("return_sequences", return_sequences)
-    cdef Call call = Call.__new__(Call)
-    call.packed = packed
-    call.read_x(x, batch_first)
-    call.read_states(state)
+    array = read_x(&call, x, packed, batch_first is True)
+    cdef int ndim = call.ndim
+    cdef Py_ssize_t B = call.c.B
+    call.c.h = call.c.c = frnn_array(NULL, 0, 0)
+    if state is not None and cell != FRNN_LSTM:
+        h = read_state(&call.c.h, "state", state, packed, ndim, B, packed.out)
+    elif state is not None:
+        if type(state) is not tuple or len(<tuple>state) != 2:
+            state = _check.pair(state)
+        h = read_state(&call.c.h, "state[0] (h)", (<tuple>state)[0], packed, ndim, B, packed.out)
+        c = read_state(&call.c.c, "state[1] (c)", (<tuple>state)[1], packed, ndim, B, packed.H)
     call.c.lengths = NULL
     if lengths is not None:
-        call.counts = _check.lengths(lengths, call.c.T, call.c.B, call.ndim == 3)
-        call.c.lengths = <const size_t *>cnp.PyArray_DATA(call.counts)
-    call.c.threads = default_threads if threads is None else _check.threads(threads)
-    call.make_results(out, return_sequences)
-    call.run()
-    y = call.y if out is None else out
-    return (y, (call.h_n, call.c_n)) if packed.lstm else (y, call.h_n)
+        counts = _check.lengths(lengths, call.c.T, B, ndim == 3)
+        call.c.lengths = <const size_t *>cnp.PyArray_DATA(counts)
+    set_threads(&call, threads)
+    y = new_y(&call, packed, return_sequences is True, out, array, h, c)
+    h_n = new_state(packed, ndim, B, packed.out)
+    call.c.h_n = cnp.PyArray_DATA(h_n)
+    call.c.c_n = NULL
+    if cell == FRNN_LSTM:
+        c_n = new_state(packed, ndim, B, packed.H)
+        call.c.c_n = cnp.PyArray_DATA(c_n)
+    if call.brief:
+        status = frnn_run(packed.params, &call.c)
+    else:
+        with nogil:
+            status = frnn_run(packed.params, &call.c)
+    check_status(status, &call)
+    return (y if out is None else out, (h_n, c_n) if cell == FRNN_LSTM else h_n)
+
+
+# What `functional.py` documents.
+def rnn(x, params, state=None, *, lengths=None, batch_first=False, return_sequences=True, out=None, threads=None):
+    return run(FRNN_RNN, x, params, state, lengths, batch_first, return_sequences, out, threads)
+
+
+def gru(x, params, state=None, *, lengths=None, batch_first=False, return_sequences=True, out=None, threads=None):
+    return run(FRNN_GRU, x, params, state, lengths, batch_first, return_sequences, out, threads)
+
+
+def lstm(x, params, state=None, *, lengths=None, batch_first=False, return_sequences=True, out=None, threads=None):
+    return run(FRNN_LSTM, x, params, state, lengths, batch_first, return_sequences, out, threads)
+
+
+@cython.final
+cdef class Memory:
+    """A stream's memory. Outputs of steps keep it, and it keeps the weights; it knows nothing of a `Stream`.
+
+    Arrays take no part in the search for cycles, so a stream that its own arrays kept would never be freed.
+    """
+
+    cdef frnn_stream *stream
+    cdef Packed packed
+
+    def __cinit__(self, Packed packed not None, Py_ssize_t B):
+        self.packed = packed
+        if frnn_stream_new(packed.params, B, &self.stream) != FRNN_OK:
+            raise MemoryError(f"no memory for a stream of B={B} rows")
+
+    def __dealloc__(self):
+        frnn_stream_free(self.stream)
+
+    cdef tuple outputs(self, int ndim, Py_ssize_t B):
+        """What steps return, in turns: both slots, as arrays that can't be written to."""
+        cdef cnp.npy_intp[2] shape
+        cdef cnp.ndarray array
+        arrays = []
+        for slot in range(2):
+            shape[0], shape[ndim - 1] = B, self.packed.out
+            array = cnp.PyArray_SimpleNewFromData(ndim, shape, self.packed.type_num,
+                                                  <void *>frnn_stream_output(self.stream, slot))
+            cnp.PyArray_CLEARFLAGS(array, cnp.NPY_ARRAY_WRITEABLE)
+            cnp.set_array_base(array, self)
+            arrays.append(array)
+        return tuple(arrays)
+
+
+@cython.auto_pickle(False)
+cdef class Stream:
+    """The part of `fastrnn.Stream` that has to be fast, and what its other part is made of."""
+
+    cdef readonly Params _params
+    cdef readonly Py_ssize_t _batch_size
+    cdef Memory memory
+    cdef frnn_stream *stream  # of memory
+    cdef Packed packed
+    cdef tuple rows, single  # outputs (B, size), and (size,) where there is one row
+    cdef bint brief
+    cdef bint busy  # C is at work without the GIL, or a signal handler runs within: nobody else may come in
+
+    def __cinit__(self, params, batch_size=1):
+        if not isinstance(params, Params) or (<Params>params)._packed is None:
+            _check.fail_stream_params(params)
+        self._params = params
+        self.packed = self._params._packed
+        if not self.packed.forward:
+            _check.fail_stream_direction(params.direction)
+        self._batch_size = _check.batch_size(batch_size)
+        self.memory = Memory(self.packed, self._batch_size)
+        self.stream = self.memory.stream
+        self.rows = self.memory.outputs(2, self._batch_size)
+        self.single = self.memory.outputs(1, 1) if self._batch_size == 1 else None
+        self.brief = is_brief(self.packed, 1, self._batch_size)
+
+    cdef int enter(self, const void *x) except -1:
+        """Raises where another call is at work, or where x lies in the slot that the call writes over."""
+        if self.busy:
+            _check.fail_busy()
+        cdef const char *older = <const char *>frnn_stream_output(self.stream, not frnn_stream_newest(self.stream))
+        if <size_t>(<const char *>x - older) < <size_t>cnp.PyArray_NBYTES(<cnp.ndarray>self.rows[0]):
+            _check.fail_output_as_input()
+        return 0
+
+    def step(self, x):
+        """Take one step.
+
+        Nothing is allocated, and it runs on the calling thread.
+
+        Parameters
+        ----------
+        x : (B, I) ndarray, or (I,) where the batch has one row
+            Inputs of the step, of the params' dtype, the last axis dense.
+
+        Returns
+        -------
+        y : (B, H) ndarray, or (H,) where `x` is (I,)
+            Output of the last layer, (B, P) with a projection. It shows the stream's own memory: it can't be written
+            to, and is valid until the next step or run. ``y.copy()`` keeps it.
+        """
+        if not cnp.PyArray_CheckExact(x):
+            x = _check.as_array("x", x)
+        cdef cnp.ndarray array = x
+        cdef Packed packed = self.packed
+        cdef int ndim = cnp.PyArray_NDIM(array), slot
+        if (
+            not (ndim == 2 and cnp.PyArray_DIM(array, 0) == self._batch_size or ndim == 1 and self._batch_size == 1)
+            or cnp.PyArray_DIM(array, ndim - 1) != packed.I
+            or not is_dense(array, packed.type_num)
+        ):
+            _check.fail_step(array, self._batch_size, packed.I, packed.type_num)
+        cdef const void *data = cnp.PyArray_DATA(array)
+        cdef ptrdiff_t row = cnp.PyArray_STRIDE(array, 0)
+        self.enter(data)
+        if self.brief:
+            slot = frnn_stream_step(self.stream, data, row)
+        else:
+            self.busy = True
+            with nogil:
+                slot = frnn_stream_step(self.stream, data, row)
+            self.busy = False
+        return (self.rows if ndim == 2 else self.single)[slot]
+
+    def run(self, x, *, threads=1):
+        """Take any number of steps at once.
+
+        Parameters
+        ----------
+        x : (T, B, I) ndarray, or (T, I) where the batch has one row
+            Inputs, of the params' dtype, the last axis dense. T may be 0.
+        threads : int or None
+            Threads at most; None: those of `get_num_threads`. The results do not depend on it.
+
+        Returns
+        -------
+        y : (T, B, H) ndarray, or (T, H) where `x` is (T, I)
+            Outputs of the last layer, with P in place of H if there is a projection. A new array.
+        """
+        cdef Call call
+        cdef cnp.ndarray array = read_x(&call, x, self.packed, False), y
+        cdef frnn_status status
+        if <Py_ssize_t>call.c.B != self._batch_size:
+            _check.fail_chunk(array, self._batch_size, self.packed.I)
+        set_threads(&call, threads)
+        y = new_y(&call, self.packed, True, None, array, None, None)
+        self.enter(call.c.x.data)
+        self.busy = True
+        if call.brief:
+            status = frnn_stream_run(self.stream, &call.c)
+        else:
+            with nogil:
+                status = frnn_stream_run(self.stream, &call.c)
+        self.busy = False
+        check_status(status, &call)
+        return y
+
+    def _get_state(self):
+        cdef cnp.ndarray h, c = None
+        h = new_state(self.packed, 3, self._batch_size, self.packed.out)
+        if self.packed.cell == FRNN_LSTM:
+            c = new_state(self.packed, 3, self._batch_size, self.packed.H)
+        if self.busy:
+            _check.fail_busy()
+        frnn_stream_get_state(self.stream, cnp.PyArray_DATA(h), NULL if c is None else cnp.PyArray_DATA(c))
+        return h if c is None else (h, c)
+
+    def _set_state(self, state):
+        cdef cnp.ndarray h = None, c = None
+        if state is not None and self.packed.cell == FRNN_LSTM:
+            pair = state if type(state) is tuple and len(state) == 2 else _check.pair(state)
+            h = self.own_state("state[0] (h)", pair[0], self.packed.out)
+            c = self.own_state("state[1] (c)", pair[1], self.packed.H)
+        elif state is not None:
+            h = self.own_state("state", state, self.packed.out)
+        if self.busy:
+            _check.fail_busy()
+        frnn_stream_set_state(self.stream, NULL if h is None else cnp.PyArray_DATA(h),
+                              NULL if c is None else cnp.PyArray_DATA(c))
+
+    cdef cnp.ndarray own_state(self, name, value, Py_ssize_t size):
+        """A dense copy of h or c: what is given may be an output, in the memory that is written."""
+        cdef frnn_array unused
+        cdef int ndim = 3
+        if self._batch_size == 1 and cnp.PyArray_Check(value) and cnp.PyArray_NDIM(<cnp.ndarray>value) == 2:
+            ndim = 2
+        return cnp.PyArray_NewCopy(read_state(&unused, name, value, self.packed, ndim, self._batch_size, size),
+                                   cnp.NPY_CORDER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 
@@ -40,10 +41,37 @@ def resolve_target(target: str | None) -> str:
     return target
 
 
+def _cpu_quota() -> float:
+    """Processors' worth of time that a control group of Linux lets this process use; infinite where there is no limit.
+
+    The limit of the process's own group and of those around it, version 2, or that of a container's group, version 1.
+    """
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8") as file:
+            own = next((line.strip()[3:] for line in file if line.startswith("0::")), "/")
+        groups = [own]
+        while groups[-1] not in ("", "/"):
+            groups.append(os.path.dirname(groups[-1]))
+        texts = [_read(f"/sys/fs/cgroup{group}/cpu.max") for group in groups]
+        texts.append(" ".join(_read(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us") for name in ("quota", "period")))
+        limits = [text.split() for text in texts]
+        quotas = [int(pair[0]) / int(pair[1]) for pair in limits if len(pair) == 2 and pair[0] not in ("max", "-1")]
+    except (OSError, ValueError, ZeroDivisionError):
+        return math.inf
+    return min(quotas, default=math.inf)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
 def _available_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, math.floor(min(_cpu_quota(), allowed) + 0.5)))
 
 
 def _initial_threads() -> int:
@@ -59,7 +87,7 @@ def set_num_threads(n: int) -> None:
     """Set how many threads a call uses at most where `threads=` is not given.
 
     A call uses fewer where more would not pay. At the start it is FASTRNN_NUM_THREADS, or the number of processors that
-    this process may run on.
+    this process may run on: by its affinity, and by the quota of its control group.
 
     Parameters
     ----------

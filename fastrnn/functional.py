@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from functools import update_wrapper
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import _core
-from fastrnn.params import GRUParams, LSTMParams, Params, RNNParams, SupportsArray
+from fastrnn.params import GRUParams, LSTMParams, RNNParams, SupportsArray
 
 Weights = Mapping[str, SupportsArray]
 F = TypeVar("F", np.float32, np.float64)
 Lengths = NDArray[np.integer[Any]] | Sequence[int]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def _packed(kind: type[RNNParams] | type[LSTMParams] | type[GRUParams], params: Params | Weights) -> _core.Packed:
-    if isinstance(params, kind):
-        return params._packed
-    if isinstance(params, Mapping):
-        return kind(params)._packed
-    raise TypeError(f"params: expected {kind.__name__} or a mapping of weights, got {type(params).__name__}")
+def _compiled(described: Function) -> Function:
+    """The compiled function of the same name, with the documentation and the types that are written here."""
+    return cast("Function", update_wrapper(getattr(_core, described.__name__), described))
 
 
+@_compiled
 def rnn(
     x: NDArray[F],
     params: RNNParams | Weights,
@@ -90,10 +90,10 @@ def rnn(
     >>> print(h_n.round(4))
     [[[0.2913 0.2913]]]
     """
-    packed = _packed(RNNParams, params)
-    return _core.run(packed, x, state, lengths, batch_first, return_sequences, out, threads)
+    raise NotImplementedError  # _core.pyx does it
 
 
+@_compiled
 def gru(
     x: NDArray[F],
     params: GRUParams | Weights,
@@ -126,10 +126,10 @@ def gru(
     >>> print(h_n.round(4))
     [[[0.2596 0.2596]]]
     """
-    packed = _packed(GRUParams, params)
-    return _core.run(packed, x, state, lengths, batch_first, return_sequences, out, threads)
+    raise NotImplementedError  # _core.pyx does it
 
 
+@_compiled
 def lstm(
     x: NDArray[F],
     params: LSTMParams | Weights,
@@ -183,5 +183,4 @@ def lstm(
     >>> np.array_equal(np.concatenate([head, tail]), y)
     True
     """
-    packed = _packed(LSTMParams, params)
-    return _core.run(packed, x, state, lengths, batch_first, return_sequences, out, threads)
+    raise NotImplementedError  # _core.pyx does it

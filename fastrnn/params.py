@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -56,7 +57,7 @@ def _frozen(array: Array) -> Array:
     return copy
 
 
-class Params:
+class Params(_core.Params):
     """What RNNParams, LSTMParams and GRUParams have in common.
 
     Params are immutable, and any number of threads may use them. They can be pickled and copied. They are equal where
@@ -207,6 +208,39 @@ class Params:
     def nbytes(self) -> int:
         """Bytes of the packed weights."""
         return self._packed.nbytes
+
+    def explain(self, T: int, B: int = 1, threads: int | None = None) -> str:
+        """Say in words how a call would run, and why: blocks of steps, caches, threads, scratch.
+
+        Parameters
+        ----------
+        T, B : int
+            Steps and rows of the call, at least 0.
+        threads : int, optional
+            Threads at most; `get_num_threads` if not given.
+
+        Returns
+        -------
+        str
+            Some lines. Times in it are expected from constants that were measured on one machine: they are to be
+            compared with each other. Scratch is what a call takes beside its results.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument that is not an integer, or out of bounds.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrnn
+        >>> weights = {"weight_ih_l0": np.ones((2, 3)), "weight_hh_l0": np.zeros((2, 2))}
+        >>> print(fastrnn.RNNParams(weights).explain(T=100, threads=1))  # doctest: +ELLIPSIS
+        T=100 steps, B=1 row, at most 1 thread: 1 strand of 1 row.
+        ...
+        """
+        steps, rows = _check.whole("T", T, 0, sys.maxsize), _check.whole("B", B, 0, sys.maxsize)
+        wanted = _core.get_default_threads() if threads is None else _check.threads(threads)
+        return self._packed.explain(steps, rows, wanted)
 
     @property
     def weights(self) -> dict[str, Array]:
@@ -463,3 +497,16 @@ class GRUParams(Params):
             "clip": check_clip(clip),
         }
         super().__init__(weights, dtype, target, options)
+
+
+_KINDS: dict[str, type[RNNParams] | type[LSTMParams] | type[GRUParams]] = {
+    kind._cell: kind for kind in (RNNParams, LSTMParams, GRUParams)
+}
+
+
+def to_params(cell: str, params: object) -> Params:
+    """What stands in the place of a cell's params in a call: those params, or a mapping of weights."""
+    kind = _KINDS[cell]
+    if isinstance(params, Mapping):
+        return kind(params)
+    raise TypeError(f"params: expected {kind.__name__} or a mapping of weights, got {type(params).__name__}")

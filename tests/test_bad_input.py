@@ -293,7 +293,7 @@ ValueError: weight_hh_l0: expected (16, 16), since weight_ih_l0 is (16, 3), got 
 >>> rnn(x, RNN, length=[1, 2, 3])
 TypeError: rnn() got an unexpected keyword argument 'length'...
 >>> rnn(x, RNN, None, [1, 2, 3])
-TypeError: rnn() takes from 2 to 3 positional arguments but 4 were given
+TypeError: rnn() takes at most 3 positional arguments (4 given)
 
 names of weights
 >>> LSTMParams(LSTM)

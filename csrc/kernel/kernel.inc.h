@@ -37,25 +37,32 @@ static void start_tile(const task *k, tile *t)
     }
 }
 
+/* A column of the panels that follow a chain's: of its next chain, or of what comes after the last one. */
+static const real *column_ahead(const operands *o, size_t gates, size_t block, size_t chain, size_t column)
+{
+    const size_t panel = column / gates * o->K * gates, gate = column % gates;
+    if (chain + CHAIN < o->K)
+        return (const real *)o->panels + (block * o->K * gates + panel + (chain + CHAIN) * gates + gate) * WIDTH;
+    return o->after ? o->after + (panel + gate) * WIDTH : NULL;
+}
+
 /* A chain's panels are passed by all rows of a band before the next chain: they are read once from far and then from
- * the nearest cache. One tile alone keeps to itself. While tile i is multiplied, gate i of the next chain is fetched. */
+ * the nearest cache. Meanwhile each tile fetches a column of the panels that follow. One tile alone goes
+ * through all chains at once. */
 static void multiply_band(const task *k, const operands *o, product *multiply, tile t, bool from_start)
 {
-    const size_t begin = t.row, end = begin + t.rows, first = tile_rows(t.rows);
+    const size_t begin = t.row, rows = t.rows, tiles = (rows + MAX_ROWS - 1) / MAX_ROWS;
     const size_t gates = frnn_stage_gates(k->stage->kind), columns = gates * t.blocks;
+    const size_t step = tiles > 1 ? CHAIN : o->K ? o->K : 1;
     real *const sums = t.sums;
-    const size_t step = first == t.rows ? (o->K ? o->K : 1) : CHAIN;
     size_t from = 0;
     do {
         const range ks = {from, o->K - from < step ? o->K : from + step};
         size_t column = 0;
-        for (t.row = begin; t.row < end; t.row += t.rows, column++) {
-            t.rows = tile_rows(end - t.row);
+        for (t.row = begin; t.row < begin + rows; t.row += t.rows) {
+            t.rows = tile_rows(begin + rows - t.row);
             t.sums = sums + (t.row - begin) * t.stride;
-            t.ahead = NULL;
-            if (first < end - begin && column < columns)
-                t.ahead = (const real *)o->panels +
-                          (((t.block + column / gates) * o->K + from + CHAIN) * gates + column % gates) * WIDTH;
+            t.ahead = tiles > 1 && column < columns ? column_ahead(o, gates, t.block, from, column++) : NULL;
             if (from_start) {
                 start_tile(k, &t);
             } else {
@@ -68,12 +75,17 @@ static void multiply_band(const task *k, const operands *o, product *multiply, t
     } while (from < o->K);
 }
 
-/* All rows of some blocks. */
-static void sweep_rows(const task *k, size_t block, size_t blocks)
+/* All rows of some blocks; `next` is the block where those that follow begin. */
+static void sweep_rows(const task *k, size_t block, size_t blocks, size_t next)
 {
-    const operands x = {k->stage->W, k->x, k->stage->I}, h = {k->stage->U, k->h, k->stage->K};
-    const size_t sums = frnn_stage_sums(k->stage->kind);
-    const struct products *multiply = &products[k->stage->kind];
+    const frnn_stage *stage = k->stage;
+    const size_t sums = frnn_stage_sums(stage->kind), gates = frnn_stage_gates(stage->kind);
+    const bool with_x = k->ahead || (!k->kept && stage->I);
+    const real *W = (const real *)stage->W, *U = (const real *)stage->U;
+    const real *next_W = W + next * stage->I * gates * WIDTH, *next_U = U + next * stage->K * gates * WIDTH;
+    const operands x = {W, k->x, stage->I, k->ahead ? next_W : U + block * stage->K * gates * WIDTH};
+    const operands h = {U, k->h, stage->K, with_x ? next_W : next_U};
+    const struct products *multiply = &products[stage->kind];
     real own[(BAND_ROWS * SUMS_ACROSS > FEW_ROWS * SUMS_ACROSS_OF_FEW ? BAND_ROWS * SUMS_ACROSS
                                                                       : FEW_ROWS * SUMS_ACROSS_OF_FEW) *
              WIDTH];
@@ -84,9 +96,8 @@ static void sweep_rows(const task *k, size_t block, size_t blocks)
                   .blocks = blocks,
                   .sums = own,
                   .stride = blocks * sums * WIDTH};
-        const bool with_x = k->ahead || (!k->kept && k->stage->I);
         if (k->ahead) {
-            t.stride = k->stage->blocks * sums * WIDTH;
+            t.stride = stage->blocks * sums * WIDTH;
             t.sums = k->kept + row * t.stride + block * sums * WIDTH;
         }
         if (with_x)
@@ -98,6 +109,16 @@ static void sweep_rows(const task *k, size_t block, size_t blocks)
     }
 }
 
+/* One row of the usual cells. */
+static void sweep_row(const task *k, const row_kernel *row, size_t begin, size_t end, bool downwards)
+{
+    for (size_t left = end - begin, blocks; left > 0; left -= blocks) {
+        const size_t passes = (left + row->across - 1) / row->across;
+        blocks = (left + passes - 1) / passes;
+        row->run(k, downwards ? begin + left - blocks : end - left, blocks);
+    }
+}
+
 /* All rows and blocks of a share, upwards or downwards. Blocks are outside, so that their panels stay near while rows
  * pass. */
 static void sweep(const task *k, size_t share, size_t shares, bool downwards)
@@ -106,16 +127,14 @@ static void sweep(const task *k, size_t share, size_t shares, bool downwards)
     const size_t begin = k->stage->blocks * share / shares, end = k->stage->blocks * (share + 1) / shares;
     const row_kernel *row = &row_kernels[k->stage->kind];
     if (k->n == 1 && row->run && k->stage->usual && !k->ahead) {
-        for (size_t done = 0, blocks; done < end - begin; done += blocks) {
-            const size_t left = end - begin - done, passes = (left + row->across - 1) / row->across;
-            blocks = (left + passes - 1) / passes;
-            row->run(k, downwards ? end - done - blocks : begin + done, blocks);
-        }
+        sweep_row(k, row, begin, end, downwards);
         return;
     }
-    for (size_t done = 0, blocks; done < end - begin; done += blocks) {
-        blocks = blocks_across(sums, tallest, end - begin - done);
-        sweep_rows(k, downwards ? end - done - blocks : begin + done, blocks);
+    for (size_t left = end - begin, blocks; left > 0; left -= blocks) {
+        blocks = blocks_across(sums, tallest, left);
+        const size_t block = downwards ? begin + left - blocks : end - left;
+        const size_t next = left == blocks ? block : downwards ? block - blocks : block + blocks;
+        sweep_rows(k, block, blocks, next);
     }
 }
 

@@ -14,6 +14,7 @@ typedef struct operands {
     const void *panels;
     const void *const *in;
     size_t K;
+    const real *after; /* panels that are multiplied after these; NULL: not known */
 } operands;
 
 typedef struct shape {

@@ -52,8 +52,8 @@ INLINE void one_row(frnn_stage_kind kind, shape x, shape h, const task *k, size_
     for (int i = 0; i < n; i++)
         sums[i] = v_load(start + i * WIDTH);
     if (!k->kept && k->stage->I)
-        multiply_row(sums, x, &(operands){k->stage->W, k->x, k->stage->I}, block);
-    multiply_row(sums, h, &(operands){k->stage->U, k->h, k->stage->K}, block);
+        multiply_row(sums, x, &(operands){k->stage->W, k->x, k->stage->I, NULL}, block);
+    multiply_row(sums, h, &(operands){k->stage->U, k->h, k->stage->K, NULL}, block);
     UNROLL
     for (int b = 0; b < x.blocks; b++)
         finish_unit(kind, true, k, 0, block + (size_t)b, sums + b * x.sums);

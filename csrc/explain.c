@@ -1,0 +1,120 @@
+/* A plan in words. */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "plan.h"
+
+typedef struct text {
+    char *at;
+    size_t size, used;
+} text;
+
+static void __attribute__((format(printf, 2, 3))) say(text *t, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    const size_t left = t->used < t->size ? t->size - t->used : 0;
+    const int n = vsnprintf(left ? t->at + t->used : NULL, left, format, arguments);
+    va_end(arguments);
+    t->used += n > 0 ? (size_t)n : 0;
+}
+
+static void say_bytes(text *t, double bytes)
+{
+    const char *const units[] = {"bytes", "kB", "MB", "GB", "TB"};
+    int unit = 0;
+    for (; bytes >= 1000 && unit < 4; unit++)
+        bytes /= 1000;
+    say(t, unit ? "%.1f %s" : "%.0f %s", bytes, units[unit]);
+}
+
+static void say_seconds(text *t, double seconds)
+{
+    const double us = seconds * 1e6;
+    say(t, us < 1000 ? "%.3g us" : "%.0f us", us);
+}
+
+static const char *plural(size_t n) { return n == 1 ? "" : "s"; }
+
+static void say_block(text *t, const frnn_params *params, const frnn_plan *plan, size_t rows)
+{
+    size_t sums = 0;
+    for (int s = 0; s < params->layers[0].stages; s++)
+        sums += frnn_sums_bytes(params, &params->layers[0].stage[s]);
+    if (plan->hoist) {
+        say(t, "Blocks of %zu steps: W x + b of a block is one product of %zu rows, whose sums (", plan->block,
+            plan->block * rows);
+        say_bytes(t, (double)(sums * plan->block * rows));
+        say(t, ") wait for their steps in L2.\n");
+    } else if (plan->block > 1) {
+        say(t,
+            "Blocks of %zu steps. W x and U h are one product a step: W is so small that doing it ahead gains "
+            "nothing.\n",
+            plan->block);
+    } else {
+        say(t,
+            "W x and U h are one product a step: a step has %zu row%s, and there is no more to gain from more steps at "
+            "once.\n",
+            rows, plural(rows));
+    }
+}
+
+static void say_memory(text *t, const frnn_params *params, const frnn_plan *plan, size_t T)
+{
+    const frnn_stage *stage = &params->layers[0].stage[0];
+    const double bytes = (double)(stage->K * frnn_stage_gates(stage->kind) * frnn_unit_bytes(params, stage));
+    const double share = bytes / (double)plan->members, l2 = (double)params->l2_bytes;
+    say(t, "U of a layer has ");
+    say_bytes(t, bytes);
+    if (plan->members > 1) {
+        say(t, ", ");
+        say_bytes(t, share);
+        say(t, " a thread");
+    }
+    say(t, share < 0.75 * l2 ? ": it stays in L2 (" : ": more than L2 holds (");
+    say_bytes(t, l2);
+    say(t, share < 0.75 * l2 || T < 2
+               ? ").\n"
+               : "). Each step reads it in the opposite direction to the step before, so that what "
+                 "L2 does hold is used.\n");
+}
+
+static void say_threads(text *t, const frnn_params *params, const frnn_plan *plan, size_t threads)
+{
+    if (plan->threads == 1) {
+        say(t, "One thread: ");
+        say_seconds(t, plan->alone);
+        say(t, threads > 1 ? " expected, and more threads would gain too little.\n" : " expected.\n");
+        return;
+    }
+    say(t, "%zu threads: ", plan->threads);
+    if (params->D > 1)
+        say(t, "the two directions run side by side; ");
+    if (plan->parts > 1)
+        say(t, "the batch is dealt out in %zu parts; ", plan->parts);
+    if (plan->members > 1)
+        say(t, "%zu share the units of a layer and meet after each step; ", plan->members);
+    if (plan->hands > 1)
+        say(t, "%zu take the layers, each a block of steps behind the one below; ", plan->hands);
+    say_seconds(t, plan->seconds);
+    say(t, " expected, ");
+    say_seconds(t, plan->alone);
+    say(t, " on one thread.\n");
+}
+
+size_t frnn_explain(const frnn_params *params, size_t T, size_t B, size_t threads, char *to, size_t size)
+{
+    const frnn_plan plan = frnn_make_plan(params, T, B, threads);
+    const size_t rows = (B + plan.parts - 1) / plan.parts, strands = plan.parts * params->D;
+    text t = {.at = to, .size = size};
+    say(&t, "T=%zu steps, B=%zu row%s, at most %zu thread%s: %zu strand%s of %zu row%s.\n", T, B, plural(B), threads,
+        plural(threads), strands, plural(strands), rows, plural(rows));
+    say_block(&t, params, &plan, rows);
+    say_memory(&t, params, &plan, T);
+    say_threads(&t, params, &plan, threads);
+    const size_t scratch = frnn_scratch_bytes(params, &plan, T, B);
+    say(&t, scratch < SIZE_MAX ? "Scratch: at most " : "Scratch: more than any memory holds, more than ");
+    say_bytes(&t, (double)scratch);
+    say(&t, ".\n");
+    return t.used + 1;
+}
