@@ -1,7 +1,7 @@
 /* Runs random layers through the C interface and prints a digest of every bit of their results: `digest TARGET`.
  *
  * The same program is built for other processors and with ThreadSanitizer: four threads at a time run the same params,
- * and each call may use two. A target that cannot be used here prints nothing. */
+ * and each call may use two. Then plans that no size would be given are run, to the same bits. A target that cannot be used here prints nothing. */
 #include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fastrnn.h"
+#include "plan.h"
 
-enum { LAYERS = 120, CALLERS = 4, MOST = 40 };
+enum { LAYERS = 120, CALLERS = 4, PLANS = 6, MOST = 40, LARGE = 300 };
 
 static uint64_t state;
 
@@ -61,18 +61,36 @@ typedef struct job {
     uint64_t hash;
 } job;
 
-static void *run(void *context)
+static void run_planned(job *j, const frnn_plan *plan)
 {
-    job *j = context;
     j->call.y = calloc(j->y + 1, sizeof(double));
     j->call.h_n = calloc(j->h + 1, sizeof(double));
     j->call.c_n = calloc(j->c + 1, sizeof(double));
-    if (frnn_run(j->params, &j->call) != FRNN_OK)
+    if ((plan ? frnn_run_planned(j->params, &j->call, *plan) : frnn_run(j->params, &j->call)) != FRNN_OK)
         abort();
     j->hash = digest(digest(1, j->call.y, j->y, j->dtype), j->call.h_n, j->h, j->dtype);
     j->hash = digest(j->hash, j->call.c_n, j->c, j->dtype);
     free(j->call.y), free(j->call.h_n), free(j->call.c_n);
+}
+
+static void *run(void *context)
+{
+    run_planned(context, NULL);
     return NULL;
+}
+
+static frnn_plan pick_plan(const frnn_spec *spec, size_t T, size_t B)
+{
+    const size_t D = (size_t)spec->forward + (size_t)spec->reverse;
+    frnn_plan plan = {.members = 1, .hands = 1};
+    plan.block = 1 + pick(T + 1);
+    plan.hoist = pick(2);
+    plan.parts = 1 + pick(B < 3 ? B : 3);
+    const size_t together = 1 + pick(3);
+    const bool apart = pick(2) && D == 1 && spec->L > 1;
+    *(apart ? &plan.hands : &plan.members) = together;
+    plan.threads = 1 + pick(D * plan.parts * together);
+    return plan;
 }
 
 static uint64_t run_layer(const frnn_target *target)
@@ -81,20 +99,21 @@ static uint64_t run_layer(const frnn_target *target)
     frnn_spec spec = {0}; /* one pick a statement: the order within an expression is the compiler's */
     spec.cell = (frnn_cell)pick(3);
     spec.dtype = (frnn_dtype)pick(2);
-    spec.I = pick(MOST);
-    spec.H = 1 + pick(MOST);
+    const size_t most = pick(8) ? MOST : LARGE;
+    spec.I = pick(most);
+    spec.H = 1 + pick(most);
     spec.L = 1 + pick(2);
     spec.forward = pick(3) > 0;
     spec.reverse = pick(2) || !spec.forward;
     const size_t P = 1 + pick(MOST), projects = pick(3) == 0;
     spec.P = spec.cell == FRNN_LSTM && projects ? P : 0;
     spec.reset_after = pick(2);
-    spec.input_forget = pick(3) == 0;
-    spec.clip = pick(3) ? (double)INFINITY : 0.5;
+    const bool usual = pick(2);
+    spec.input_forget = pick(3) == 0 && !usual;
+    spec.clip = pick(3) || usual ? (double)INFINITY : 0.5;
     spec.activation.function = spec.output_activation.function = FRNN_TANH;
     spec.recurrent_activation.function = FRNN_SIGMOID;
     frnn_activation *activations[] = {&spec.activation, &spec.recurrent_activation, &spec.output_activation};
-    const bool usual = pick(2);
     for (int i = 0; i < 3 && !usual; i++)
         *activations[i] = (frnn_activation){(frnn_function)pick(6), 0.25, 0.5};
 
@@ -108,7 +127,7 @@ static uint64_t run_layer(const frnn_target *target)
         weights[i].b = numbers(rows, spec.dtype);
         weights[i].d = numbers(rows, spec.dtype);
         weights[i].V = spec.P ? numbers(spec.P * spec.H, spec.dtype) : NULL;
-        weights[i].p = spec.cell == FRNN_LSTM ? numbers(3 * spec.H, spec.dtype) : NULL;
+        weights[i].p = spec.cell == FRNN_LSTM && !usual ? numbers(3 * spec.H, spec.dtype) : NULL;
     }
     frnn_params *params;
     if (frnn_params_new(&spec, weights, target, &params) != FRNN_OK)
@@ -146,6 +165,12 @@ static uint64_t run_layer(const frnn_target *target)
     for (int i = 0; i < CALLERS; i++) {
         pthread_join(threads[i], NULL);
         if (jobs[i].hash != jobs[0].hash)
+            abort();
+    }
+    for (int i = 0; i < PLANS; i++) {
+        const frnn_plan plan = pick_plan(&spec, T, B);
+        run_planned(&jobs[1], &plan);
+        if (jobs[1].hash != jobs[0].hash)
             abort();
     }
     frnn_params_free(params);
