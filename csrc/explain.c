@@ -38,24 +38,21 @@ static const char *plural(size_t n) { return n == 1 ? "" : "s"; }
 
 static void say_block(text *t, const frnn_params *params, const frnn_plan *plan, size_t rows)
 {
-    size_t sums = 0;
-    for (int s = 0; s < params->layers[0].stages; s++)
-        sums += frnn_sums_bytes(params, &params->layers[0].stage[s]);
-    if (plan->hoist) {
-        say(t, "Blocks of %zu steps: W x + b of a block is one product of %zu rows, whose sums (", plan->block,
-            plan->block * rows);
-        say_bytes(t, (double)(sums * plan->block * rows));
+    const size_t block_rows = plan->block * rows;
+    say(t, "Blocks of %zu step%s. ", plan->block, plural(plan->block));
+    switch (plan->x_part) {
+    case FRNN_X_AHEAD:
+        say(t, "W x + b of a block is one product of %zu rows, whose sums (", block_rows);
+        say_bytes(t, (double)frnn_kept_bytes(params) * (double)block_rows);
         say(t, ") wait for their steps in L2.\n");
-    } else if (plan->block > 1) {
-        say(t,
-            "Blocks of %zu steps. W x and U h are one product a step: W is so small that doing it ahead gains "
-            "nothing.\n",
-            plan->block);
-    } else {
-        say(t,
-            "W x and U h are one product a step: a step has %zu row%s, and there is no more to gain from more steps at "
-            "once.\n",
-            rows, plural(rows));
+        break;
+    case FRNN_X_ENOUGH_ROWS:
+        say(t, "W x and U h are one product a step: it has so many rows that W is read rarely anyway.\n");
+        break;
+    case FRNN_X_ONE_STEP: say(t, "W x and U h are one product.\n"); break;
+    case FRNN_X_SMALL:
+        say(t, "W x and U h are one product a step: W is so small that doing it ahead gains nothing.\n");
+        break;
     }
 }
 
@@ -63,7 +60,8 @@ static void say_memory(text *t, const frnn_params *params, const frnn_plan *plan
 {
     const frnn_stage *stage = &params->layers[0].stage[0];
     const double bytes = (double)(stage->K * frnn_stage_gates(stage->kind) * frnn_unit_bytes(params, stage));
-    const double share = bytes / (double)plan->members, l2 = (double)params->l2_bytes;
+    const double share = bytes / (double)plan->members;
+    const bool near = frnn_stays_near(params, share);
     say(t, "U of a layer has ");
     say_bytes(t, bytes);
     if (plan->members > 1) {
@@ -71,12 +69,11 @@ static void say_memory(text *t, const frnn_params *params, const frnn_plan *plan
         say_bytes(t, share);
         say(t, " a thread");
     }
-    say(t, share < 0.75 * l2 ? ": it stays in L2 (" : ": more than L2 holds (");
-    say_bytes(t, l2);
-    say(t, share < 0.75 * l2 || T < 2
-               ? ").\n"
-               : "). Each step reads it in the opposite direction to the step before, so that what "
-                 "L2 does hold is used.\n");
+    say(t, near ? ": it stays in L2 (" : ": more than L2 holds (");
+    say_bytes(t, (double)params->l2_bytes);
+    say(t, near || T < 2 ? ").\n"
+                         : "). Each step reads it in the opposite direction to the step before, so that what "
+                           "L2 does hold is used.\n");
 }
 
 static void say_threads(text *t, const frnn_params *params, const frnn_plan *plan, size_t threads)
@@ -93,7 +90,7 @@ static void say_threads(text *t, const frnn_params *params, const frnn_plan *pla
     if (plan->parts > 1)
         say(t, "the batch is dealt out in %zu parts; ", plan->parts);
     if (plan->members > 1)
-        say(t, "%zu share the units of a layer and meet after each step; ", plan->members);
+        say(t, "%zu share the units of a layer and meet after each stage; ", plan->members);
     if (plan->hands > 1)
         say(t, "%zu take the layers, each a block of steps behind the one below; ", plan->hands);
     say_seconds(t, plan->seconds);

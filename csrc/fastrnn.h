@@ -1,7 +1,7 @@
 /* fastrnn: recurrent layers on CPUs.
  *
  * The C interface of the library, and the one place where its contracts are written.
- * Read this file, then run.c, then kernel/cells.inc.h.
+ * Read this file, then strand.c, then kernel/cells.inc.h.
  *
  * Letters used everywhere: T steps, B batch rows, I input size, H hidden size, P projection size, L layers,
  * D directions, G gates. Equations and gate orders are in docs/numerics.md.
@@ -84,8 +84,8 @@ frnn_status frnn_params_new(const frnn_spec *spec, const frnn_weights *weights, 
 void frnn_params_free(frnn_params *params); /* NULL is allowed */
 size_t frnn_params_bytes(const frnn_params *params);
 
-/* Writes how a call of T steps and B rows would run on at most so many threads, and why, as lines of text. At most `size`
- * bytes, the last being 0; answers how many the whole text needs. */
+/* Writes how a call of T steps and B rows would run on at most so many threads, and why, as lines of text. It writes at
+ * most `size` bytes, the last being 0, and answers how many the whole text needs. */
 size_t frnn_explain(const frnn_params *params, size_t T, size_t B, size_t threads, char *text, size_t size);
 
 enum { FRNN_MOST_THREADS = 256 }; /* the calling one included */
@@ -99,8 +99,8 @@ typedef struct frnn_array {
 /* One call on a batch of sequences. Addresses and strides are multiples of a number's size. What is written overlaps
  * nothing that is read, nor anything else that is written.
  *
- * Scratch is O(L B H) plus one block of steps, but for bidirectional stacks of two layers and more: each layer needs
- * the whole output of the one below, so it is O(T B H) there. */
+ * Scratch does not grow with T: it is O(L B H), and a block of steps of each layer, three where layers run apart. But for
+ * bidirectional stacks of two layers and more: each layer needs the whole output of the one below, so it is O(T B H). */
 typedef struct frnn_call {
     size_t T, B;
     frnn_array x;          /* (T, B, I) */
@@ -114,7 +114,7 @@ typedef struct frnn_call {
     void *c_n;      /* (L*D, B, H), dense; LSTM alone */
     size_t threads; /* at most this many, from 1 to FRNN_MOST_THREADS */
     /* Asked now and then by the calling thread whether to end, in that thread's own floating-point mode; NULL: never.
-     * It may make calls of its own, which then run on one thread; a process that it forks must not return from it. */
+     * It may make calls of its own, which may then run on one thread; a process that it forks must not return from it. */
     bool (*interrupted)(void *context);
     void *context;
 } frnn_call;
@@ -122,8 +122,8 @@ typedef struct frnn_call {
 /* Runs the layers. The bits of a row's results depend on the params and on that row's x, state and length alone. */
 frnn_status frnn_run(const frnn_params *params, const frnn_call *call);
 
-/* What a step of one row costs, roughly: in multiply-adds of whole vectors, half a nanosecond each from a cache. */
-double frnn_step_cost(const frnn_params *params);
+/* Seconds that the products of a step of one row are expected to take where nothing is far away. */
+double frnn_step_seconds(const frnn_params *params);
 
 /* A stack that runs forward, one step at a time: it keeps the state of B rows and all memory that a step needs. A step
  * allocates nothing, locks nothing, makes no system call and runs on the calling thread. The bits are those of frnn_run

@@ -7,7 +7,7 @@
  *     the multipliers. Each step goes through U in the direction opposite to the step before, so what was read last is
  *     read first: as much of U as L2 holds is found there.
  * (c) Threads split the directions and the rows of a batch, which never wait for each other; or the units of a layer,
- *     which meet after each step, and of which each thread keeps its own part of U in its own L2; or the layers of a
+ *     when they meet after each stage, and each keeps its own part of U in its own L2; or the layers of a
  *     stack, each a block of steps behind the one below. What is expected to be fastest is taken, and one thread where
  *     more would gain too little.
  *
@@ -16,6 +16,7 @@
 #include "plan.h"
 
 #define MULTIPLIES_PER_LANE 5e9 /* a second, in tiles of many rows */
+#define SCALAR_MULTIPLIES 2e8   /* a second where a fused multiply-add is a call */
 #define NEAR_BYTES 120e9        /* a second from L2 */
 #define FAR_BYTES 25e9          /* a second from beyond it */
 #define OVERLAP 0.25            /* of reading and multiplying, what the shorter adds to the longer */
@@ -39,8 +40,7 @@ static size_t at_least_one(size_t n) { return n ? n : 1; }
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
-/* Bytes of the sums of one row: of all stages of a layer, which have the same in every layer. */
-static size_t sums_bytes(const frnn_params *params)
+size_t frnn_kept_bytes(const frnn_params *params)
 {
     size_t bytes = 0;
     for (int s = 0; s < params->layers[0].stages; s++)
@@ -48,9 +48,22 @@ static size_t sums_bytes(const frnn_params *params)
     return bytes;
 }
 
+static double multiplies_per_second(const frnn_params *params)
+{
+    const size_t lanes = params->kernels->width;
+    return lanes > 1 ? MULTIPLIES_PER_LANE * (double)lanes : SCALAR_MULTIPLIES;
+}
+
+double frnn_step_seconds(const frnn_params *params)
+{
+    return (double)(params->bytes / params->element) / multiplies_per_second(params);
+}
+
+bool frnn_stays_near(const frnn_params *params, double bytes) { return bytes < 0.75 * (double)params->l2_bytes; }
+
 static double read_seconds(const frnn_params *params, double bytes)
 {
-    const double l2 = (double)params->l2_bytes, near = bytes < 0.75 * l2 ? bytes : 0.5 * l2;
+    const double near = frnn_stays_near(params, bytes) ? bytes : 0.5 * (double)params->l2_bytes;
     return near / NEAR_BYTES + (bytes - near) / FAR_BYTES;
 }
 
@@ -62,13 +75,13 @@ static double reload_seconds(const frnn_params *params, const frnn_layer *layer)
         const frnn_stage *stage = &layer->stage[s];
         bytes += (double)((stage->I + stage->K) * frnn_stage_gates(stage->kind) * frnn_unit_bytes(params, stage));
     }
-    return bytes < 0.75 * (double)params->l2_bytes ? 0 : bytes / FAR_BYTES;
+    return frnn_stays_near(params, bytes) ? 0 : bytes / FAR_BYTES;
 }
 
 /* One step of one layer in one direction, for some rows and one of `members` equal parts of the units. */
 static double step_seconds(const frnn_params *params, const frnn_layer *layer, size_t rows, size_t members, bool hoist)
 {
-    const double lanes = (double)params->kernels->width, rate = MULTIPLIES_PER_LANE * lanes;
+    const double lanes = (double)params->kernels->width, rate = multiplies_per_second(params);
     const double row_count = (double)rows, part = 1 / (double)members;
     double seconds = 0;
     for (int s = 0; s < layer->stages; s++) {
@@ -85,17 +98,27 @@ static double step_seconds(const frnn_params *params, const frnn_layer *layer, s
     return seconds;
 }
 
-/* Block and hoisting for strands of some rows. */
-static frnn_plan with_block(const frnn_params *params, size_t T, size_t rows, frnn_plan plan)
+/* Whether the x part of a block is one product, and why. */
+static frnn_x_part x_part_of(const frnn_params *params, size_t block, size_t rows)
 {
     const frnn_stage *first = &params->layers[0].stage[0];
-    const size_t affordable = params->l2_bytes / 8 * HOISTED_PART / sums_bytes(params);
     const size_t W = first->I * frnn_stage_gates(first->kind) * frnn_unit_bytes(params, first);
+    if (rows >= TILES_ENOUGH * params->kernels->max_rows)
+        return FRNN_X_ENOUGH_ROWS;
+    if (block == 1)
+        return FRNN_X_ONE_STEP;
+    return rows == 1 && W <= SMALL_W ? FRNN_X_SMALL : FRNN_X_AHEAD;
+}
+
+/* Block and x part for strands of some rows. */
+static frnn_plan with_block(const frnn_params *params, size_t T, size_t rows, frnn_plan plan)
+{
+    const size_t affordable = params->l2_bytes / 8 * HOISTED_PART / frnn_kept_bytes(params);
     plan.block = at_least_one(smaller(affordable, HOISTED_ROWS) / rows);
     if (plan.hands > 1)
         plan.block = smaller(plan.block, at_least_one(T / WAVE_BLOCKS_WANTED));
     plan.block = smaller(plan.block, at_least_one(T));
-    plan.hoist = plan.block > 1 && rows < TILES_ENOUGH * params->kernels->max_rows && (rows > 1 || W > SMALL_W);
+    plan.x_part = x_part_of(params, plan.block, rows);
     return plan;
 }
 
@@ -105,7 +128,7 @@ static double stack_seconds(const frnn_params *params, size_t rows, const frnn_p
     double seconds = 0;
     for (size_t l = 0; l < params->spec.L; l++) {
         const frnn_layer *layer = &params->layers[l * params->D];
-        seconds += step_seconds(params, layer, rows, plan->members, plan->hoist);
+        seconds += step_seconds(params, layer, rows, plan->members, plan->x_part == FRNN_X_AHEAD);
         seconds += plan->hands > 1 ? reload_seconds(params, layer) / (double)plan->block : 0;
     }
     return seconds;
@@ -118,7 +141,7 @@ static frnn_plan make(const frnn_params *params, size_t T, size_t B, size_t thre
     double seconds = stack_seconds(params, rows, &plan);
     if ((double)plan.block * seconds > DEAF_SECONDS) {
         plan.block = at_least_one((size_t)(DEAF_SECONDS / seconds));
-        plan.hoist = plan.hoist && plan.block > 1;
+        plan.x_part = x_part_of(params, plan.block, rows);
         seconds = stack_seconds(params, rows, &plan);
     }
     seconds *= (double)T;
@@ -141,27 +164,37 @@ static size_t parts_of(const frnn_params *params, size_t B, size_t wanted)
     return (least + wanted - 1) / wanted * wanted;
 }
 
+/* The next number of threads to try: powers of two, and the most. */
+static size_t next_count(size_t n, size_t most) { return n < most && 2 * n > most ? most : 2 * n; }
+
+typedef struct search {
+    const frnn_params *params;
+    size_t T, B, threads;
+    frnn_plan on_one, best;
+} search;
+
+static void consider(search *s, size_t parts, size_t members, size_t hands)
+{
+    const frnn_plan split = {.parts = parts_of(s->params, s->B, parts), .members = members, .hands = hands};
+    if (members * hands > 1 && split.parts * s->params->D * members * hands > s->threads)
+        return; /* all strands that are shared must run at once */
+    const frnn_plan plan = make(s->params, s->T, s->B, s->threads, split);
+    if (plan.seconds < WORTH_IT * s->on_one.seconds && plan.seconds < s->best.seconds)
+        s->best = plan;
+}
+
 frnn_plan frnn_make_plan(const frnn_params *params, size_t T, size_t B, size_t threads)
 {
-    frnn_plan best = make(params, T, B, 1, (frnn_plan){.parts = parts_of(params, B, 1), .members = 1, .hands = 1});
-    const frnn_plan on_one = best;
-    if (threads > 1 && on_one.seconds > TRIFLE_SECONDS && B > 0) {
-        for (size_t wanted = 1; wanted <= smaller(B, threads); wanted++)
-            for (size_t members = 1; members == 1 || wanted * params->D * members <= threads; members++) {
-                const size_t parts = parts_of(params, B, wanted);
-                if (members > 1 && parts * params->D * members > threads)
-                    continue; /* all strands that share units must run at once */
-                const frnn_plan other =
-                    make(params, T, B, threads, (frnn_plan){.parts = parts, .members = members, .hands = 1});
-                if (other.seconds < WORTH_IT * on_one.seconds && other.seconds < best.seconds)
-                    best = other;
-            }
-        const size_t hands = params->D == 1 && on_one.parts == 1 ? smaller(threads, params->spec.L) : 1;
-        const frnn_plan apart =
-            make(params, T, B, threads, (frnn_plan){.parts = on_one.parts, .members = 1, .hands = hands});
-        if (apart.seconds < WORTH_IT * on_one.seconds && apart.seconds < best.seconds)
-            best = apart;
+    const frnn_plan alone = {.parts = parts_of(params, B, 1), .members = 1, .hands = 1};
+    search s = {.params = params, .T = T, .B = B, .threads = threads, .on_one = make(params, T, B, 1, alone)};
+    s.best = s.on_one;
+    if (threads > 1 && B > 0 && s.on_one.seconds > TRIFLE_SECONDS) {
+        for (size_t parts = 1, most = smaller(B, threads); parts <= most; parts = next_count(parts, most))
+            for (size_t members = 1; parts * members <= threads; members = next_count(members, threads / parts))
+                consider(&s, parts, members, 1);
+        if (params->D == 1 && params->spec.L > 1)
+            consider(&s, 1, 1, smaller(threads, params->spec.L));
     }
-    best.alone = on_one.seconds;
-    return best;
+    s.best.alone = s.on_one.seconds;
+    return s.best;
 }

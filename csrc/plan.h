@@ -4,10 +4,18 @@
 
 #include "target.h"
 
+/* What is done with the x part of a block of steps, and why. */
+typedef enum frnn_x_part {
+    FRNN_X_AHEAD,       /* one product, kept until its steps */
+    FRNN_X_ENOUGH_ROWS, /* with the h part, step by step: a step has so many rows that W is read rarely anyway */
+    FRNN_X_ONE_STEP,    /* the same: a block is one step */
+    FRNN_X_SMALL        /* the same: W is so small that its product fits where the h part waits */
+} frnn_x_part;
+
 /* A strand is some rows of the batch in one direction: parts * D of them run side by side. */
 typedef struct frnn_plan {
-    size_t block;   /* steps that a layer takes before the next layer takes them */
-    bool hoist;     /* the x part of a block is one product; else x and h are multiplied together, step by step */
+    size_t block; /* steps that a layer takes before the next layer takes them */
+    frnn_x_part x_part;
     size_t parts;   /* of the batch */
     size_t members; /* threads that share the units of a strand, and meet at the end of each stage */
     size_t hands;   /* threads that share the layers of a strand, which run one block apart; 1: layer by layer */
@@ -31,6 +39,12 @@ frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, f
 
 /* Bytes of scratch of a call that returns the last step alone, the most that any needs; SIZE_MAX: too many to count. */
 size_t frnn_scratch_bytes(const frnn_params *params, const frnn_plan *plan, size_t T, size_t B);
+
+/* Bytes of the sums of one row that are kept: of all stages of a layer, which have the same in every layer. */
+size_t frnn_kept_bytes(const frnn_params *params);
+
+/* Whether so much memory is found in L2 again, step after step. */
+bool frnn_stays_near(const frnn_params *params, double bytes);
 
 /* Steps that a ring of outputs holds. Those of a block lie in order, and the step before a block is still there. */
 static inline size_t frnn_plan_slots(const frnn_plan *plan)

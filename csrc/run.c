@@ -74,30 +74,39 @@ static void take_part(void *context, size_t i, frnn_seat where)
     frnn_strand_run(&p->strands[i % strands], i < strands, where, p->local, p->local_bytes);
 }
 
+/* While the calling thread waits for the others. */
+static void ask(void *context)
+{
+    phase *p = context;
+    int expected = FRNN_OK;
+    if (p->call->interrupted && p->call->interrupted(p->call->context))
+        atomic_compare_exchange_strong(&p->progress.status, &expected, FRNN_INTERRUPTED);
+}
+
 static void run_phase(phase *p)
 {
     const size_t strands = p->plan.parts * p->params->D;
     for (size_t i = 0; i < strands; i++)
         p->strands[i] = make_strand(p, i);
-    frnn_parallel(strands * p->plan.members * p->plan.hands, p->plan.threads, take_part, p);
+    frnn_parallel(strands * p->plan.members * p->plan.hands, p->plan.threads, take_part, ask, p);
     for (size_t i = 0; i < strands; i++)
         frnn_strand_end(&p->strands[i]);
 }
 
 /* Arrays of a call that are not a strand's. */
-typedef struct common {
+typedef struct call_memory {
     ranked *ranks;
     size_t *rows;
     frnn_strand *strands;
     char *whole[2]; /* outputs of the layers of a bidirectional stack, in turns */
-} common;
+} call_memory;
 
 static bool runs_by_layer(const frnn_params *params) { return params->D == 2 && params->spec.L > 1; }
 
-static common lay_out(frnn_arena *arena, const frnn_params *params, const frnn_plan *plan, size_t T, size_t B)
+static call_memory lay_out(frnn_arena *arena, const frnn_params *params, const frnn_plan *plan, size_t T, size_t B)
 {
     const size_t width = params->D * params->out * params->element;
-    common all = {
+    call_memory all = {
         .ranks = frnn_arena_take(arena, B, sizeof *all.ranks),
         .rows = frnn_arena_take(arena, B, sizeof *all.rows),
         .strands = frnn_arena_take(arena, plan->parts * params->D, sizeof *all.strands),
@@ -109,7 +118,8 @@ static common lay_out(frnn_arena *arena, const frnn_params *params, const frnn_p
 
 frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, frnn_plan plan)
 {
-    static _Thread_local size_t steps_so_far; /* of calls: the next one begins where the last one left its caches */
+    /* Of this thread's calls: the next one goes through the panels from where the last one ended. It bears on time alone. */
+    static _Thread_local size_t steps_so_far;
     const size_t L = params->spec.L, width = params->D * params->out * params->element;
     _Alignas(FRNN_ALIGNMENT) char local[4096], scratch[16384];
 
@@ -117,7 +127,7 @@ frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, f
     lay_out(&arena, params, &plan, call->T, call->B);
     if (!frnn_arena_allocate(&arena, local, sizeof local))
         return FRNN_NO_MEMORY;
-    const common all = lay_out(&arena, params, &plan, call->T, call->B);
+    const call_memory all = lay_out(&arena, params, &plan, call->T, call->B);
     deal_rows(call, plan.parts, all.ranks, all.rows);
 
     const bool one = plan.parts * params->D == 1;
@@ -157,11 +167,8 @@ size_t frnn_scratch_bytes(const frnn_params *params, const frnn_plan *plan, size
     lay_out(&arena, params, plan, T, B);
     const frnn_call call = {.T = T, .B = B};
     phase p = {.params = params, .call = &call, .plan = *plan, .layers = runs_by_layer(params) ? 1 : params->spec.L};
-    size_t bytes = arena.too_large ? SIZE_MAX : arena.used;
-    for (size_t i = 0; i < plan->parts * params->D; i++) {
-        frnn_strand strand = make_strand(&p, i);
-        const size_t more = frnn_strand_bytes(&strand);
-        bytes = more < SIZE_MAX - bytes ? bytes + more : SIZE_MAX;
-    }
-    return bytes;
+    frnn_strand longest = make_strand(&p, 0);
+    const size_t strands = plan->parts * params->D, each = frnn_strand_bytes(&longest);
+    const bool countable = !arena.too_large && each < (SIZE_MAX - arena.used) / strands;
+    return countable ? arena.used + each * strands : SIZE_MAX;
 }

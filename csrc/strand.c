@@ -69,6 +69,9 @@ static const void *initial(const frnn_strand *self, const frnn_array *state, siz
            (ptrdiff_t)self->rows[row] * state->row;
 }
 
+/* Whether x parts are kept from block to step. */
+static bool is_ahead(const frnn_strand *self) { return self->plan.x_part == FRNN_X_AHEAD; }
+
 /* Whether a stage has an x part. */
 static bool takes_x(const frnn_stage *stage) { return stage->kind != FRNN_STAGE_PROJECT; }
 
@@ -90,13 +93,13 @@ static frnn_hand make_hand(frnn_strand *self, const frnn_hand *shared)
 {
     const frnn_params *params = self->params;
     const frnn_layer *layer = layer_of(self, 0); /* the others have the same stages, but for I */
-    const size_t kept_rows = self->plan.hoist ? frnn_arena_product(&self->arena, self->plan.block, self->n) : 0;
+    const size_t kept_rows = is_ahead(self) ? frnn_arena_product(&self->arena, self->plan.block, self->n) : 0;
     const size_t side = frnn_unit_bytes(params, &layer->stage[0]), two = layer->stages == 2 ? self->n : 0;
     frnn_arena *arena = &self->arena;
     frnn_hand hand = {0};
     if (shared)
         hand = *shared;
-    hand.x = frnn_arena_take(arena, self->plan.hoist ? kept_rows : self->n, sizeof *hand.x);
+    hand.x = frnn_arena_take(arena, is_ahead(self) ? kept_rows : self->n, sizeof *hand.x);
     hand.h = frnn_arena_take(arena, self->n, sizeof *hand.h);
     hand.y = frnn_arena_take(arena, self->n, sizeof *hand.y);
     if (shared)
@@ -193,12 +196,12 @@ static void run_steps(worker *self, size_t layer, size_t begin, size_t end, size
 {
     frnn_strand *strand = self->strand;
     const frnn_sequence *source = source_of(strand, layer), *sink = &strand->between[layer];
-    const bool hoist = strand->plan.hoist;
+    const bool ahead = is_ahead(strand);
     frnn_steps steps = {
         .layer = layer_of(strand, layer),
         .n = n,
         .steps = end - begin,
-        .x = hoist ? NULL : self->hand.x,
+        .x = ahead ? NULL : self->hand.x,
         .h = self->hand.h,
         .y = self->hand.y,
         .x_step = step_bytes(strand, source),
@@ -214,12 +217,12 @@ static void run_steps(worker *self, size_t layer, size_t begin, size_t end, size
     for (size_t r = 0; r < n; r++) {
         steps.y[r] = at(strand, sink, begin, r);
         steps.h[r] = begin ? at(strand, sink, begin - 1, r) : initial(strand, &strand->call->h, layer, r);
-        if (!hoist)
+        if (!ahead)
             steps.x[r] = at(strand, source, begin, r);
     }
     for (int s = 0; s < steps.layer->stages; s++) {
         const frnn_stage *stage = &steps.layer->stage[s];
-        if (hoist && takes_x(stage))
+        if (ahead && takes_x(stage))
             steps.sums[s] = self->hand.sums[s] + kept * frnn_sums_bytes(strand->params, stage);
     }
     strand->params->kernels->steps(&steps);
@@ -228,7 +231,7 @@ static void run_steps(worker *self, size_t layer, size_t begin, size_t end, size
 /* One block of one layer, `active` rows having steps at its beginning. */
 static void run_block(worker *self, size_t layer, size_t begin, size_t end, size_t active)
 {
-    if (self->strand->plan.hoist)
+    if (is_ahead(self->strand))
         keep_inputs(self, layer, begin, end, active);
     for (size_t step = begin, kept = 0, until; step < end; kept += active * (until - step), step = until) {
         active = active_at(self->strand, step, active);
@@ -286,15 +289,14 @@ static void run_together(worker *self)
         for (size_t layer = 0; layer < strand->layers; layer++)
             run_block_at(self, layer, begin);
     }
-    if (self->shares > 1)
-        meet(strand); /* nobody touches the scratch after this but the first */
 }
 
 /* Takes a layer's next block if it can be run now: the layer below has it ready, and the ring above has room. */
 static bool take_block(frnn_strand *self, size_t layer, size_t blocks)
 {
     frnn_lane *lane = &self->lanes[layer];
-    if (atomic_exchange_explicit(&lane->taken, true, memory_order_acquire))
+    if (atomic_load_explicit(&lane->taken, memory_order_relaxed) ||
+        atomic_exchange_explicit(&lane->taken, true, memory_order_acquire))
         return false;
     const size_t next = atomic_load_explicit(&lane->done, memory_order_relaxed);
     const bool ready = !layer || atomic_load_explicit(&lane[-1].done, memory_order_acquire) > next;
@@ -375,7 +377,7 @@ static bool begin(frnn_strand *self, frnn_seat where, void *local, size_t local_
     const size_t wanted = where.alone ? 0 : self->plan.members - 1;
     const double until = wanted ? frnn_seconds() + patience(&self->plan) : 0;
     for (size_t i = 0; ready && atomic_load(&self->arrived) < wanted && frnn_seconds() < until; i++)
-        frnn_pause(0);
+        frnn_pause(i);
     const size_t came = self->plan.hands > 1 ? 0 : atomic_fetch_add(&self->arrived, GONE);
     self->members = ready ? 1 + came : 0;
     self->barrier.n = self->members;
@@ -397,7 +399,7 @@ void frnn_strand_run(frnn_strand *strand, bool first, frnn_seat where, void *loc
 {
     worker self = {.strand = strand, .shares = 1};
     self.mode = frnn_enter_float_mode();
-    self.asks = where.caller && strand->call->interrupted && strand->plan.seconds > SHORT_SECONDS;
+    self.asks = where.caller && strand->call->interrupted && strand->plan.alone > SHORT_SECONDS;
     const size_t index = first ? 0 : join(strand);
     if (first ? begin(strand, where, local, local_bytes) : index > 0) {
         self.hand = strand->hands[index];

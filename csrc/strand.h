@@ -31,7 +31,7 @@ typedef struct frnn_hand {
 
 /* How far a layer is, where layers run apart. */
 typedef struct frnn_lane {
-    atomic_bool taken;
+    _Alignas(FRNN_ALIGNMENT) atomic_bool taken;
     atomic_size_t done; /* blocks */
 } frnn_lane;
 
@@ -55,7 +55,7 @@ typedef struct frnn_strand {
     frnn_lane *lanes; /* one a layer */
 
     /* Its threads: the first lays the strand out and waits a little for the others, who come or don't. */
-    atomic_size_t arrived;
+    _Alignas(FRNN_ALIGNMENT) atomic_size_t arrived;
     atomic_bool begun;
     size_t members; /* that share the units, once it has begun */
     frnn_barrier barrier;

@@ -26,14 +26,6 @@ struct frnn_stream {
     void **y_rows;
 };
 
-/* Products alone, by the size of the panels. A scalar multiply-add, emulated or a call, was found to take some ten
- * times as long as one of a whole vector. */
-double frnn_step_cost(const frnn_params *params)
-{
-    const size_t width = params->kernels->width;
-    return (double)params->bytes / (double)(params->element * width) * (width == 1 ? 10 : 1);
-}
-
 static bool has_c(const frnn_stream *self) { return self->params->spec.cell == FRNN_LSTM; }
 
 static size_t c_bytes(const frnn_stream *self) { return self->params->spec.H * self->params->element; }

@@ -2,6 +2,7 @@
 
 #include "threads.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -16,6 +17,8 @@ enum {
     SPINS = 4096,     /* looks at what another thread will write, before the processor is offered to others */
     LAST_SPINS = 2000 /* of a caller whose workers are about to end, before it sleeps */
 };
+
+#define IDLE_SECONDS 0.03
 
 typedef struct job {
     frnn_task *task;
@@ -85,23 +88,38 @@ static void start_workers(size_t wanted)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-/* Makes a job the pool's, and wakes as many workers as it has seats; false while the pool has another. */
+/* Makes a job the pool's, and wakes as many workers as it has seats; false while the pool has another, or no workers. */
 static bool post(job *j)
 {
     pthread_once(&once, prepare); /* before the lock is ever held: another thread may fork at any time */
     pthread_mutex_lock(&lock);
-    const bool free = !current;
-    if (free) {
+    const bool vacant = !current;
+    if (vacant)
         start_workers(j->helpers);
+    j->helpers = j->helpers < workers ? j->helpers : workers;
+    const bool posts = vacant && j->helpers;
+    if (posts) {
         current = j;
         for (size_t i = 0; i < j->helpers; i++)
             pthread_cond_signal(&posted);
     }
     pthread_mutex_unlock(&lock);
-    return free;
+    return posts;
 }
 
-void frnn_parallel(size_t n, size_t threads, frnn_task *task, void *context)
+/* Waits with the lock held; true if nothing came in that time. */
+static bool wait_until(pthread_cond_t *condition, double seconds)
+{
+    struct timespec end;
+    clock_gettime(CLOCK_REALTIME,
+                  &end); /* a condition's own clock, unless it is told otherwise, which not all systems can */
+    const long nanoseconds = end.tv_nsec + (long)(seconds * 1e9);
+    end.tv_sec += nanoseconds / 1000000000;
+    end.tv_nsec = nanoseconds % 1000000000;
+    return pthread_cond_timedwait(condition, &lock, &end) == ETIMEDOUT;
+}
+
+void frnn_parallel(size_t n, size_t threads, frnn_task *task, frnn_idle *idle, void *context)
 {
     job j = {.task = task, .context = context, .n = n, .next = 1}; /* the first is the caller's */
     j.helpers = n < 2 || threads < 2 ? 0 : (threads < n ? threads : n) - 1;
@@ -119,7 +137,11 @@ void frnn_parallel(size_t n, size_t threads, frnn_task *task, void *context)
         frnn_pause(0);
     pthread_mutex_lock(&lock);
     while (atomic_load(&j.done) < n)
-        pthread_cond_wait(&finished, &lock);
+        if (wait_until(&finished, IDLE_SECONDS)) {
+            pthread_mutex_unlock(&lock);
+            idle(context);
+            pthread_mutex_lock(&lock);
+        }
     current = NULL;
     pthread_mutex_unlock(&lock);
 }

@@ -110,7 +110,7 @@ cdef extern from "fastrnn.h" nogil:
     size_t frnn_params_bytes(const frnn_params *params)
     frnn_status frnn_run(const frnn_params *params, const frnn_call *call)
     size_t frnn_explain(const frnn_params *params, size_t T, size_t B, size_t threads, char *text, size_t size)
-    double frnn_step_cost(const frnn_params *params)
+    double frnn_step_seconds(const frnn_params *params)
 
     ctypedef struct frnn_stream:
         pass
@@ -179,7 +179,7 @@ cdef class Packed:
     cdef int type_num
     cdef bint forward  # and in no other direction
     cdef Py_ssize_t I, H, L, D, out
-    cdef double step_cost
+    cdef double step_seconds
 
     def __cinit__(self, str cell, dtype, sizes, directions, activations, *, double clip, bint reset_after,
                   bint input_forget, list weights, str target):
@@ -219,7 +219,7 @@ cdef class Packed:
             free(arrays)
         if status != FRNN_OK:
             raise MemoryError("weights: no memory for the packed arrays")
-        self.step_cost = frnn_step_cost(self.params)
+        self.step_seconds = frnn_step_seconds(self.params)
 
     def __dealloc__(self):
         frnn_params_free(self.params)
@@ -252,14 +252,15 @@ cdef Packed packed_of(frnn_cell cell, params):
     return packed
 
 
-# Up to this cost the GIL is kept: a call is back within 20 us, most of them within 10. Releasing it and taking it again
-# where nobody else wants it was found to take some 30 ns, beside 130 to 210 for a step with 20 units.
-cdef double BRIEF = 20000
-cdef double BESIDE = 256  # cost of a row's step beside its products
+# Up to so many expected seconds the GIL is kept: a call is back within 20 us, most of them within 10, since one row is
+# slower than the estimate, which is that of many rows. Releasing it and taking it again where nobody else wants it was
+# found to take some 30 ns, beside 130 to 210 for a step with 20 units.
+cdef double BRIEF = 4e-6
+cdef double BESIDE = 50e-9  # of a row's step, beside its products
 
 
 cdef bint is_brief(Packed packed, double steps, double rows) noexcept:
-    return (packed.step_cost + BESIDE) * (steps or 1) * (rows or 1) <= BRIEF
+    return (packed.step_seconds + BESIDE) * (steps or 1) * (rows or 1) <= BRIEF
 
 
 cdef c_bool interrupted(void *context) noexcept with gil:

@@ -46,24 +46,19 @@ def _cpu_quota() -> float:
 
     The limit of the process's own group and of those around it, version 2, or that of a container's group, version 1.
     """
-    try:
-        with open("/proc/self/cgroup", encoding="utf-8") as file:
-            own = next((line.strip()[3:] for line in file if line.startswith("0::")), "/")
-        groups = [own]
-        while groups[-1] not in ("", "/"):
-            groups.append(os.path.dirname(groups[-1]))
-        texts = [_read(f"/sys/fs/cgroup{group}/cpu.max") for group in groups]
-        texts.append(" ".join(_read(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us") for name in ("quota", "period")))
-        limits = [text.split() for text in texts]
-        quotas = [int(pair[0]) / int(pair[1]) for pair in limits if len(pair) == 2 and pair[0] not in ("max", "-1")]
-    except (OSError, ValueError, ZeroDivisionError):
-        return math.inf
-    return min(quotas, default=math.inf)
+    lines = _read("/proc/self/cgroup").splitlines()
+    groups = [next((line[3:] for line in lines if line.startswith("0::")), "/")]
+    while groups[-1] not in ("", "/"):
+        groups.append(os.path.dirname(groups[-1]))
+    texts = [_read(f"/sys/fs/cgroup{group}/cpu.max") for group in groups]
+    texts.append(" ".join(_read(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us") for name in ("quota", "period")))
+    limits = [re.fullmatch(r"(\d+) +([1-9]\d*)", " ".join(text.split())) for text in texts]
+    return min((int(limit[1]) / int(limit[2]) for limit in limits if limit), default=math.inf)
 
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read()
     except OSError:
         return ""

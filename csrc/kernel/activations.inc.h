@@ -4,7 +4,7 @@
  *   p = e^r - 1 = r + r^2 q(r), q minimax for the relative error of p: 2^-26.1 (float32), 2^-55.6 (float64);
  *       docs/fit_expm1.py finds the coefficients
  *   sigmoid(x) = e^x / (1 + e^x)
- *   tanh(x)    = (e^2x - 1) / (e^2x - 1 + 2), for |x|, and the sign put back: exactly odd
+ *   tanh(x)    = (e^2x - 1) / (e^2x + 1), for |x|, and the sign put back: exactly odd
  * Largest errors over all finite inputs are in docs/numerics.md and are measured by tests/test_activations.py. What
  * dominates is the rounding of p and of the last sum and quotient, not q.
  *
@@ -18,7 +18,7 @@
 #define ROUNDER (0x1.8p23f + 127) /* x + ROUNDER holds round(x) + 127 in its low bits */
 #define SIGMOID_LOW -88.0f        /* n = -127: e^x is 0, as the subnormals below e^-87.34 are */
 #define SIGMOID_HIGH 20.0f        /* 1 + e^x == e^x */
-#define TANH_HIGH 10.0f           /* e^2x - 1 + 2 == e^2x - 1 */
+#define TANH_HIGH 10.0f           /* e^2x + 1 == e^2x - 1 */
 
 #else
 #define LOG2_E 0x1.71547652b82fep+0
@@ -108,7 +108,7 @@ INLINE vec hard_sigmoid(vec x, double alpha, double beta)
 INLINE vec softsign(vec x) { return v_div(x, v_add(v_set1(1), v_abs(x))); }
 
 /* Out of line: the kernels' usual text inlines tanh and sigmoid, and everything else comes here. */
-static __attribute__((noinline)) vec activate_any(const frnn_activation *activation, vec x)
+static OUTLINE vec activate_any(const frnn_activation *activation, vec x)
 {
     switch (activation->function) {
     case FRNN_TANH: return tanh_(x);

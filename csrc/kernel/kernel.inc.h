@@ -40,10 +40,10 @@ static void start_tile(const task *k, tile *t)
 /* A column of the panels that follow a chain's: of its next chain, or of what comes after the last one. */
 static const real *column_ahead(const operands *o, size_t gates, size_t block, size_t chain, size_t column)
 {
-    const size_t panel = column / gates * o->K * gates, gate = column % gates;
+    const size_t side = column / gates, gate = column % gates; /* which of the panels side by side */
     if (chain + CHAIN < o->K)
-        return (const real *)o->panels + (block * o->K * gates + panel + (chain + CHAIN) * gates + gate) * WIDTH;
-    return o->after ? o->after + (panel + gate) * WIDTH : NULL;
+        return (const real *)o->panels + (((block + side) * o->K + chain + CHAIN) * gates + gate) * WIDTH;
+    return o->after + (side * o->after_K * gates + gate) * WIDTH;
 }
 
 /* A chain's panels are passed by all rows of a band before the next chain: they are read once from far and then from
@@ -83,12 +83,11 @@ static void sweep_rows(const task *k, size_t block, size_t blocks, size_t next)
     const bool with_x = k->ahead || (!k->kept && stage->I);
     const real *W = (const real *)stage->W, *U = (const real *)stage->U;
     const real *next_W = W + next * stage->I * gates * WIDTH, *next_U = U + next * stage->K * gates * WIDTH;
-    const operands x = {W, k->x, stage->I, k->ahead ? next_W : U + block * stage->K * gates * WIDTH};
-    const operands h = {U, k->h, stage->K, with_x ? next_W : next_U};
+    const real *this_U = U + block * stage->K * gates * WIDTH;
+    const operands x = {W, k->x, stage->I, k->ahead ? next_W : this_U, k->ahead ? stage->I : stage->K};
+    const operands h = {U, k->h, stage->K, with_x ? next_W : next_U, with_x ? stage->I : stage->K};
     const struct products *multiply = &products[stage->kind];
-    real own[(BAND_ROWS * SUMS_ACROSS > FEW_ROWS * SUMS_ACROSS_OF_FEW ? BAND_ROWS * SUMS_ACROSS
-                                                                      : FEW_ROWS * SUMS_ACROSS_OF_FEW) *
-             WIDTH];
+    real own[BAND_SUMS * WIDTH];
     for (size_t row = 0; row < k->n; row += BAND_ROWS) {
         tile t = {.row = row,
                   .rows = k->n - row < BAND_ROWS ? k->n - row : BAND_ROWS,
@@ -167,7 +166,7 @@ static void steps(frnn_steps *s)
             if (s->shares > 1)
                 s->meet(s->context);
         }
-        for (size_t r = 0; r < s->n; r++) {
+        for (size_t r = 0; r < s->n && step + 1 < s->steps; r++) {
             s->h[r] = s->y[r];
             s->y[r] = (char *)s->y[r] + s->y_step;
             if (s->x)

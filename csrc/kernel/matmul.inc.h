@@ -14,7 +14,8 @@ typedef struct operands {
     const void *panels;
     const void *const *in;
     size_t K;
-    const real *after; /* panels that are multiplied after these; NULL: not known */
+    const real *after; /* panels that are multiplied after these, and how long they are */
+    size_t after_K;
 } operands;
 
 typedef struct shape {

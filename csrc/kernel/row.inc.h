@@ -36,15 +36,10 @@ INLINE void multiply_row(vec *sums, shape s, const operands *o, size_t block)
         sums[place_of(s, c) / WIDTH] = chain[c];
 }
 
-INLINE shape with_blocks(shape s, int blocks)
-{
-    s.blocks = blocks;
-    return s;
-}
-
 /* A kind's products and equations for some blocks side by side. */
-INLINE void one_row(frnn_stage_kind kind, shape x, shape h, const task *k, size_t block)
+INLINE void one_row(frnn_stage_kind kind, shape x, shape h, int blocks, const task *k, size_t block)
 {
+    x.blocks = h.blocks = blocks;
     const int n = x.blocks * x.sums;
     const real *start = (k->kept ? k->kept : (const real *)k->stage->bias) + block * (size_t)x.sums * WIDTH;
     vec sums[MOST_ACROSS];
@@ -52,8 +47,8 @@ INLINE void one_row(frnn_stage_kind kind, shape x, shape h, const task *k, size_
     for (int i = 0; i < n; i++)
         sums[i] = v_load(start + i * WIDTH);
     if (!k->kept && k->stage->I)
-        multiply_row(sums, x, &(operands){k->stage->W, k->x, k->stage->I, NULL}, block);
-    multiply_row(sums, h, &(operands){k->stage->U, k->h, k->stage->K, NULL}, block);
+        multiply_row(sums, x, &(operands){k->stage->W, k->x, k->stage->I, NULL, 0}, block);
+    multiply_row(sums, h, &(operands){k->stage->U, k->h, k->stage->K, NULL, 0}, block);
     UNROLL
     for (int b = 0; b < x.blocks; b++)
         finish_unit(kind, true, k, 0, block + (size_t)b, sums + b * x.sums);
@@ -66,14 +61,22 @@ enum { RNN_ACROSS = 8, LSTM_ACROSS = 3, GRU_ACROSS = 4 };
 enum { RNN_ACROSS = 8, LSTM_ACROSS = 2, GRU_ACROSS = 3 };
 #endif
 
+#define BLOCKS(kind, x, h, n)                                                                                          \
+    case n: one_row(FRNN_STAGE_##kind, x, h, n, k, block); break;
+
 static OUTLINE void row_of_rnn(const task *k, size_t block, size_t blocks)
 {
     const shape s = {.gates = 1, .sums = 1, .last = 0, .rows = 1};
     switch (blocks) {
-#define BLOCKS(n)                                                                                                      \
-    case n: one_row(FRNN_STAGE_RNN, with_blocks(s, n), with_blocks(s, n), k, block); break;
-        BLOCKS(1) BLOCKS(2) BLOCKS(3) BLOCKS(4) BLOCKS(5) BLOCKS(6) BLOCKS(7) BLOCKS(8)
-#undef BLOCKS
+        BLOCKS(RNN, s, s, 1)
+        BLOCKS(RNN, s, s, 2)
+        BLOCKS(RNN, s, s, 3)
+        BLOCKS(RNN, s, s, 4)
+        BLOCKS(RNN, s, s, 5)
+        BLOCKS(RNN, s, s, 6)
+        BLOCKS(RNN, s, s, 7)
+        BLOCKS(RNN, s, s, 8)
+    default: assert(!"from 1 to RNN_ACROSS");
     }
 }
 
@@ -81,10 +84,10 @@ static OUTLINE void row_of_lstm(const task *k, size_t block, size_t blocks)
 {
     const shape s = {.gates = 4, .sums = 4, .last = 3, .rows = 1};
     switch (blocks) {
-#define BLOCKS(n)                                                                                                      \
-    case n: one_row(FRNN_STAGE_LSTM, with_blocks(s, n), with_blocks(s, n), k, block); break;
-        BLOCKS(1) BLOCKS(2) BLOCKS(3)
-#undef BLOCKS
+        BLOCKS(LSTM, s, s, 1)
+        BLOCKS(LSTM, s, s, 2)
+        BLOCKS(LSTM, s, s, 3)
+    default: assert(!"from 1 to LSTM_ACROSS");
     }
 }
 
@@ -92,10 +95,11 @@ static OUTLINE void row_of_gru(const task *k, size_t block, size_t blocks)
 {
     const shape x = {.gates = 3, .sums = 4, .last = 2, .rows = 1}, h = {.gates = 3, .sums = 4, .last = 3, .rows = 1};
     switch (blocks) {
-#define BLOCKS(n)                                                                                                      \
-    case n: one_row(FRNN_STAGE_GRU, with_blocks(x, n), with_blocks(h, n), k, block); break;
-        BLOCKS(1) BLOCKS(2) BLOCKS(3) BLOCKS(4)
-#undef BLOCKS
+        BLOCKS(GRU, x, h, 1)
+        BLOCKS(GRU, x, h, 2)
+        BLOCKS(GRU, x, h, 3)
+        BLOCKS(GRU, x, h, 4)
+    default: assert(!"from 1 to GRU_ACROSS");
     }
 }
 

@@ -10,10 +10,13 @@ enum { MAX_ROWS = 3, FEW_ROWS = 1, MAX_SUMS = 12 };
 #endif
 
 enum {
-    SUMS_ACROSS = 4,        /* sums of a row in a tile */
-    SUMS_ACROSS_OF_FEW = 8, /* where the tile has at most FEW_ROWS */
-    BAND_ROWS = 96,         /* rows that pass a chain's panels before the next chain */
+    SUMS_ACROSS = 4,                                /* sums of a row in a tile */
+    SUMS_ACROSS_OF_FEW = 8,                         /* where the tile has at most FEW_ROWS */
+    BAND_ROWS = 96,                                 /* rows that pass a chain's panels before the next chain */
+    BAND_SUMS = BAND_ROWS * SUMS_ACROSS_OF_FEW / 2, /* of a band: few rows have twice the sums and are fewer */
 };
+
+_Static_assert(BAND_SUMS >= BAND_ROWS * SUMS_ACROSS && BAND_SUMS >= FEW_ROWS * SUMS_ACROSS_OF_FEW, "all fit");
 
 INLINE int sums_across(size_t rows) { return rows <= FEW_ROWS ? SUMS_ACROSS_OF_FEW : SUMS_ACROSS; }
 

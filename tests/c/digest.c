@@ -1,7 +1,8 @@
 /* Runs random layers through the C interface and prints a digest of every bit of their results: `digest TARGET`.
  *
  * The same program is built for other processors and with ThreadSanitizer: four threads at a time run the same params,
- * and each call may use two. Then plans that no size would be given are run, to the same bits. A target that cannot be used here prints nothing. */
+ * and each call may use two. Then plans that no size would be given are run, to the same bits. A target that cannot be
+ * used here prints nothing. */
 #include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
@@ -84,7 +85,7 @@ static frnn_plan pick_plan(const frnn_spec *spec, size_t T, size_t B)
     const size_t D = (size_t)spec->forward + (size_t)spec->reverse;
     frnn_plan plan = {.members = 1, .hands = 1};
     plan.block = 1 + pick(T + 1);
-    plan.hoist = pick(2);
+    plan.x_part = pick(2) ? FRNN_X_AHEAD : FRNN_X_ONE_STEP;
     plan.parts = 1 + pick(B < 3 ? B : 3);
     const size_t together = 1 + pick(3);
     const bool apart = pick(2) && D == 1 && spec->L > 1;
