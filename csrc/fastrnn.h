@@ -122,7 +122,7 @@ typedef struct frnn_call {
 /* Runs the layers. The bits of a row's results depend on the params and on that row's x, state and length alone. */
 frnn_status frnn_run(const frnn_params *params, const frnn_call *call);
 
-/* Seconds that the products of a step of one row are expected to take where nothing is far away. */
+/* Seconds that the products of a step of one row are expected to take where the weights are in a near cache. */
 double frnn_step_seconds(const frnn_params *params);
 
 /* A stack that runs forward, one step at a time: it keeps the state of B rows and all memory that a step needs. A step

@@ -95,6 +95,26 @@ static void pack_bias(const packing *p, void *to, const frnn_weights *w)
     }
 }
 
+/* [block][sum][lane]: U h for h = +0. A sum s plus this is what s would be after the chains of U h: a product with +0 is 0
+ * with the weight's sign, or NaN where the weight is not finite; -0 changes no sum; the first chain goes on from s, and
+ * each later one starts from +0. */
+static void pack_zero_h(const packing *p, void *to, const void *from)
+{
+    const frnn_stage *stage = p->stage;
+    const frnn_dtype dtype = p->params->spec.dtype;
+    const size_t gates = frnn_stage_gates(stage->kind), sums = frnn_stage_sums(stage->kind);
+    const size_t width = p->params->kernels->width;
+    for (size_t i = 0; i < stage->blocks * sums * width; i++) {
+        const size_t unit = i / (sums * width) * width + i % width, sum = i / width % sums;
+        const bool apart = sums > gates, touched = !apart || sum != gates - 1;
+        const size_t row = (p->first_gate + (apart && sum == gates ? gates - 1 : sum)) * stage->units + unit;
+        double value = -0.0;
+        for (size_t k = 0; k < stage->K && touched && unit < stage->units; k++)
+            value += number_at(from, row * stage->K + k, dtype) * 0.0;
+        put_number(to, i, dtype, touched && stage->K > FRNN_CHAIN ? value + 0.0 : value);
+    }
+}
+
 static void pack_peephole(const packing *p, void *to, const void *from)
 {
     const frnn_dtype dtype = p->params->spec.dtype;
@@ -122,6 +142,7 @@ static void make_stage(frnn_stage *stage, const frnn_params *params, stage_plan 
     const size_t gates = frnn_stage_gates(plan.kind), lanes = frnn_unit_bytes(params, stage);
     char *W = frnn_arena_take(arena, stage->I, gates * lanes), *U = frnn_arena_take(arena, stage->K, gates * lanes);
     void *bias = frnn_arena_take(arena, frnn_stage_sums(plan.kind), lanes);
+    void *zero_h = frnn_arena_take(arena, frnn_stage_sums(plan.kind), lanes);
     void *peephole = w->p && plan.kind == FRNN_STAGE_LSTM ? frnn_arena_take(arena, 3, lanes) : NULL;
     if (!arena->base)
         return;
@@ -129,11 +150,13 @@ static void make_stage(frnn_stage *stage, const frnn_params *params, stage_plan 
     pack_panels(&p, W, w->W, stage->I);
     pack_panels(&p, U, projects ? w->V : w->U, stage->K);
     pack_bias(&p, bias, w);
+    pack_zero_h(&p, zero_h, projects ? w->V : w->U);
     if (peephole)
         pack_peephole(&p, peephole, w->p);
     stage->W = W;
     stage->U = U;
     stage->bias = bias;
+    stage->zero_h = zero_h;
     stage->peephole = peephole;
 }
 

@@ -56,7 +56,9 @@ static double multiplies_per_second(const frnn_params *params)
 
 double frnn_step_seconds(const frnn_params *params)
 {
-    return (double)(params->bytes / params->element) / multiplies_per_second(params);
+    const double reading = (double)params->bytes / NEAR_BYTES;
+    const double multiplying = (double)(params->bytes / params->element) / multiplies_per_second(params);
+    return reading > multiplying ? reading : multiplying;
 }
 
 bool frnn_stays_near(const frnn_params *params, double bytes) { return bytes < 0.75 * (double)params->l2_bytes; }

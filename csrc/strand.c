@@ -204,6 +204,7 @@ static void run_steps(worker *self, size_t layer, size_t begin, size_t end, size
         .x = ahead ? NULL : self->hand.x,
         .h = self->hand.h,
         .y = self->hand.y,
+        .from_zeros = begin == 0 && !strand->call->h.data,
         .x_step = step_bytes(strand, source),
         .y_step = step_bytes(strand, sink),
         .middle = self->hand.middle,

@@ -49,11 +49,15 @@ typedef struct frnn_stage {
     const void *W;         /* panels [block][k < I][gate][lane] */
     const void *U;         /* panels [block][k < K][gate][lane] */
     const void *bias;      /* [block][sum][lane] */
+    const void *zero_h;    /* [block][sum][lane]: what U h adds to a sum where h is +0: 0 with a sign, or NaN */
     const void *peephole;  /* [block][i f o][lane], or NULL */
     bool usual;            /* tanh and sigmoid where they usually are, and no option: the kernel's fast text */
 } frnn_stage;
 
-enum { FRNN_MOST_STAGES = 2 };
+enum {
+    FRNN_MOST_STAGES = 2,
+    FRNN_CHAIN = 128 /* terms of a chain of fused multiply-adds: part of what the bits are */
+};
 
 /* One layer in one direction. All layers of a stack have the same kinds of stages. */
 typedef struct frnn_layer {
@@ -76,6 +80,7 @@ typedef struct frnn_steps {
     const void **x;               /* n rows of I at the first step; NULL where sums are kept */
     const void **h;               /* n rows of P or H: the state before the first step */
     void **y;                     /* n rows of P or H: written, and the next step's h */
+    bool from_zeros;              /* h before the first step is +0 throughout */
     ptrdiff_t x_step, y_step;     /* bytes from a row's step to its next one */
     void *const *middle;          /* n rows of H between two stages; unused where there is one */
     void *side;                   /* [n][block][lane] */

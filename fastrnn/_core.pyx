@@ -252,11 +252,10 @@ cdef Packed packed_of(frnn_cell cell, params):
     return packed
 
 
-# Up to so many expected seconds the GIL is kept: a call is back within 20 us, most of them within 10, since one row is
-# slower than the estimate, which is that of many rows. Releasing it and taking it again where nobody else wants it was
-# found to take some 30 ns, beside 130 to 210 for a step with 20 units.
-cdef double BRIEF = 4e-6
-cdef double BESIDE = 50e-9  # of a row's step, beside its products
+# Up to so many expected seconds the GIL is kept: a call is back within 20 us, most of them within 10. Releasing it and
+# taking it again where nobody else wants it was found to take some 30 ns, beside 130 to 210 for a step with 20 units.
+cdef double BRIEF = 10e-6
+cdef double BESIDE = 128e-9  # of a row's step, beside its products
 
 
 cdef bint is_brief(Packed packed, double steps, double rows) noexcept:
@@ -560,7 +559,21 @@ cdef class Stream:
             with nogil:
                 slot = frnn_stream_step(self.stream, data, row)
             self.busy = False
-        return (self.rows if ndim == 2 else self.single)[slot]
+        cdef cnp.ndarray y = (self.rows if ndim == 2 else self.single)[slot]
+        if not self.is_untouched(y, ndim):  # somebody has set its shape or dtype
+            self.rows = self.memory.outputs(2, self._batch_size)
+            self.single = self.memory.outputs(1, 1) if self._batch_size == 1 else None
+            y = (self.rows if ndim == 2 else self.single)[slot]
+        return y
+
+    cdef inline bint is_untouched(self, cnp.ndarray y, int ndim) noexcept:
+        return (
+            cnp.PyArray_NDIM(y) == ndim
+            and cnp.PyArray_TYPE(y) == self.packed.type_num
+            and cnp.PyArray_DIM(y, ndim - 1) == self.packed.out
+            and (ndim == 1 or cnp.PyArray_DIM(y, 0) == self._batch_size)
+            and cnp.PyArray_ISCARRAY_RO(y)
+        )
 
     def run(self, x, *, threads=1):
         """Take any number of steps at once.

@@ -75,6 +75,21 @@ static void multiply_band(const task *k, const operands *o, product *multiply, t
     } while (from < o->K);
 }
 
+/* In place of U h, where h is +0 throughout. */
+static void add_zero_h(const task *k, tile t, bool from_start)
+{
+    const size_t n = t.blocks * frnn_stage_sums(k->stage->kind);
+    const real *zero = (const real *)k->stage->zero_h + t.block * frnn_stage_sums(k->stage->kind) * WIDTH;
+    t.start = t.sums;
+    t.start_stride = t.stride;
+    if (from_start)
+        start_tile(k, &t);
+    for (size_t r = 0; r < t.rows; r++)
+        for (size_t i = 0; i < n; i++)
+            v_store(t.sums + r * t.stride + i * WIDTH,
+                    v_add(v_load(t.start + r * t.start_stride + i * WIDTH), v_load(zero + i * WIDTH)));
+}
+
 /* All rows of some blocks; `next` is the block where those that follow begin. */
 static void sweep_rows(const task *k, size_t block, size_t blocks, size_t next)
 {
@@ -102,7 +117,10 @@ static void sweep_rows(const task *k, size_t block, size_t blocks, size_t next)
         if (with_x)
             multiply_band(k, &x, multiply->x, t, true);
         if (!k->ahead) {
-            multiply_band(k, &h, multiply->h, t, !with_x);
+            if (k->zero_h)
+                add_zero_h(k, t, !with_x);
+            else
+                multiply_band(k, &h, multiply->h, t, !with_x);
             finish(k, &t);
         }
     }
@@ -160,6 +178,7 @@ static void steps(frnn_steps *s)
                 .previous = s->h,
                 .y = last ? s->y : s->middle,
                 .side = s->side,
+                .zero_h = s->from_zeros && step == 0 && i == 0,
                 .kept = s->sums[i] ? (real *)s->sums[i] + step * kept_step : NULL,
             };
             sweep(&k, s->share, s->shares, (s->turn + step) & 1);

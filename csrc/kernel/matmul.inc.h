@@ -7,7 +7,7 @@
  * Shapes are constants, which the compiler folds: `multiply` becomes one straight loop for each of them. Between
  * products the sums are in memory, which costs a few stores and loads for a whole pass over k. */
 
-enum { CHAIN = 128 }; /* part of what the bits are */
+enum { CHAIN = FRNN_CHAIN };
 
 /* What is multiplied: the panels of a stage, and rows of K numbers. */
 typedef struct operands {

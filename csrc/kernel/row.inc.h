@@ -48,7 +48,14 @@ INLINE void one_row(frnn_stage_kind kind, shape x, shape h, int blocks, const ta
         sums[i] = v_load(start + i * WIDTH);
     if (!k->kept && k->stage->I)
         multiply_row(sums, x, &(operands){k->stage->W, k->x, k->stage->I, NULL, 0}, block);
-    multiply_row(sums, h, &(operands){k->stage->U, k->h, k->stage->K, NULL, 0}, block);
+    if (k->zero_h) {
+        const real *zero = (const real *)k->stage->zero_h + block * (size_t)x.sums * WIDTH;
+        UNROLL
+        for (int i = 0; i < n; i++)
+            sums[i] = v_add(sums[i], v_load(zero + i * WIDTH));
+    } else {
+        multiply_row(sums, h, &(operands){k->stage->U, k->h, k->stage->K, NULL, 0}, block);
+    }
     UNROLL
     for (int b = 0; b < x.blocks; b++)
         finish_unit(kind, true, k, 0, block + (size_t)b, sums + b * x.sums);

@@ -37,6 +37,7 @@ typedef struct task {
     const void *const *x, *const *h, *const *previous; /* rows that W and U multiply; h of the step before (GRU) */
     void *const *y;
     real *side;
-    real *kept; /* sums of the x part: to be filled, or to start from; NULL: none */
-    bool ahead; /* fill `kept`, and no more */
+    real *kept;  /* sums of the x part: to be filled, or to start from; NULL: none */
+    bool ahead;  /* fill `kept`, and no more */
+    bool zero_h; /* h is +0 throughout: U h is known */
 } task;
