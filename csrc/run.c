@@ -79,7 +79,7 @@ static void ask(void *context)
 {
     phase *p = context;
     int expected = FRNN_OK;
-    if (p->call->interrupted && p->call->interrupted(p->call->context))
+    if (atomic_load(&p->progress.status) == FRNN_OK && p->call->interrupted && p->call->interrupted(p->call->context))
         atomic_compare_exchange_strong(&p->progress.status, &expected, FRNN_INTERRUPTED);
 }
 

@@ -262,6 +262,8 @@ static bool may_go_on(worker *self)
 {
     frnn_strand *strand = self->strand;
     frnn_progress *progress = strand->progress;
+    if (atomic_load_explicit(&progress->status, memory_order_relaxed) != FRNN_OK)
+        return false;
     const double now = self->asks ? frnn_seconds() : 0;
     if (self->asks && !progress->ask_at)
         progress->ask_at = now + ASK_SECONDS;

@@ -1,5 +1,5 @@
-/* Between the two halves of the library: run.c and pack.c above, which know no instruction set, and the kernels
- * below, which know no layers, no time and no threads.
+/* Between the two halves of the library: strand.c, stream.c and pack.c above, which know no instruction set, and the
+ * kernels below, which know one layer and some steps of it.
  *
  * A step of a layer is one or two stages. A stage is a product and what is done with it: for n rows and all units,
  * sums = bias + W x + U h, then the cell's equations. */

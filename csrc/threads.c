@@ -1,4 +1,4 @@
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE /* affinity, on Linux */
 
 #include "threads.h"
 
@@ -31,7 +31,10 @@ typedef struct job {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of all that follows */
 static pthread_cond_t posted = PTHREAD_COND_INITIALIZER, finished = PTHREAD_COND_INITIALIZER;
 static job *current; /* NULL: none */
+static pthread_t threads_of_pool[FRNN_MOST_THREADS];
 static size_t workers;
+static int kept_off = -1;   /* the processor that workers are kept off: the last caller's */
+static size_t kept_workers; /* how many of them */
 
 /* Takes tasks of a job until none is left to take. Called and left with the lock held. */
 static void work_on(job *j, bool by_caller)
@@ -67,6 +70,7 @@ static void start_anew(void)
     finished = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
     current = NULL;
     workers = 0;
+    kept_off = -1;
 }
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -80,12 +84,32 @@ static void start_workers(size_t wanted)
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    for (pthread_t thread; survives_fork && workers < wanted && workers + 1 < FRNN_MOST_THREADS; workers++) {
-        if (pthread_create(&thread, NULL, worker, NULL))
+    for (; survives_fork && workers < wanted && workers + 1 < FRNN_MOST_THREADS; workers++) {
+        if (pthread_create(&threads_of_pool[workers], NULL, worker, NULL))
             break;
-        pthread_detach(thread);
+        pthread_detach(threads_of_pool[workers]);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/* A caller does not sleep while its workers wake, and a worker that is put on its processor is not seen for some
+ * milliseconds. So workers may use all processors that the caller may use but the one that it is on. */
+static void keep_workers_off_caller(void)
+{
+#ifdef __linux__
+    const int here = sched_getcpu();
+    cpu_set_t set;
+    if (here < 0 || (here == kept_off && workers == kept_workers))
+        return;
+    if (sched_getaffinity(0, sizeof set, &set) || !CPU_ISSET(here, &set) || CPU_COUNT(&set) < 2)
+        return;
+    CPU_CLR(here, &set);
+    for (size_t i = 0; i < workers; i++)
+        pthread_setaffinity_np(threads_of_pool[i], sizeof set,
+                               &set); /* where it is refused, nothing is lost but time */
+    kept_off = here;
+    kept_workers = workers;
+#endif
 }
 
 /* Makes a job the pool's, and wakes as many workers as it has seats; false while the pool has another, or no workers. */
@@ -99,6 +123,7 @@ static bool post(job *j)
     j->helpers = j->helpers < workers ? j->helpers : workers;
     const bool posts = vacant && j->helpers;
     if (posts) {
+        keep_workers_off_caller();
         current = j;
         for (size_t i = 0; i < j->helpers; i++)
             pthread_cond_signal(&posted);
