@@ -101,9 +101,10 @@ static void keep_workers_off_caller(void)
     cpu_set_t set;
     if (here < 0 || (here == kept_off && workers == kept_workers))
         return;
-    if (sched_getaffinity(0, sizeof set, &set) || !CPU_ISSET(here, &set) || CPU_COUNT(&set) < 2)
+    const size_t own = (size_t)here;
+    if (sched_getaffinity(0, sizeof set, &set) || !CPU_ISSET(own, &set) || CPU_COUNT(&set) < 2)
         return;
-    CPU_CLR(here, &set);
+    CPU_CLR(own, &set);
     for (size_t i = 0; i < workers; i++)
         pthread_setaffinity_np(threads_of_pool[i], sizeof set,
                                &set); /* where it is refused, nothing is lost but time */

@@ -176,3 +176,27 @@ def test_params_compute_the_same_after_other_calls(cell: str) -> None:
     for T, B in [(0, 0), (0, 3), (3, 0), (1, 1), (40, 9), (2, 100)]:
         getattr(fastrnn, cell)(rng.normal(size=(T, B, 5)).astype("f4"), params, return_sequences=bool(T % 2))
     assert_same_bits(flat(getattr(fastrnn, cell)(x, params)), before)
+
+
+@pytest.mark.parametrize("hidden", [1, 5, 16, 40, 200])
+@pytest.mark.parametrize("cell", CELLS)
+def test_no_state_is_a_state_of_zeros(cell: str, hidden: int, target: str) -> None:
+    """To the sign of a zero, and to NaN where a weight is not finite, though a first step from none does not read U."""
+    rng = np.random.default_rng(hidden)
+    for dtype in ("float32", "float64"):
+        weights = make_weights(rng, cell, (3, hidden), dtype=dtype)
+        weights["weight_hh_l0"][: hidden // 2] = -np.abs(weights["weight_hh_l0"][: hidden // 2])
+        for name in ("bias_ih_l0", "bias_hh_l0"):
+            weights[name][:] = -0.0
+        tiny = np.finfo(dtype).tiny
+        x = rng.choice([-tiny, -0.0, 0.0, 1.0], size=(2, 7, 3)).astype(dtype)
+        for spoil in (1.0, np.inf, np.nan):
+            weights["weight_hh_l0"][-1, 0] *= spoil
+            params = PARAMS[cell](weights, target=target)
+            zeros = np.zeros((1, 7, hidden), dtype)
+            state = (zeros, zeros) if cell == "lstm" else zeros
+            function = getattr(fastrnn, cell)
+            for rows in (slice(0, 1), slice(0, 7)):
+                given = tuple(z[:, rows] for z in state) if cell == "lstm" else zeros[:, rows]
+                a, b = function(x[:, rows], params)[0], function(x[:, rows], params, given)[0]
+                assert_same_bits((a,), (b,))
