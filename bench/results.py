@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -105,7 +106,7 @@ def describe_machine(run: Run) -> list[tuple[str, str]]:
         ("system", about["system"]),
         ("compiler of the limits", limits.compiler),
         ("date", about["date"]),
-        ("command", f"`{about['command']}`"),
+        ("command", f"`{textwrap.shorten(about['command'], 160, placeholder=' ...')}`"),
     ]
     return [(name, str(value)) for name, value in rows]
 
