@@ -74,44 +74,52 @@ static void put_number(void *array, size_t index, frnn_dtype dtype, double value
         ((double *)array)[index] = value;
 }
 
-/* [block][sum][lane]. Both biases of a gate start one chain, so they are added here; in GRU with the reset gate after
- * the product, n's two are kept apart. */
-static void pack_bias(const packing *p, void *to, const frnn_weights *w)
+/* The row of weights, of one sum of a unit: the last gate has the sums from gates - 1 on. */
+static size_t row_of_sum(const packing *p, size_t unit, size_t sum)
 {
-    const frnn_stage *stage = p->stage;
-    const frnn_dtype dtype = p->params->spec.dtype;
-    const size_t gates = frnn_stage_gates(stage->kind), sums = frnn_stage_sums(stage->kind);
-    const size_t width = p->params->kernels->width;
-    for (size_t i = 0; i < stage->blocks * sums * width; i++) {
-        const size_t unit = i / (sums * width) * width + i % width, sum = i / width % sums;
-        const size_t gate = p->first_gate + (sum < gates ? sum : gates - 1), row = gate * stage->units + unit;
-        const bool apart = sums > gates && gate == p->first_gate + gates - 1;
-        double value = 0;
-        if (unit < stage->units && stage->kind != FRNN_STAGE_PROJECT) {
-            value += !apart || sum < gates ? number_at(w->b, row, dtype) : 0;
-            value += !apart || sum == gates ? number_at(w->d, row, dtype) : 0;
-        }
-        put_number(to, i, dtype, value);
-    }
+    const size_t gates = frnn_stage_gates(p->stage->kind);
+    return (p->first_gate + (sum < gates ? sum : gates - 1)) * p->stage->units + unit;
 }
 
-/* [block][sum][lane]: U h for h = +0. A sum s plus this is what s would be after the chains of U h: a product with +0 is 0
- * with the weight's sign, or NaN where the weight is not finite; -0 changes no sum; the first chain goes on from s, and
- * each later one starts from +0. */
-static void pack_zero_h(const packing *p, void *to, const void *from)
+/* Both biases of a gate start one chain, so they are added here; in GRU with the reset gate after the product, n's two
+ * are kept apart. */
+static double bias_of(const packing *p, const frnn_weights *w, size_t unit, size_t sum)
+{
+    const size_t gates = frnn_stage_gates(p->stage->kind), row = row_of_sum(p, unit, sum);
+    const bool apart = frnn_stage_sums(p->stage->kind) > gates && sum >= gates - 1;
+    double value = 0;
+    if (unit >= p->stage->units || p->stage->kind == FRNN_STAGE_PROJECT)
+        return value;
+    value += !apart || sum < gates ? number_at(w->b, row, p->params->spec.dtype) : 0;
+    value += !apart || sum == gates ? number_at(w->d, row, p->params->spec.dtype) : 0;
+    return value;
+}
+
+/* U h for h = +0. A sum s plus this is what s would be after the chains of U h: a product with +0 is 0 with the weight's
+ * sign, or NaN where the weight is not finite; -0 changes no sum; the first chain goes on from s, and each later one
+ * starts from +0. */
+static double zero_h_of(const packing *p, const frnn_weights *w, size_t unit, size_t sum)
 {
     const frnn_stage *stage = p->stage;
-    const frnn_dtype dtype = p->params->spec.dtype;
-    const size_t gates = frnn_stage_gates(stage->kind), sums = frnn_stage_sums(stage->kind);
-    const size_t width = p->params->kernels->width;
-    for (size_t i = 0; i < stage->blocks * sums * width; i++) {
+    const size_t gates = frnn_stage_gates(stage->kind), row = row_of_sum(p, unit, sum);
+    const bool from_x_alone = frnn_stage_sums(stage->kind) > gates && sum == gates - 1;
+    const void *from = stage->kind == FRNN_STAGE_PROJECT ? w->V : w->U;
+    double value = -0.0;
+    if (unit >= stage->units || from_x_alone)
+        return value;
+    for (size_t k = 0; k < stage->K; k++)
+        value += number_at(from, row * stage->K + k, p->params->spec.dtype) * 0.0;
+    return stage->K > FRNN_CHAIN ? value + 0.0 : value;
+}
+
+/* [block][sum][lane] */
+static void pack_sums(const packing *p, void *to, const frnn_weights *w,
+                      double (*value_of)(const packing *p, const frnn_weights *w, size_t unit, size_t sum))
+{
+    const size_t sums = frnn_stage_sums(p->stage->kind), width = p->params->kernels->width;
+    for (size_t i = 0; i < p->stage->blocks * sums * width; i++) {
         const size_t unit = i / (sums * width) * width + i % width, sum = i / width % sums;
-        const bool apart = sums > gates, touched = !apart || sum != gates - 1;
-        const size_t row = (p->first_gate + (apart && sum == gates ? gates - 1 : sum)) * stage->units + unit;
-        double value = -0.0;
-        for (size_t k = 0; k < stage->K && touched && unit < stage->units; k++)
-            value += number_at(from, row * stage->K + k, dtype) * 0.0;
-        put_number(to, i, dtype, touched && stage->K > FRNN_CHAIN ? value + 0.0 : value);
+        put_number(to, i, p->params->spec.dtype, value_of(p, w, unit, sum));
     }
 }
 
@@ -149,8 +157,8 @@ static void make_stage(frnn_stage *stage, const frnn_params *params, stage_plan 
     const packing p = {params, stage, plan.first_gate};
     pack_panels(&p, W, w->W, stage->I);
     pack_panels(&p, U, projects ? w->V : w->U, stage->K);
-    pack_bias(&p, bias, w);
-    pack_zero_h(&p, zero_h, projects ? w->V : w->U);
+    pack_sums(&p, bias, w, bias_of);
+    pack_sums(&p, zero_h, w, zero_h_of);
     if (peephole)
         pack_peephole(&p, peephole, w->p);
     stage->W = W;

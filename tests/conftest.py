@@ -8,9 +8,13 @@ shorter.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -53,3 +57,19 @@ def run_python(code: str, *arguments: str, **environment: str) -> subprocess.Com
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
     here = Path(__file__).parent
     return subprocess.run(command, cwd=here, env=os.environ | environment, capture_output=True, text=True, timeout=120)
+
+
+def bad_calls(table: str, at_least: int) -> list[Any]:
+    """Rows of a table of wrong calls, each ``>>> call`` and under it ``Error: message``."""
+    found = re.findall(r"^>>> (.+)\n(\w+): (.+)$", table, re.MULTILINE)
+    assert len(found) == table.count(">>>") > at_least
+    return [pytest.param(*row, id=row[0]) for row in found]
+
+
+@contextmanager
+def raises_as_said(error: str, message: str) -> Iterator[None]:
+    """Exactly this class of error, and this message, in which ``...`` stands for anything."""
+    pattern = ".*".join(map(re.escape, message.split("..."))) + r"\Z"
+    with pytest.raises(Exception, match=f"^{pattern}") as caught:
+        yield
+    assert caught.type.__name__ == error
