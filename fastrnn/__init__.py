@@ -19,23 +19,57 @@ except ImportError as error:
         "another folder, where the installed fastrnn is found, or run `pip install -e .` here."
     ) from None
 
+from typing import TYPE_CHECKING, Any
+
 from fastrnn import reference as reference
 from fastrnn.config import __version__, get_num_threads, set_num_threads, show_config, usable_targets
 from fastrnn.functional import gru, lstm, rnn
-from fastrnn.params import GRUParams, LSTMParams, RNNParams
+from fastrnn.params import GRUParams, LSTMParams, Params, RNNParams
 from fastrnn.stream import Stream
+
+if TYPE_CHECKING:
+    from fastrnn import onnx as onnx
+    from fastrnn import torch as torch
+    from fastrnn.files import load
+    from fastrnn.keras import from_keras
+    from fastrnn.onnx import from_onnx
+    from fastrnn.torch import from_torch
 
 __all__ = [
     "GRUParams",
     "LSTMParams",
+    "Params",
     "RNNParams",
     "Stream",
     "__version__",
+    "from_keras",
+    "from_onnx",
+    "from_torch",
     "get_num_threads",
     "gru",
+    "load",
     "lstm",
     "rnn",
     "set_num_threads",
     "show_config",
     "usable_targets",
 ]
+
+# Imported when they are first asked for, since most programs ask for none or one of them.
+_LATER = {"from_keras": "keras", "from_onnx": "onnx", "from_torch": "torch", "load": "files"}
+_ROOMS = ("onnx", "torch")  # modules of their own: fastrnn.torch.accelerate, fastrnn.onnx.ops
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _ROOMS:
+        return import_module(f"fastrnn.{name}")
+    if name in _LATER:
+        value = globals()[name] = getattr(import_module(f"fastrnn.{_LATER[name]}"), name)
+        return value
+    raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS})

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastrnn import _check
 
-_NAME = re.compile(
+WEIGHT_NAME = re.compile(
     r"(weight_ih|weight_hh|bias_ih|bias_hh|weight_hr|weight_peephole)(?:_l(0|[1-9][0-9]{0,8})(_reverse)?)?", re.ASCII
 )
 _SHOWN = 20  # names in a message
@@ -25,7 +25,7 @@ def check_names(weights: Mapping[str, object], plain_names: tuple[str, ...]) -> 
     parts: Names = {}
     unknown = []
     for name in weights:
-        match = _NAME.fullmatch(name) if isinstance(name, str) else None
+        match = WEIGHT_NAME.fullmatch(name) if isinstance(name, str) else None
         if match is None or match[1] not in plain_names:
             unknown.append(name)
             continue
@@ -34,7 +34,7 @@ def check_names(weights: Mapping[str, object], plain_names: tuple[str, ...]) -> 
             raise ValueError(f"weights: expected {part[match[1]]!r} or {name!r}, which mean the same, got both")
         part[match[1]] = name
     if unknown:
-        raise ValueError(f"weights: unknown {_listed(unknown, lambda name: _describe_unknown(name, plain_names))}")
+        raise ValueError(f"weights: unknown {listed(unknown, lambda name: _describe_unknown(name, plain_names))}")
     directions = sorted({reverse for _, reverse in parts}) or [False]
     layers = range(len({layer for layer, _ in parts}) or 1)
     needed = [(layer, reverse) for layer in layers for reverse in directions]
@@ -46,11 +46,11 @@ def check_names(weights: Mapping[str, object], plain_names: tuple[str, ...]) -> 
         if plain not in parts.get(key, {})
     ]
     if missing:
-        raise ValueError(f"weights: missing {_listed(missing)}, got {_listed([*weights]) or 'none'}")
+        raise ValueError(f"weights: missing {listed(missing)}, got {listed([*weights]) or 'none'}")
     return {key: parts[key] for key in needed}
 
 
-def _listed(names: list[Any], show: Callable[[object], str] = _check.shown) -> str:
+def listed(names: list[Any], show: Callable[[object], str] = _check.shown) -> str:
     """The first few of many names, and how many more there are."""
     more = len(names) - _SHOWN
     return ", ".join(map(show, names[:_SHOWN])) + (f" and {more} more" if more > 0 else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -58,10 +59,17 @@ def _frozen(array: Array) -> Array:
 
 
 class Params(_core.Params):
-    """What RNNParams, LSTMParams and GRUParams have in common.
+    """What RNNParams, LSTMParams and GRUParams have in common: none is made of this class alone.
 
     Params are immutable, and any number of threads may use them. They can be pickled and copied. They are equal where
     they compute the same, on whatever target.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn
+    >>> params = fastrnn.from_torch({"weight_ih_l0": np.ones((80, 8)), "weight_hh_l0": np.ones((80, 20))})
+    >>> isinstance(params, fastrnn.Params), params.hidden_size, params.dtype.name, params.weights["weight_hh_l0"].shape
+    (True, 20, 'float64', (80, 20))
     """
 
     _cell: ClassVar[str]
@@ -246,6 +254,36 @@ class Params(_core.Params):
     def weights(self) -> dict[str, Array]:
         """The arrays as they were given, by the names that they were given under; they can't be written to."""
         return {name: array.view() for name, array in self._weights.items()}  # a view can't be made writeable again
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the weights and options to a file that `fastrnn.load` reads.
+
+        Parameters
+        ----------
+        path : str or path
+            Ends in ``.safetensors`` (which needs that package) or ``.npz``. A file that is there is replaced.
+
+        Raises
+        ------
+        ValueError
+            Another ending.
+        ImportError
+            safetensors is not installed.
+        OSError
+            The file can't be written; what was there stays.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrnn, os, tempfile
+        >>> params = fastrnn.RNNParams({"weight_ih_l0": np.ones((2, 3)), "weight_hh_l0": np.zeros((2, 2))})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     params.save(os.path.join(folder, "layer.npz"))
+        ...     fastrnn.load(os.path.join(folder, "layer.npz")) == params
+        True
+        """
+        from fastrnn.files import save  # not before it is needed: importing fastrnn stays fast
+
+        save(self, path)
 
     def _shown_options(self) -> dict[str, Any]:
         """Options that are not what they are by default, in the form that `__init__` takes them."""
@@ -499,14 +537,14 @@ class GRUParams(Params):
         super().__init__(weights, dtype, target, options)
 
 
-_KINDS: dict[str, type[RNNParams] | type[LSTMParams] | type[GRUParams]] = {
+CLASSES: dict[str, type[RNNParams] | type[LSTMParams] | type[GRUParams]] = {
     kind._cell: kind for kind in (RNNParams, LSTMParams, GRUParams)
 }
 
 
 def to_params(cell: str, params: object) -> Params:
     """What stands in the place of a cell's params in a call: those params, or a mapping of weights."""
-    kind = _KINDS[cell]
+    kind = CLASSES[cell]
     if isinstance(params, Mapping):
         return kind(params)
     raise TypeError(f"params: expected {kind.__name__} or a mapping of weights, got {type(params).__name__}")

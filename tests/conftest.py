@@ -1,12 +1,13 @@
 """What all tests share: the targets under test and how much hypothesis searches.
 
 FASTRNN_EXPECT_TARGETS=avx512,avx2,scalar makes a run fail where one of these cannot be used, so that no target goes
-untested unseen. HYPOTHESIS_PROFILE=thorough searches twenty times longer, =quick ten times
-shorter.
+untested unseen, and FASTRNN_EXPECT_PACKAGES=torch,keras where one of these is not installed.
+HYPOTHESIS_PROFILE=thorough searches twenty times longer, =quick ten times shorter.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -47,6 +48,17 @@ def target(request: pytest.FixtureRequest) -> str:
     """Each target that this machine can run, in turn."""
     name: str = request.param
     return name
+
+
+def expected_packages() -> set[str]:
+    return {name for name in os.environ.get("FASTRNN_EXPECT_PACKAGES", "").split(",") if name}
+
+
+def package(name: str) -> Any:
+    """A package that is optional. A file of tests that can't be without it is skipped, for a reason that is shown."""
+    if name in expected_packages():
+        return importlib.import_module(name)
+    return pytest.importorskip(name, reason=f"{name} is not installed")
 
 
 def run_python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,12 +1,15 @@
 """The documents: their Python runs, their links lead somewhere, and what they name is there.
 
 A block of Python is a test, run after the blocks above it in the same file and in the same namespace. Where it prints
-``print(...)  # expected``, the comments are compared with the output.
+``print(...)  # expected``, the comments are compared with the output. A block that imports a package which is not
+installed is skipped, and so is one that uses what such a block would have defined.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import importlib.util
 import io
 import re
 from functools import cache
@@ -16,6 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import fastrnn
+from conftest import expected_packages
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -85,20 +89,51 @@ def run(block: Block, namespace: dict[str, Any]) -> None:
     assert not expected or output.getvalue().splitlines() == expected
 
 
+def names(block: Block, *contexts: type[ast.expr_context]) -> set[str]:
+    """What a block uses (ast.Load) or defines (ast.Store)."""
+    nodes = [*ast.walk(ast.parse(block.text))]
+    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, contexts)}
+
+
+def missing_packages(block: Block) -> list[str]:
+    """Packages that a block imports and that are not installed; those that must be there count as installed."""
+    imports = [node for node in ast.walk(ast.parse(block.text)) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    roots = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
+    roots |= {node.module or "" for node in imports if isinstance(node, ast.ImportFrom)}
+    tops = {name.partition(".")[0] for name in roots} - expected_packages()
+    return sorted(name for name in tops if importlib.util.find_spec(name) is None)
+
+
 @cache
-def namespace_after(path: Path, count: int) -> dict[str, Any]:
-    """What the first `count` blocks of Python in a file leave behind; each is run once."""
+def run_until(path: Path, count: int) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the first `count` blocks of Python in a file leave behind, and names that they do not, with the reason.
+
+    Each is run once.
+    """
     if count == 0:
-        return {"__name__": path.stem}
-    namespace = namespace_after(path, count - 1)
-    run([block for block in PYTHON if block.path == path][count - 1], namespace)
-    return namespace
+        return {"__name__": path.stem}, {}
+    namespace, absent = run_until(path, count - 1)
+    block = [block for block in PYTHON if block.path == path][count - 1]
+    if why := skipped(block, absent):
+        return namespace, absent | dict.fromkeys(names(block, ast.Store), why)
+    run(block, namespace)
+    return namespace, absent
+
+
+def skipped(block: Block, absent: dict[str, str]) -> str:
+    """Why a block is not run; nothing if it is."""
+    missing = missing_packages(block)
+    needed = [absent[name] for name in sorted(names(block, ast.Load) - names(block, ast.Store)) if name in absent]
+    return f"{', '.join(missing)} not installed" if missing else "".join(needed[:1])
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.name)
 def test_python_runs(block: Block) -> None:
-    before = [other for other in PYTHON if other.path == block.path and other.line <= block.line]
-    namespace_after(block.path, len(before))
+    before = [other for other in PYTHON if other.path == block.path and other.line < block.line]
+    _, absent = run_until(block.path, len(before))
+    if why := skipped(block, absent):
+        pytest.skip(why)
+    run_until(block.path, len(before) + 1)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

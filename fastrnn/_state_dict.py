@@ -1,0 +1,63 @@
+"""Recurrent layers in a mapping of PyTorch's names: where they are, one of them, and its cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fastrnn import _check
+from fastrnn._names import WEIGHT_NAME, listed
+
+_CELLS = {1: "rnn", 3: "gru", 4: "lstm"}
+
+
+def prefixes(names: Iterable[object]) -> list[str]:
+    """What stands before the names of recurrent weights: "" or text that ends in a dot, each once, in their order."""
+    found: dict[str, None] = {}
+    for name in names:
+        if isinstance(name, str):
+            prefix, dot, last = name.rpartition(".")
+            if WEIGHT_NAME.fullmatch(last):
+                found[prefix + dot] = None
+    return list(found)
+
+
+def select(state: Mapping[Any, Any], prefix: str, argument: str) -> dict[str, Any]:
+    """The entries of the layer under a prefix, with or without its dot, by their own names.
+
+    Names that are further down, such as "decoder.weight" beside the prefix "", belong to others and are left out. A
+    name right under the prefix that no recurrent layer has is an error: without it the layer would be another one.
+    """
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix: expected text, got {_check.shown(prefix)}")
+    if prefix and not prefix.endswith("."):
+        prefix += "."
+    known = prefixes(state)
+    if not known:
+        got = listed([*state]) or "no entries"
+        raise ValueError(f"{argument}: expected names of recurrent weights such as 'weight_ih_l0', got {got}")
+    if prefix not in known:
+        raise ValueError(f"prefix: expected one of {listed(known)}, got {_check.shown(prefix)}")
+    rest = {name.removeprefix(prefix): name for name in state if isinstance(name, str) and name.startswith(prefix)}
+    own = {name: state[whole] for name, whole in rest.items() if "." not in name}
+    unknown = [prefix + name for name in own if not WEIGHT_NAME.fullmatch(name)]
+    if unknown:
+        raise ValueError(f"{argument}: expected one recurrent layer under {prefix!r}, got {listed(unknown)} too")
+    return own
+
+
+def cell_of(weights: Mapping[str, Any]) -> str:
+    """ "rnn", "lstm" or "gru": by the rows that a layer has for each of its outputs."""
+    name = next((name for name in weights if name.startswith("weight_hh")), None)
+    if name is None:
+        raise ValueError(f"weights: missing 'weight_hh_l0', got {listed([*weights])}")
+    if any(other.startswith(("weight_hr", "weight_peephole")) for other in weights):
+        return "lstm"
+    shape = tuple(np.shape(weights[name]))
+    gates = shape[0] / shape[1] if len(shape) == 2 and shape[1] else 0
+    if gates not in _CELLS:
+        expected = "(H, H) of an RNN, (3 * H, H) of a GRU or (4 * H, H) of an LSTM"
+        raise ValueError(f"{name}: expected {expected}, got {shape}")
+    return _CELLS[int(gates)]
