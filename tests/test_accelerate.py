@@ -23,12 +23,12 @@ from conftest import package, run_python
 torch = package("torch")
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 
-from test_torch import cells, close, layers  # noqa: E402  (it needs torch)
 from torch import nn  # noqa: E402
 from torch.nn.utils.rnn import PackedSequence, pack_sequence  # noqa: E402
 
 from fastrnn import _torch_layers  # noqa: E402
 from fastrnn.torch import Report, accelerate, restore  # noqa: E402
+from test_torch import cells, close, layers  # noqa: E402  (it needs torch)
 
 
 @pytest.fixture

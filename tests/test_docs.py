@@ -89,17 +89,25 @@ def run(block: Block, namespace: dict[str, Any]) -> None:
     assert not expected or output.getvalue().splitlines() == expected
 
 
-def names(block: Block, *contexts: type[ast.expr_context]) -> set[str]:
-    """What a block uses (ast.Load) or defines (ast.Store)."""
-    nodes = [*ast.walk(ast.parse(block.text))]
-    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, contexts)}
+def imports(block: Block) -> list[ast.Import | ast.ImportFrom]:
+    return [node for node in ast.walk(ast.parse(block.text)) if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+
+def used(block: Block) -> set[str]:
+    nodes = ast.walk(ast.parse(block.text))
+    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+
+
+def defined(block: Block) -> set[str]:
+    nodes = ast.walk(ast.parse(block.text))
+    stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return stored | {(alias.asname or alias.name).partition(".")[0] for node in imports(block) for alias in node.names}
 
 
 def missing_packages(block: Block) -> list[str]:
     """Packages that a block imports and that are not installed; those that must be there count as installed."""
-    imports = [node for node in ast.walk(ast.parse(block.text)) if isinstance(node, (ast.Import, ast.ImportFrom))]
-    roots = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
-    roots |= {node.module or "" for node in imports if isinstance(node, ast.ImportFrom)}
+    roots = {alias.name for node in imports(block) if isinstance(node, ast.Import) for alias in node.names}
+    roots |= {node.module or "" for node in imports(block) if isinstance(node, ast.ImportFrom)}
     tops = {name.partition(".")[0] for name in roots} - expected_packages()
     return sorted(name for name in tops if importlib.util.find_spec(name) is None)
 
@@ -115,15 +123,15 @@ def run_until(path: Path, count: int) -> tuple[dict[str, Any], dict[str, str]]:
     namespace, absent = run_until(path, count - 1)
     block = [block for block in PYTHON if block.path == path][count - 1]
     if why := skipped(block, absent):
-        return namespace, absent | dict.fromkeys(names(block, ast.Store), why)
+        return namespace, absent | dict.fromkeys(defined(block) - {*namespace}, why)
     run(block, namespace)
-    return namespace, absent
+    return namespace, {name: why for name, why in absent.items() if name not in namespace}
 
 
 def skipped(block: Block, absent: dict[str, str]) -> str:
     """Why a block is not run; nothing if it is."""
     missing = missing_packages(block)
-    needed = [absent[name] for name in sorted(names(block, ast.Load) - names(block, ast.Store)) if name in absent]
+    needed = [absent[name] for name in sorted(used(block) - defined(block)) if name in absent]
     return f"{', '.join(missing)} not installed" if missing else "".join(needed[:1])
 
 
