@@ -12,7 +12,8 @@ import fastrnn
 from conftest import package
 
 MODULES = ["fastrnn", *(f"fastrnn.{module.name}" for module in pkgutil.iter_modules(fastrnn.__path__))]
-NEEDS = {"_torch_layers": "torch"}  # modules that are not imported without a package
+# Modules that a package is needed for, if only for their examples.
+NEEDS = {"_torch_layers": "torch"} | dict.fromkeys(("onnx", "_onnx_load", "_onnx_model", "_onnx_ops"), "onnx")
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -11,7 +11,6 @@ import fastrnn
 from conftest import bad_calls, raises_as_said
 from test_keras import built, keras, layers
 
-__all__ = ["pytestmark"]  # pytest reads it
 RELU6 = partial(keras.activations.relu, max_value=6.0)
 
 

@@ -1,0 +1,114 @@
+"""Recurrent nodes of a model as params: which node is meant, what it holds, and a model of it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from fastrnn import _check
+from fastrnn._onnx_model import Node, named, opened
+from fastrnn._onnx_node import INPUTS, OUTPUTS, WEIGHTS, check_shapes, make_params, number_of_inputs, number_of_outputs
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from fastrnn.params import GRUParams, LSTMParams, RNNParams
+
+_MOST_LISTED = 20
+_STATE = "params have no state: take the input off the node and pass state= to the call"
+_NOT_OF_PARAMS = {
+    "sequence_lens": "params have no lengths: take the input off the node and pass lengths= to the call",
+    "initial_h": _STATE,
+    "initial_c": _STATE,
+}
+
+
+def load(path_or_model: Any, node: str | None = None) -> RNNParams | LSTMParams | GRUParams:
+    """What `fastrnn.from_onnx` documents."""
+    if node is not None and not isinstance(node, str):
+        raise TypeError(f"node: expected a str or None, got {type(node).__name__}")
+    with opened(path_or_model) as nodes:
+        return _params(_pick(nodes, node))
+
+
+def layers(path_or_model: Any) -> dict[str, Callable[[], RNNParams | LSTMParams | GRUParams]]:
+    """By node name what loads each recurrent node, or raises what is in the way."""
+    with opened(path_or_model) as nodes:
+        return {node.name: partial(_pick_and_load, nodes, node.name) for node in nodes}
+
+
+def _pick_and_load(nodes: list[Node], name: str) -> RNNParams | LSTMParams | GRUParams:
+    return _params(_pick(nodes, name))
+
+
+def one_node_model(path_or_model: Any, node: str | None = None) -> ModelProto:
+    """A model of one node alone, for other runtimes: X (T, B, I), then Y, Y_h and, of an LSTM, Y_c.
+
+    Only of a node that can be loaded. `layout` is left out, since ONNX Runtime does not know it.
+    """
+    import onnx
+
+    helper = onnx.helper
+    with opened(path_or_model) as nodes:
+        picked = _pick(nodes, node)
+        params = _params(picked)
+        tensors = [onnx.numpy_helper.from_array(picked.array(which), which) for which in WEIGHTS if picked.has(which)]
+    names = [which if which == "X" or (which in WEIGHTS and picked.has(which)) else "" for which in INPUTS]
+    outputs = OUTPUTS[: number_of_outputs(picked.op)]
+    attributes = {name: value for name, value in picked.attributes().items() if name != "layout"}
+    attributes["hidden_size"] = params.hidden_size  # which ONNX Runtime wants
+    alone = helper.make_node(picked.op, names[: number_of_inputs(picked.op)], outputs, "node", **attributes)
+    kind, value = helper.np_dtype_to_tensor_dtype(params.dtype), helper.make_tensor_value_info
+    x = value("X", kind, ["T", "B", params.input_size])
+    graph = helper.make_graph([alone], "node", [x], [value(name, kind, None) for name in outputs], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", picked.scope.opset)], ir_version=8)
+
+
+def _listed(nodes: list[Node]) -> str:
+    shown = [node.described() for node in nodes[:_MOST_LISTED]]
+    more = len(nodes) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _pick(nodes: list[Node], wanted: str | None) -> Node:
+    if not nodes:
+        raise ValueError("path_or_model: expected a model with an RNN, LSTM or GRU node, got one without")
+    if wanted is None:
+        if len(nodes) > 1:
+            raise ValueError(f"node: expected the name of one of {_listed(nodes)}, got None")
+        return nodes[0]
+    found = [node for node in nodes if wanted and node.proto.name == wanted]
+    found = found or [node for node in nodes if wanted and wanted in node.proto.output]
+    if not found:
+        raise ValueError(f"node: expected one of {_listed(nodes)}, got {_check.shown(wanted)}")
+    if len(found) > 1:
+        got = f"{_check.shown(wanted)}, the name of {len(found)} of them: {_listed(found)}"
+        raise ValueError(f"node: expected a name that one node has, got {got}; an output's name may tell them apart")
+    return found[0]
+
+
+def _params(node: Node) -> RNNParams | LSTMParams | GRUParams:
+    with named(f"node {_check.shown(node.name)}"):
+        layer = node.layer()
+        for which, why in _NOT_OF_PARAMS.items():
+            with named(which):
+                _refuse_constant(node, which, why)
+        present = [which for which in WEIGHTS if which in "WR" or node.has(which)]
+        tensors, arrays = {}, {}
+        for which in present:
+            with named(which):
+                tensors[which] = node.tensor(which)
+        check_shapes(layer, {which: tuple(tensor.dims) for which, tensor in tensors.items()})  # before data are read
+        for which in present:
+            with named(which):
+                arrays[which] = node.array(which)
+        return make_params(layer, arrays)
+
+
+def _refuse_constant(node: Node, which: str, why: str) -> None:
+    """Zeros are what a call starts from, and what isn't a constant is the caller's."""
+    if not node.has(which) or not node.is_constant(which):
+        return
+    if which == "sequence_lens" or node.array(which).any():
+        raise ValueError(f"expected none, or an input of the graph, got a constant; {why}")

@@ -1,0 +1,254 @@
+"""What one ONNX node of type RNN, LSTM or GRU means: its attributes and arrays as params.
+
+Attributes are Python values, arrays are NumPy's, so this serves models that are read and models that are run. Every
+error is a ValueError, of types too: what comes out of a file is a value.
+
+========  ==========================  ===============================
+operator  gates in the rows of W, R   gates in the rows of our weights
+========  ==========================  ===============================
+LSTM      i o f c (peepholes i o f)   i f g o (peepholes i f o)
+GRU       z r h                       r z n
+========  ==========================  ===============================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn import _check
+from fastrnn.params import CLASSES, GRUParams, LSTMParams, RNNParams
+
+Array = NDArray[Any]
+Activation = tuple[str, float, float] | str
+
+OLDEST_OPSET = 7
+OPERATORS = {"RNN": 1, "LSTM": 4, "GRU": 3}  # and their gates
+# Only an LSTM has the last two.
+INPUTS: tuple[str, ...] = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
+WEIGHTS = ("W", "R", "B", "P")
+OUTPUTS = ("Y", "Y_h", "Y_c")
+
+_ORDER = {"RNN": [0], "LSTM": [0, 2, 3, 1], "GRU": [1, 0, 2]}  # where each of our gates is among ONNX's
+_PEEPHOLE_ORDER = [0, 2, 1]
+_SUFFIXES = {"forward": ("",), "reverse": ("_reverse",), "bidirectional": ("", "_reverse")}
+_DEFAULT_ACTIVATIONS = {"RNN": ["Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}
+
+# By lower-case names: whether each takes an alpha and a beta. Those without a name of ours are not carried over.
+_TAKES = {"affine": (True, True), "scaledtanh": (True, True), "hardsigmoid": (True, True)}
+_TAKES |= dict.fromkeys(("leakyrelu", "thresholdedrelu", "elu"), (True, False))
+_OURS = {"tanh": "tanh", "sigmoid": "sigmoid", "relu": "relu", "softsign": "softsign"}
+_OURS |= {"hardsigmoid": "hard_sigmoid", "affine": "linear"}
+_CARRIED = "Tanh, Sigmoid, Relu, Softsign, HardSigmoid or Affine"
+
+
+def number_of_inputs(op: str) -> int:
+    return len(INPUTS) if op == "LSTM" else 6
+
+
+def number_of_outputs(op: str) -> int:
+    return len(OUTPUTS) if op == "LSTM" else 2
+
+
+class Layer(NamedTuple):
+    """The attributes of a node, read and checked."""
+
+    op: str
+    direction: str
+    hidden_size: int | None
+    layout: int
+    options: tuple[tuple[str, Any], ...]  # of the params; a tuple, so that layers can be compared
+
+    @property
+    def directions(self) -> int:
+        return len(_SUFFIXES[self.direction])
+
+
+def _string(value: Any) -> str | None:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return None
+    return value if isinstance(value, str) else None
+
+
+def _integer(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _float(value: Any) -> float | None:
+    return float(value) if isinstance(value, (float, np.floating)) else None
+
+
+def _list_of(read: Callable[[Any], Any]) -> Callable[[Any], list[Any] | None]:
+    def read_list(value: Any) -> list[Any] | None:
+        if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+            return None
+        items = [read(item) for item in value]
+        return None if None in items else items
+
+    return read_list
+
+
+# How each attribute is read, and what is expected of it.
+_READ: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "activations": (_list_of(_string), "strings"),
+    "activation_alpha": (_list_of(_float), "floats"),
+    "activation_beta": (_list_of(_float), "floats"),
+    "clip": (_float, "a float"),
+    "direction": (_string, "a string"),
+    "hidden_size": (_integer, "an integer"),
+    "layout": (_integer, "an integer"),
+    "input_forget": (_integer, "an integer"),
+    "linear_before_reset": (_integer, "an integer"),
+}
+
+
+def _known(op: str, opset: int) -> list[str]:
+    absent = {"layout"} if opset < 14 else set()
+    absent |= {"input_forget"} if op != "LSTM" else set()
+    absent |= {"linear_before_reset"} if op != "GRU" else set()
+    return [name for name in _READ if name not in absent]
+
+
+def _read_all(op: str, attributes: Mapping[str, Any], opset: int) -> dict[str, Any]:
+    known, values = _known(op, opset), {}
+    for name, value in attributes.items():
+        if name not in known:
+            expected = f"an attribute that {op} has in opset {opset} ({', '.join(known)})"
+            raise ValueError(f"{_check.shown(name)}: expected {expected}, got one of another name")
+        read, kind = _READ[name]
+        values[name] = read(value)
+        if values[name] is None:
+            raise ValueError(f"{name}: expected {kind}, got {_check.shown(value)}")
+    return values
+
+
+def _choice(values: Mapping[str, Any], name: str, choices: Sequence[Any]) -> Any:
+    value = values.get(name, choices[0])
+    if value not in choices:
+        expected = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name}: expected one of {expected}, got {_check.shown(value)}")
+    return value
+
+
+def read_attributes(op: str, attributes: Mapping[str, Any], opset: int) -> Layer:
+    """The attributes that a node gives, as they are named in the specification."""
+    if opset < OLDEST_OPSET:
+        cure = "before that attributes and optional inputs were others; onnx.version_converter may convert the model"
+        raise ValueError(f"opset: expected {OLDEST_OPSET} or newer, got {opset}; {cure}")
+    values = _read_all(op, attributes, opset)
+    direction = _choice(values, "direction", tuple(_SUFFIXES))
+    layout = _choice(values, "layout", (0, 1))
+    hidden_size = values.get("hidden_size")
+    if hidden_size is not None and hidden_size < 1:
+        raise ValueError(f"hidden_size: expected at least 1, got {_check.shown(hidden_size)}")
+    options: dict[str, Any] = {"clip": values.get("clip")}
+    activations = _activations(op, values, len(_SUFFIXES[direction]))
+    if op == "RNN":
+        (options["activation"],) = activations
+    else:
+        options["recurrent_activation"], options["activation"], *output = activations
+    if op == "LSTM":
+        options["output_activation"] = None if output[0] == options["activation"] else output[0]
+        options["input_forget"] = bool(_choice(values, "input_forget", (0, 1)))
+    elif op == "GRU":
+        options["reset_after"] = bool(_choice(values, "linear_before_reset", (0, 1)))
+    return Layer(op, direction, hidden_size, layout, tuple(options.items()))
+
+
+def _activations(op: str, values: Mapping[str, Any], directions: int) -> list[Activation]:
+    """Of one direction, where both have the same. Alphas and betas are used up in the order of those that take one."""
+    functions = len(_DEFAULT_ACTIVATIONS[op])
+    names = values.get("activations", _DEFAULT_ACTIVATIONS[op] * directions)
+    if len(names) != functions * directions:
+        raise ValueError(
+            f"activations: expected {functions * directions} names, {functions} for each direction, got {len(names)}"
+        )
+    lists = {which: values.get(f"activation_{which}", []) for which in ("alpha", "beta")}
+    left = {which: iter(numbers) for which, numbers in lists.items()}
+    used = [_activation(name, left["alpha"], left["beta"]) for name in names]
+    for which, numbers in lists.items():
+        surplus = len(list(left[which]))
+        if surplus:
+            takers = len(numbers) - surplus
+            expected = f"one number for each activation that takes {which}, which are {takers}"
+            raise ValueError(f"activation_{which}: expected {expected}, got {len(numbers)}")
+    first, others = used[:functions], used[functions:]
+    if others and others != first:
+        got = f"{', '.join(map(str, first))} and {', '.join(map(str, others))}"
+        raise ValueError(f"activations: expected the same in both directions, since params have one set, got {got}")
+    return first
+
+
+def _activation(name: str, alphas: Any, betas: Any) -> Activation:
+    lower = name.lower()
+    takes_alpha, takes_beta = _TAKES.get(lower, (False, False))
+    alpha = next(alphas, None) if takes_alpha else None
+    beta = next(betas, None) if takes_beta else None
+    if lower not in _OURS:
+        raise ValueError(f"activations: expected {_CARRIED}, got {_check.shown(name)}, which fastrnn does not have")
+    if lower == "hardsigmoid":
+        return ("hard_sigmoid", 0.2 if alpha is None else alpha, 0.5 if beta is None else beta)
+    if lower == "affine":
+        if alpha is None or beta is None:
+            got = f"alpha {alpha} and beta {beta}"
+            raise ValueError(f"activations: expected an alpha and a beta for Affine, which has no defaults, got {got}")
+        return ("linear", alpha, beta)
+    return _OURS[lower]
+
+
+def check_dtypes(arrays: Mapping[str, Array]) -> None:
+    """Raise where arrays of floats are not all float32 or all float64."""
+    dtype = arrays["W"].dtype
+    for name, array in arrays.items():
+        if array.dtype not in (np.dtype("float32"), np.dtype("float64")):
+            raise ValueError(
+                f"{name}: expected float32 or float64, got {array.dtype}, which fastrnn does not compute in"
+            )
+        if array.dtype != dtype:
+            raise ValueError(f"{name}: expected {dtype}, since W is, got {array.dtype}")
+
+
+def check_shapes(layer: Layer, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise where W, R, B or P is not of the shape that the attributes and the others ask for."""
+    D, G = layer.directions, OPERATORS[layer.op]
+    for name, axes in (("R", 3), ("W", 3)):
+        if len(shapes[name]) != axes:
+            raise ValueError(f"{name}: expected {axes} axes, got {_check.shown(shapes[name])}")
+    H = shapes["R"][2] if layer.hidden_size is None else layer.hidden_size
+    if H == 0:
+        raise ValueError(f"R: expected at least one column, got {shapes['R']}")
+    expected = {"W": (D, G * H, shapes["W"][2]), "R": (D, G * H, H), "B": (D, 2 * G * H), "P": (D, 3 * H)}
+    for name, got in shapes.items():
+        if got != expected[name]:
+            raise ValueError(
+                f"{name}: expected {expected[name]} ({layer.direction}, hidden size {H}), got {_check.shown(got)}"
+            )
+
+
+def make_params(layer: Layer, arrays: Mapping[str, Array]) -> RNNParams | LSTMParams | GRUParams:
+    """Params of a node with these W, R and perhaps B and P."""
+    check_dtypes(arrays)
+    check_shapes(layer, {name: array.shape for name, array in arrays.items()})
+    weights: dict[str, Array] = {}
+    for d, suffix in enumerate(_SUFFIXES[layer.direction]):
+        end, order = f"_l0{suffix}", _ORDER[layer.op]
+        weights[f"weight_ih{end}"] = _reorder(arrays["W"][d], order)
+        weights[f"weight_hh{end}"] = _reorder(arrays["R"][d], order)
+        if "B" in arrays:
+            of_w, of_r = np.split(arrays["B"][d], 2)
+            weights[f"bias_ih{end}"], weights[f"bias_hh{end}"] = _reorder(of_w, order), _reorder(of_r, order)
+        if "P" in arrays:
+            weights[f"weight_peephole{end}"] = _reorder(arrays["P"][d], _PEEPHOLE_ORDER)
+    return CLASSES[layer.op.lower()](weights, **dict(layer.options))
+
+
+def _reorder(rows: Array, order: list[int]) -> Array:
+    """The blocks of rows in another order."""
+    blocks = np.split(rows, len(order))
+    return np.concatenate([blocks[place] for place in order])

@@ -1,0 +1,181 @@
+"""Operators RNN, LSTM and GRU for ONNX's reference evaluator, computed by fastrnn.
+
+Packed weights are kept from call to call, and used again for the same weights only. Weights that nobody can change
+(views of `bytes`, as initializers are) are the same where they are the same object. Others are compared, all of their
+bits, with a copy that was taken when they were packed: an array that was written to, or one of the same address with
+other contents, is noticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx.reference.op_run import OpRun
+
+import fastrnn
+from fastrnn import _check
+from fastrnn._onnx_model import DEFAULT_DOMAIN, named
+from fastrnn._onnx_node import (
+    INPUTS,
+    WEIGHTS,
+    Layer,
+    check_dtypes,
+    make_params,
+    number_of_inputs,
+    number_of_outputs,
+    read_attributes,
+)
+
+if TYPE_CHECKING:
+    from fastrnn.params import Params
+
+Array = NDArray[Any]
+
+
+def _is_frozen(array: Array) -> bool:
+    """Whether the memory is that of a `bytes`, which never changes. A read-only view of other memory does not tell."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, bytes)
+
+
+class _Kept:
+    """One array of weights as it was when it was packed."""
+
+    def __init__(self, array: Array) -> None:
+        self.source = array if _is_frozen(array) else None
+        self.array = array.copy() if self.source is None else array.view()  # a view, since shapes can be assigned to
+
+    def is_still(self, array: Array) -> bool:
+        if array.shape != self.array.shape or array.dtype != self.array.dtype:
+            return False
+        if array is self.source and array.strides == self.array.strides:
+            return True
+        bits = f"u{array.itemsize}"  # so that a NaN equals itself, and the zeros differ
+        return np.array_equal(array.view(bits), self.array.view(bits))
+
+
+class _Packed(NamedTuple):
+    """Params, and what they were made of."""
+
+    layer: Layer
+    kept: dict[str, _Kept]
+    params: Params
+
+    def are_of(self, layer: Layer, weights: Mapping[str, Array]) -> bool:
+        return (
+            layer == self.layer
+            and weights.keys() == self.kept.keys()
+            and all(self.kept[name].is_still(array) for name, array in weights.items())
+        )
+
+
+def _state(name: str, given: Array | None, shape: tuple[int, ...], dtype: Any, batch_first: bool) -> Array:
+    """An initial state (D, B, H), which the batch-first layout has as (B, D, H)."""
+    if given is None:
+        return np.zeros(shape, dtype)
+    expected = (shape[1], shape[0], shape[2]) if batch_first else shape
+    if given.shape != expected:
+        raise ValueError(f"{name}: expected {expected}, got {given.shape}")
+    return np.require(given.swapaxes(0, 1) if batch_first else given, None, ("C", "A"))
+
+
+class _Recurrent(OpRun):  # type: ignore[misc]
+    """What the three operators share. Their names are those of the classes."""
+
+    op_domain = ""
+
+    def __init__(self, onnx_node: Any, run_params: dict[str, Any]) -> None:
+        super().__init__(onnx_node, run_params)
+        self._packed: _Packed | None = None
+        self._layer: Layer | None = None
+        given = {attribute.name for attribute in onnx_node.attribute}
+        self._given = sorted(given)  # OpRun adds the defaults of the newest opset, which may not be the model's
+        opsets = run_params["opsets"]
+        self._opset = next(opsets[domain] for domain in DEFAULT_DOMAIN if domain in opsets)
+        self._where = f"{type(self).__name__} node {_check.shown(onnx_node.name or next(iter(onnx_node.output), ''))}"
+
+    def _run(self, *inputs: Array | None, **attributes: Any) -> tuple[Array | None, ...]:
+        with named(self._where):
+            layer = self._read(attributes)
+            arrays = self._inputs(layer.op, inputs)
+            weights = {name: arrays[name] for name in WEIGHTS if name in arrays}
+            return self._compute(layer, self._params_of(layer, weights), arrays)
+
+    def _read(self, attributes: Mapping[str, Any]) -> Layer:
+        """The attributes: at each call where they are those of a function's caller, else once."""
+        if self._layer is not None:
+            return self._layer
+        given = {name: attributes[name] for name in self._given}
+        layer = read_attributes(type(self).__name__, given, self._opset)
+        if not self.has_linked_attribute:
+            self._layer = layer
+        return layer
+
+    def _inputs(self, op: str, inputs: tuple[Array | None, ...]) -> dict[str, Array]:
+        """Those that are there, by name. OpRun hides the words of a TypeError, so that all errors are ValueErrors."""
+        if len(inputs) > number_of_inputs(op) or len(self.output) > number_of_outputs(op):
+            most = f"{number_of_inputs(op)} inputs and {number_of_outputs(op)} outputs"
+            raise ValueError(f"expected at most {most}, got {len(inputs)} and {len(self.output)}")
+        arrays: dict[str, Array] = {name: array for name, array in zip(INPUTS, inputs) if array is not None}
+        for name in ("X", "W", "R"):
+            if name not in arrays:
+                raise ValueError(f"{name}: expected an input of the node, got none")
+        for name, array in arrays.items():
+            if not isinstance(array, np.ndarray):
+                raise ValueError(f"{name}: expected a tensor, got {type(array).__name__}")
+        if "sequence_lens" in arrays and arrays["sequence_lens"].dtype != np.int32:
+            raise ValueError(f"sequence_lens: expected int32, got {arrays['sequence_lens'].dtype}")
+        check_dtypes({name: array for name, array in arrays.items() if name != "sequence_lens"})
+        return arrays
+
+    def _params_of(self, layer: Layer, weights: Mapping[str, Array]) -> Params:
+        packed = self._packed
+        if packed is None or not packed.are_of(layer, weights):
+            kept = {name: _Kept(array) for name, array in weights.items()}
+            params = make_params(layer, {name: entry.array for name, entry in kept.items()})
+            packed = self._packed = _Packed(layer, kept, params)
+        return packed.params
+
+    def _compute(self, layer: Layer, params: Params, arrays: Mapping[str, Array]) -> tuple[Array | None, ...]:
+        X, D, H, batch_first = arrays["X"], layer.directions, params.hidden_size, layer.layout == 1
+        if X.ndim != 3 or X.shape[2] != params.input_size:
+            axes = "B, T" if batch_first else "T, B"
+            raise ValueError(f"X: expected ({axes}, {params.input_size}), got {X.shape}")
+        shape = (D, X.shape[0 if batch_first else 1], H)
+        names = ["initial_h", "initial_c"] if layer.op == "LSTM" else ["initial_h"]
+        state: Any = None
+        if any(name in arrays for name in names):
+            state = tuple(_state(name, arrays.get(name), shape, X.dtype, batch_first) for name in names)
+        function = getattr(fastrnn, layer.op.lower())
+        y, final = function(
+            np.require(X, None, ("C", "A")),
+            params,
+            state[0] if state and len(state) == 1 else state,
+            lengths=arrays.get("sequence_lens"),
+            batch_first=batch_first,
+        )
+        Y = y.reshape(*y.shape[:2], D, H)
+        states = final if isinstance(final, tuple) else (final,)
+        results = [Y, *(s.swapaxes(0, 1) for s in states)] if batch_first else [Y.swapaxes(1, 2), *states]
+        return tuple(result if name else None for name, result in zip(self.output, results))
+
+    def _check_and_fix_outputs(self, results: tuple[Array | None, ...]) -> tuple[Array | None, ...]:
+        """None for an absent output: its name is "", under which the evaluator looks up the absent inputs of nodes."""
+        return results
+
+
+class RNN(_Recurrent):
+    """Elman layers."""
+
+
+class LSTM(_Recurrent):
+    """Long short-term memory."""
+
+
+class GRU(_Recurrent):
+    """Gated recurrent units."""

@@ -1,0 +1,96 @@
+"""ONNX: recurrent nodes of a model as params, and operators for ONNX's own evaluator that run on fastrnn.
+
+Importing this module does not import the package onnx: calling its functions does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import os
+
+    from onnx import ModelProto
+    from onnx.reference.op_run import OpRun
+
+    from fastrnn.params import GRUParams, LSTMParams, RNNParams
+
+__all__ = ["from_onnx", "ops"]
+
+
+def from_onnx(
+    path_or_model: str | os.PathLike[str] | ModelProto, node: str | None = None
+) -> RNNParams | LSTMParams | GRUParams:
+    """Take the weights and attributes of an RNN, LSTM or GRU node.
+
+    Parameters
+    ----------
+    path_or_model : str, PathLike or onnx.ModelProto
+        A file, beside which external data are looked for, or a model.
+    node : str, optional
+        The node's name, or the name of one of its outputs. Not needed where the model has one recurrent node. Nodes in
+        bodies of If, Loop and Scan and in the model's functions count.
+
+    Returns
+    -------
+    RNNParams, LSTMParams or GRUParams
+        One layer in the node's direction or directions, of the dtype of its weights. `layout` is about the data: with
+        1, pass ``batch_first=True`` to the call. Initial states and lengths that are not constants are arguments of
+        the call as well. Y is (T, D, B, H) in ONNX; ours is (T, B, D*H).
+
+    Raises
+    ------
+    TypeError
+        Neither a path nor a model; a `node` that is not a str.
+    ValueError
+        Not an ONNX file, no such node, several nodes and no `node`, or a node that params cannot do exactly: the
+        message names the attribute or input, and says why.
+    OSError
+        A file cannot be read.
+    ImportError
+        The package onnx is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn
+    >>> from onnx import helper, numpy_helper
+    >>> weights = {"W": np.ones((1, 60, 8), "float32"), "R": np.zeros((1, 60, 20), "float32")}
+    >>> node = helper.make_node("GRU", ["X", "W", "R"], ["Y"], hidden_size=20)
+    >>> tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    >>> model = helper.make_model(helper.make_graph([node], "layer", [], [], tensors))
+    >>> params = fastrnn.from_onnx(model)
+    >>> params.input_size, params.hidden_size, params.direction
+    (8, 20, 'forward')
+    """
+    from fastrnn._onnx_load import load
+
+    return load(path_or_model, node)
+
+
+def ops() -> list[type[OpRun]]:
+    """Operators RNN, LSTM and GRU for ``onnx.reference.ReferenceEvaluator(model, new_ops=fastrnn.onnx.ops())``.
+
+    They follow the specification where that evaluator's own leave something out (clip, input_forget, sequence_lens,
+    activations), and are as fast as fastrnn. Weights may come at run time. The evaluator does not hand new operators
+    on to a model's functions; ``onnx.inliner.inline_local_functions(model)`` puts these into the graph.
+
+    Returns
+    -------
+    list of type
+        Subclasses of ``onnx.reference.op_run.OpRun``.
+
+    Raises
+    ------
+    ImportError
+        The package onnx is not installed.
+
+    Examples
+    --------
+    >>> import fastrnn.onnx
+    >>> [operator.__name__ for operator in fastrnn.onnx.ops()]
+    ['RNN', 'LSTM', 'GRU']
+    """
+    from fastrnn import _onnx_model  # noqa: F401 -- first, since it says how to install onnx
+    from fastrnn._onnx_ops import GRU, LSTM, RNN  # loading the evaluator takes longer than all else
+
+    return [RNN, LSTM, GRU]
