@@ -1,0 +1,348 @@
+"""Params in files, .safetensors and .npz: the weights as arrays, and one JSON text that says what they are weights of.
+
+The text is `{"cell": .., "dtype": .., "options": {..}, "version": 1}`: in a safetensors file under the key "fastrnn" of
+its metadata, in an .npz file an entry "fastrnn.json". A file without it is another program's: `load` is then told the
+cell. Nothing in a file is trusted: sizes are compared with bytes that are there before memory is taken for them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from fastrnn import _check, _npz
+from fastrnn._names import listed
+from fastrnn._npz import MOST_TEXT, Array, Content, Entry, said_of
+from fastrnn._options import check_activation, check_clip, check_dtype
+from fastrnn._state_dict import cell_of, prefixes, select
+from fastrnn.config import resolve_target
+from fastrnn.params import CLASSES, Params
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+Path = str | os.PathLike[str]
+
+VERSION = 1
+_KEY = "fastrnn"
+
+
+class _Header(NamedTuple):
+    """What the JSON text says."""
+
+    cell: str
+    dtype: str | None
+    options: dict[str, Any]
+
+
+def save(params: Params, path: Path) -> None:
+    """Write params to a file: `Params.save`.
+
+    Parameters
+    ----------
+    params : RNNParams, LSTMParams or GRUParams
+        Weights are written as they were given, in the dtype that they came in.
+    path : str or path
+        Ends in ``.safetensors`` or ``.npz``. The file is replaced in one step, when all of it has been written.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument of a wrong type, another ending.
+    ImportError
+        The package safetensors is missing.
+    OSError
+        The file can't be written.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn, os, tempfile
+    >>> params = fastrnn.GRUParams({"weight_ih": np.ones((6, 3)), "weight_hh": np.ones((6, 2))}, reset_after=False)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fastrnn.files.save(params, os.path.join(folder, "gru.npz"))
+    ...     fastrnn.load(os.path.join(folder, "gru.npz"))  # doctest: +ELLIPSIS
+    GRUParams(input_size=3, hidden_size=2, num_layers=1, direction='forward', reset_after=False, dtype='float64', ...)
+    """
+    if not isinstance(params, Params):
+        raise TypeError(f"params: expected RNNParams, LSTMParams or GRUParams, got {type(params).__name__}")
+    name = _path_name(path)
+    encode = _format(name).encode
+    _replace(name, encode(params.weights, _text(params)))
+
+
+def load(
+    path: Path,
+    cell: str | None = None,
+    prefix: str = "",
+    *,
+    dtype: DTypeLike | None = None,
+    target: str | None = None,
+    **options: Any,
+) -> Params:
+    """Read params from a file that `Params.save` or another program wrote.
+
+    Parameters
+    ----------
+    path : str or path
+        Ends in ``.safetensors`` or ``.npz``.
+    cell : "rnn", "lstm" or "gru", optional
+        Needed where fastrnn did not write the file.
+    prefix : str
+        What stands before the names of the layer's weights in a file of another program, such as ``"encoder."``.
+    dtype : "float32", "float64" or None
+        Converts the weights; None: as the file says, or as its weights are.
+    target : str or None
+        As in `RNNParams`.
+    **options
+        Those of `RNNParams`, `LSTMParams` or `GRUParams`, for a file of another program.
+
+    Returns
+    -------
+    RNNParams, LSTMParams or GRUParams
+        Equal to those that were saved.
+
+    Raises
+    ------
+    TypeError
+        An argument of a wrong type.
+    ValueError
+        A file that is broken, of another kind or of a newer version; a cell or an option that it contradicts; weights
+        that are not those of one layer stack.
+    ImportError
+        The package safetensors is missing.
+    OSError
+        The file can't be read.
+
+    Examples
+    --------
+    Weights that another program wrote:
+
+    >>> import numpy as np, fastrnn, os, tempfile
+    >>> weights = {"encoder.weight_ih_l0": np.ones((8, 3)), "encoder.weight_hh_l0": np.ones((8, 2))}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(os.path.join(folder, "model.npz"), **weights)
+    ...     fastrnn.load(os.path.join(folder, "model.npz"), "lstm", "encoder.")  # doctest: +ELLIPSIS
+    LSTMParams(input_size=3, hidden_size=2, num_layers=1, direction='forward', dtype='float64', ...)
+    """
+    name = _path_name(path)
+    if not (cell is None or isinstance(cell, str)):
+        raise TypeError(f"cell: expected 'rnn', 'lstm', 'gru' or None, got {_check.shown(cell)}")
+    if not (cell is None or cell in CLASSES):
+        raise ValueError(f"cell: expected 'rnn', 'lstm' or 'gru', got {_check.shown(cell)}")
+    check_dtype(dtype)
+    resolve_target(target)
+    with _format(name).open(name) as (entries, text):
+        if text is None:
+            header = _Header(cell or _fail_no_cell(name, entries), None, options)
+            entries = select(entries, prefix, name)
+        else:
+            header = _parse(name, text)
+            _check_agrees(name, header, cell, prefix, options)
+        _check_options(header.cell, options)
+        weights = {key: entry.read() for key, entry in entries.items()}
+    try:
+        return CLASSES[header.cell](weights, dtype=dtype or header.dtype, target=target, **header.options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def find(path: Path) -> dict[str, Callable[[], Params]]:
+    """What loads each layer of a file, by prefix; the cell of one that fastrnn did not write is told by its shapes."""
+    name = _path_name(path)
+
+    def load_by_shapes(prefix: str) -> Params:
+        with _format(name).open(name) as (entries, _):
+            cell = cell_of(select(entries, prefix, name))
+        return load(name, cell, prefix)
+
+    with _format(name).open(name) as (entries, text):
+        if text is not None:
+            return {"": partial(load, name)}
+        return {prefix: partial(load_by_shapes, prefix) for prefix in prefixes(entries)}
+
+
+def _path_name(path: object) -> str:
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not isinstance(name, str):
+        raise TypeError(f"path: expected a str or os.PathLike, got {type(path).__name__}")
+    return name
+
+
+# The JSON text.
+
+
+def _text(params: Params) -> str:
+    options = params._shown_options()
+    said = {"version": VERSION, "cell": params._cell, "dtype": params.dtype.name, "options": options}
+    return json.dumps(said, sort_keys=True, allow_nan=False)
+
+
+def _parse(name: str, text: str) -> _Header:
+    with said_of(name, "metadata of fastrnn in JSON"):
+        if len(text) > MOST_TEXT:
+            raise ValueError(f"{len(text)} characters")
+        said = _strict_json(text)
+        version = said.get("version") if isinstance(said, dict) else None
+        if type(version) is not int or version < 1:
+            raise ValueError(f"version {_check.shown(version)}")
+    if version > VERSION:
+        raise ValueError(f"{name}: expected version {VERSION} of the format, got {version}; a newer fastrnn reads it")
+    with said_of(name, "metadata of fastrnn in JSON"):
+        if said.keys() != {"version", "cell", "dtype", "options"} or not isinstance(said["options"], dict):
+            raise ValueError(_check.shown(text))
+        if not isinstance(said["cell"], str) or said["cell"] not in CLASSES:
+            raise ValueError(f"cell {_check.shown(said['cell'])}")
+        if said["dtype"] not in ("float32", "float64"):
+            raise ValueError(f"dtype {_check.shown(said['dtype'])}")
+        options = {key: tuple(value) if isinstance(value, list) else value for key, value in said["options"].items()}
+        _check_options(said["cell"], options)
+    return _Header(said["cell"], said["dtype"], options)
+
+
+def _strict_json(text: str | bytes) -> Any:
+    """JSON in which no name comes twice, which Python lets pass; NaN and Infinity no option lets pass."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            raise ValueError(f"{_check.shown(next(key for key in keys if keys.count(key) > 1))} twice")
+        return found
+
+    return json.loads(text, object_pairs_hook=unique)
+
+
+def _normal(option: str, value: object) -> Any:
+    """An option as params keep it."""
+    if option == "clip":
+        return check_clip(value)
+    if option.endswith("activation"):
+        return None if value is None and option == "output_activation" else check_activation(option, value)
+    return _check.flag(option, value)
+
+
+def _check_options(cell: str, options: dict[str, Any]) -> None:
+    known = CLASSES[cell]._defaults
+    for option, value in options.items():
+        if option not in known:
+            raise TypeError(f"{option}: expected an option of {CLASSES[cell].__name__}: {', '.join(known)}")
+        _normal(option, value)
+
+
+def _check_agrees(name: str, header: _Header, cell: str | None, prefix: object, options: dict[str, Any]) -> None:
+    """What the caller says of a file may be less than what the file says, and not another thing."""
+    if cell not in (None, header.cell):
+        raise ValueError(f"cell: expected {header.cell!r}, as {name} says, got {cell!r}")
+    if prefix != "":
+        raise ValueError(f"prefix: expected '', since {name} holds one layer stack, got {_check.shown(prefix)}")
+    _check_options(header.cell, options)
+    known = CLASSES[header.cell]._defaults | header.options
+    for option, value in options.items():
+        if _normal(option, value) != _normal(option, known[option]):
+            raise ValueError(f"{option}: expected {known[option]!r}, as {name} says, got {_check.shown(value)}")
+
+
+def _fail_no_cell(name: str, entries: Mapping[str, Entry]) -> NoReturn:
+    found = prefixes(entries)
+    if not found:
+        select(entries, "", name)  # which says so
+
+    def described(prefix: str) -> str:
+        try:
+            return f"{cell_of(select(entries, prefix, name))!r} under the prefix {prefix!r}"
+        except ValueError:
+            return f"none under the prefix {prefix!r}"
+
+    shapes = listed(found, lambda prefix: described(str(prefix)))
+    raise ValueError(f"cell: expected 'rnn', 'lstm' or 'gru', which {name} does not say, got None; shapes fit {shapes}")
+
+
+# Files.
+
+
+def _replace(name: str, data: bytes) -> None:
+    """Write a file under another name in the same folder, then give it its own: nobody ever sees half of it."""
+    final = os.path.realpath(name)  # through a link, as open() would
+    temporary = os.path.join(os.path.dirname(final), f".{secrets.token_hex(8)}.tmp")
+    try:
+        try:
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileNotFoundError):
+                os.chmod(temporary, stat.S_IMODE(os.stat(final).st_mode))
+            os.replace(temporary, final)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, name) from error  # of the caller's name, not of the temporary one
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise ImportError(
+            "a .safetensors file needs the package safetensors: pip install 'fastrnn[safetensors]'"
+        ) from None
+    return safetensors
+
+
+def _encode_safetensors(weights: Mapping[str, Array], text: str) -> bytes:
+    data: bytes = _safetensors().numpy.save(dict(weights), {_KEY: text})
+    return data
+
+
+@contextmanager
+def _open_safetensors(name: str) -> Iterator[Content]:
+    library = _safetensors()
+    with open(name, "rb") as file:
+        with said_of(name, "a safetensors file"):
+            handle = library.safe_open(name, "np")
+            size = int.from_bytes(file.read(8), "little")
+            header = _strict_json(file.read(size))  # which the library has checked, but for names that come twice
+            text = header.get("__metadata__", {}).get(_KEY)
+        with handle:
+            yield {key: _tensor_entry(name, handle, key) for key in handle.keys()}, text  # noqa: SIM118 -- no mapping
+
+
+def _tensor_entry(name: str, handle: Any, key: str) -> Entry:
+    part = handle.get_slice(key)
+    dtype = part.get_dtype()
+
+    def read() -> Array:
+        if dtype not in ("F16", "F32", "F64"):
+            cure = "; tensor.float() converts it in PyTorch" if dtype.startswith(("BF", "F8")) else ""
+            raise ValueError(f"{name}: {key}: expected F16, F32 or F64, got {dtype}{cure}")
+        with said_of(name, "a safetensors file"):
+            array: Array = handle.get_tensor(key)
+            return array
+
+    return Entry(tuple(part.get_shape()), dtype, read)
+
+
+class _Format(NamedTuple):
+    encode: Callable[[Mapping[str, Array], str], bytes]
+    open: Callable[[str], AbstractContextManager[Content]]
+
+
+_FORMATS = {
+    ".safetensors": _Format(_encode_safetensors, _open_safetensors),
+    ".npz": _Format(_npz.encode, _npz.opened),
+}
+
+
+def _format(name: str) -> _Format:
+    suffix = os.path.splitext(name)[1]
+    if suffix not in _FORMATS:
+        raise ValueError(f"path: expected a name that ends in {' or '.join(_FORMATS)}, got {_check.shown(name)}")
+    return _FORMATS[suffix]
