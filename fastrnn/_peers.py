@@ -1,0 +1,148 @@
+"""Those that the command line compares a layer with: the reference, PyTorch and ONNX Runtime, on one input."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastrnn
+from fastrnn import reference
+
+if TYPE_CHECKING:
+    from fastrnn.params import Params
+
+Array = NDArray[Any]
+TOLERANCE = {"float32": 2e-6, "float64": 4e-15}  # docs/numerics.md, "Accuracy"; float64 has 2**-29 of the roundoff
+
+
+class Peer(NamedTuple):
+    """A call that is ready to be timed, and what makes (y, h_n) or (y, h_n, c_n) of its result."""
+
+    title: str
+    call: Callable[[], Any]
+    arrays: Callable[[Any], tuple[Array, ...]]
+
+
+def _flat(result: Any) -> tuple[Array, ...]:
+    y, state = result
+    return (y, *state) if isinstance(state, tuple) else (y, state)
+
+
+def ours(params: Params, x: Array, threads: int | None = None) -> Peer:
+    function: Any = getattr(fastrnn, params._cell)
+    return Peer(f"fastrnn {fastrnn.__version__}", lambda: function(x, params, threads=threads), _flat)
+
+
+def exact(params: Params, x: Array) -> Peer:
+    """The float64 reference, of the weights in the params' dtype."""
+    function: Any = getattr(reference, params._cell)
+    weights = {name: array.astype(params.dtype) for name, array in params.weights.items()}
+    return Peer("reference", lambda: function(x, weights, **params._shown_options()), _flat)
+
+
+def torch(params: Params, x: Array, threads: int) -> Peer:
+    library = _import("torch", "'fastrnn[torch]'")
+    options = params._shown_options()
+    nonlinearity = options.pop("activation", "tanh") if params._cell == "rnn" else "tanh"
+    lacks = [f"{name}={value!r}" for name, value in options.items()]
+    lacks += [f"activation={nonlinearity!r}"] if nonlinearity not in ("tanh", "relu") else []
+    lacks += ["peepholes"] if any("weight_peephole" in part for part in params._names.values()) else []
+    lacks += ["a layer that runs in reverse alone"] if params.direction == "reverse" else []
+    if lacks:
+        raise ValueError(f"--against: PyTorch has no {' and no '.join(lacks)}; --against reference has")
+    more: dict[str, Any] = {"rnn": {"nonlinearity": nonlinearity}, "lstm": {"proj_size": params.proj_size}}
+    module = getattr(library.nn, params._cell.upper())(
+        params.input_size,
+        params.hidden_size,
+        params.num_layers,
+        bidirectional=params.bidirectional,
+        dtype=getattr(library, params.dtype.name),
+        **more.get(params._cell, {}),
+    ).eval()
+    state = {name: library.zeros_like(tensor) for name, tensor in module.state_dict().items()}  # biases may be absent
+    for (layer, reverse), part in params._names.items():
+        for plain, name in part.items():
+            array = np.array(params.weights[name], params.dtype)
+            state[f"{plain}_l{layer}{'_reverse' if reverse else ''}"] = library.from_numpy(array)
+    module.load_state_dict(state)
+    library.set_num_threads(threads)
+    tensor = library.from_numpy(x)
+
+    def call() -> Any:
+        with library.inference_mode():
+            return module(tensor)
+
+    def arrays(result: Any) -> tuple[Array, ...]:
+        return tuple(np.asarray(part) for part in _flat(result))
+
+    return Peer(f"PyTorch {library.__version__}", call, arrays)
+
+
+def onnxruntime(path: str, node: str | None, x: Array, threads: int) -> Peer:
+    library = _import("onnxruntime", "onnxruntime")
+    from fastrnn._onnx_load import one_node_model
+
+    options = library.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4
+    model = one_node_model(path, node).SerializeToString()
+    try:
+        session = library.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own classes
+        raise ValueError(f"--against: ONNX Runtime refuses this node: {error}") from None
+
+    def arrays(result: Any) -> tuple[Array, ...]:
+        y = result[0].swapaxes(1, 2)  # (T, D, B, H) becomes (T, B, D, H)
+        return y.reshape(*y.shape[:2], -1), *result[1:]
+
+    return Peer(f"ONNX Runtime {library.__version__}", lambda: session.run(None, {"X": x}), arrays)
+
+
+def _import(name: str, requirement: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError:
+        raise ImportError(f"--against: needs the package {name}: pip install {requirement}") from None
+
+
+def difference(a: Peer, b: Peer) -> tuple[float, float]:
+    """The largest difference of two results, and their largest number; a NaN equals a NaN."""
+    most, scale = 0.0, 0.0
+    for one, other in zip(a.arrays(a.call()), b.arrays(b.call()), strict=True):
+        with np.errstate(invalid="ignore"):
+            apart = np.where((one == other) | (np.isnan(one) & np.isnan(other)), 0.0, np.abs(one - other))
+        most = float(np.maximum(most, apart.max(initial=0)))  # maximum passes NaN on
+        scale = max(scale, float(np.abs(other[np.isfinite(other)]).max(initial=0)))
+    return most, scale
+
+
+def medians(peers: list[Peer], rounds: int) -> list[float]:
+    """Seconds a call of each, timed in turns, so that what slows the machine down slows down all."""
+    times: list[list[float]] = [[] for _ in peers]
+    counts = [_calls_of(peer.call) for peer in peers]
+    for _ in range(rounds):
+        for peer, count, taken in zip(peers, counts, times):
+            taken.append(_time(peer.call, count) / count)
+    return [statistics.median(taken) for taken in times]
+
+
+def _calls_of(call: Callable[[], Any]) -> int:
+    """How many calls take some milliseconds; they warm up too."""
+    count = 1
+    while _time(call, count) < 5e-3:
+        count *= 2
+    return count
+
+
+def _time(call: Callable[[], Any], count: int) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        call()
+    return time.perf_counter() - start

@@ -1,0 +1,388 @@
+"""The command `fastrnn`: what this build does, what is in a file, converted, checked and timed.
+
+Exit codes: 0, 1 where a check failed, 2 where the command could not be done, with one line on the standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NoReturn
+
+import numpy as np
+
+import fastrnn
+from fastrnn import _check, _core, _peers, files
+from fastrnn._state_dict import prefixes
+from fastrnn.config import resolve_target, usable_targets
+from fastrnn.params import CLASSES, Params
+
+_OPTIONS = ("activation", "recurrent_activation", "output_activation", "input_forget", "reset_after", "clip")
+_FLAGS = ("node", "prefix", "cell", *_OPTIONS)  # what says which layer of a file is meant, and what it is
+_ARRAYS = ("prefix", "cell", *_OPTIONS)
+_TAKEN = {  # by kind of file
+    ".onnx": ("node",),
+    ".pt": ("prefix", "activation"),
+    ".pth": ("prefix", "activation"),
+    ".safetensors": _ARRAYS,
+    ".npz": _ARRAYS,
+}
+_EXAMPLES = """examples:
+  fastrnn info
+  fastrnn inspect model.onnx
+  fastrnn convert model.onnx lstm.safetensors --node /encoder/LSTM
+  fastrnn convert weights.npz gru.npz --cell gru --prefix encoder. --reset-before
+  fastrnn check model.onnx --node /encoder/LSTM
+  fastrnn bench model.pt --prefix encoder. --against torch --batch 8"""
+
+
+# Files.
+
+
+def _suffix(path: str) -> str:
+    suffix = os.path.splitext(path)[1]
+    if suffix not in _TAKEN:
+        raise ValueError(f"FILE: expected a name that ends in {', '.join(_TAKEN)}, got {_check.shown(path)}")
+    return suffix
+
+
+def _state_dict(path: str) -> dict[str, Any]:
+    """The tensors of a file of PyTorch, without running anything that it holds; dicts in it become prefixes."""
+    try:
+        import torch
+    except ImportError:
+        raise ImportError(f"{path}: needs the package torch: pip install 'fastrnn[torch]'") from None
+    with open(path, "rb") as file:  # for errors of the system
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # of whatever class its unpickler has
+            said = str(error).strip().partition("\n")[0]
+            raise ValueError(f"{path}: expected a state_dict that torch.save wrote, got {said}") from None
+    flat: dict[str, Any] = {}
+    inner, seen = [("", content)], set()
+    while inner:
+        prefix, value = inner.pop()
+        if isinstance(value, dict) and id(value) not in seen:  # a dict may hold itself
+            seen.add(id(value))
+            inner += [(f"{prefix}.{name}" if prefix else str(name), part) for name, part in value.items()]
+        elif isinstance(value, torch.Tensor):
+            flat[prefix] = value
+    return dict(sorted(flat.items()))
+
+
+def _layers(path: str) -> dict[str, Callable[[], Params]]:
+    """What loads each recurrent layer of a file, or raises what is in the way."""
+    suffix = _suffix(path)
+    if suffix == ".onnx":
+        from fastrnn import _onnx_load
+
+        return {**_onnx_load.layers(path)}
+    if suffix in (".pt", ".pth"):
+        state = _state_dict(path)
+        return {prefix: partial(fastrnn.from_torch, state, prefix) for prefix in prefixes(state)}
+    return files.find(path)
+
+
+def _open_layer(args: argparse.Namespace) -> Params:
+    """The layer of a file that the flags name."""
+    suffix = _suffix(args.FILE)
+    given = {flag: getattr(args, flag) for flag in _FLAGS if getattr(args, flag) is not None}
+    for flag in given:
+        if flag not in _TAKEN[suffix]:
+            shown = "--reset-before" if flag == "reset_after" else "--" + flag.replace("_", "-")
+            raise ValueError(f"{shown}: expected none for a {suffix} file, which says it itself or has no such thing")
+    if suffix in (".safetensors", ".npz"):
+        return files.load(args.FILE, dtype=args.dtype, **given)
+    if suffix == ".onnx":
+        params: Params = fastrnn.from_onnx(args.FILE, args.node)
+    else:
+        activation = given.get("activation")
+        params = fastrnn.from_torch(_state_dict(args.FILE), given.get("prefix", ""), nonlinearity=activation)
+    if args.dtype is None:
+        return params
+    return CLASSES[params._cell](params.weights, dtype=args.dtype, **params._shown_options())
+
+
+def _described(params: Params) -> dict[str, Any]:
+    arrays = params.weights.values()
+    return {
+        "cell": params._cell,
+        "input_size": params.input_size,
+        "hidden_size": params.hidden_size,
+        "proj_size": params.proj_size,
+        "num_layers": params.num_layers,
+        "direction": params.direction,
+        "options": params._shown_options(),
+        "dtype": params.dtype.name,
+        "parameters": sum(array.size for array in arrays),
+        "bytes": sum(array.nbytes for array in arrays),
+    }
+
+
+def _one_line(layer: dict[str, Any]) -> str:
+    sizes = f"I={layer['input_size']} H={layer['hidden_size']}" + f" P={layer['proj_size']}" * bool(layer["proj_size"])
+    options = "".join(f" {name}={value!r}" for name, value in layer["options"].items())
+    count = "1 layer" if layer["num_layers"] == 1 else f"{layer['num_layers']} layers"
+    size = f"{layer['parameters']} parameters, {layer['bytes']} bytes"
+    return f"{layer['cell']} {sizes}, {count}, {layer['direction']}, {layer['dtype']}, {size}{options}"
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def _number(value: float) -> float | None:
+    """For JSON, which has no NaN."""
+    return value if math.isfinite(value) else None
+
+
+# Commands. Each takes its arguments and returns its exit code.
+
+
+def _info(args: argparse.Namespace) -> int:
+    checks = [
+        {"cell": cell, "dtype": dtype, "target": target, **_self_check(cell, dtype, target)}
+        for cell in CLASSES
+        for dtype in ("float32", "float64")
+        for target in usable_targets()
+    ]
+    passed = all(check["ok"] for check in checks)
+    if args.json:
+        about: dict[str, Any] = {
+            "version": fastrnn.__version__,
+            "target": resolve_target(None),
+            "targets": list(usable_targets()),
+        }
+        about |= {"build": [name for name, _ in _core.TARGETS], "compiler": _core.COMPILER}
+        about |= {"threads": fastrnn.get_num_threads(), "numpy": np.__version__}
+        _print_json({**about, "checks": checks, "ok": passed})
+        return int(not passed)
+    fastrnn.show_config()
+    for check in checks:
+        if not check["ok"]:
+            said = f"{check['difference']} from the reference, same bits: {check['same_bits']}"
+            print(f"FAILED {check['cell']} {check['dtype']} {check['target']}: {said}")
+    print(f"self-check: {sum(check['ok'] for check in checks)} of {len(checks)} passed")
+    return int(not passed)
+
+
+def _self_check(cell: str, dtype: str, target: str) -> dict[str, Any]:
+    """A layer of the kind that docs/numerics.md promises an accuracy for: against the reference and the best target."""
+    rng, H, kind = np.random.default_rng(0), 20, CLASSES[cell]
+    rows = kind._gates * H
+    shapes = {"weight_ih": (rows, 12), "weight_hh": (rows, H), "bias_ih": (rows,), "bias_hh": (rows,)}
+    weights = {
+        f"{name}_l0{end}": rng.uniform(-(H**-0.5), H**-0.5, shape).astype(dtype)
+        for end in ("", "_reverse")
+        for name, shape in shapes.items()
+    }
+    x = rng.normal(size=(100, 3, 12)).astype(dtype)
+    params = kind(weights, target=target)
+    here, best = (_peers.ours(kind(weights, target=name), x) for name in (target, usable_targets()[0]))
+    apart, _ = _peers.difference(here, _peers.exact(params, x))
+    bits = [[array.tobytes() for array in peer.arrays(peer.call())] for peer in (here, best)]
+    same, tolerance = bits[0] == bits[1], _peers.TOLERANCE[dtype]
+    return {"difference": _number(apart), "tolerance": tolerance, "same_bits": same, "ok": same and apart <= tolerance}
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    found: list[dict[str, Any]] = []
+    for name, load in _layers(args.FILE).items():
+        try:
+            found.append({"name": name, **_described(load())})
+        except (TypeError, ValueError) as error:
+            found.append({"name": name, "error": str(error)})
+    if args.json:
+        _print_json({"file": args.FILE, "layers": found})
+    elif not found:
+        print(f"{args.FILE}: no recurrent layers")
+    else:
+        for layer in found:
+            print(f"{_check.shown(layer['name'])}: {layer.get('error') or _one_line(layer)}")
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    params = _open_layer(args)
+    params.save(args.DST)
+    print(f"{args.DST}: {_one_line(_described(params))}")
+    return 0
+
+
+def _prepare(args: argparse.Namespace, against: str) -> tuple[Params, list[_peers.Peer]]:
+    """The layer of a file on random input, here and elsewhere."""
+    params = _open_layer(args)
+    size = (args.steps, args.batch, params.input_size)
+    x = np.random.default_rng(args.seed).normal(size=size).astype(params.dtype)
+    here = _peers.ours(params, x, args.threads)
+    if against == "reference":
+        return params, [here, _peers.exact(params, x)]
+    if against == "torch":
+        return params, [here, _peers.torch(params, x, args.threads)]
+    if _suffix(args.FILE) != ".onnx":
+        raise ValueError("--against: expected torch or reference, since this is not an .onnx file, got onnxruntime")
+    if args.dtype is not None:
+        raise ValueError("--dtype: expected none, since ONNX Runtime runs the node as it is")
+    return params, [here, _peers.onnxruntime(args.FILE, args.node, x, args.threads)]
+
+
+def _check_layer(args: argparse.Namespace) -> int:
+    default = {".onnx": "onnxruntime", ".pt": "torch", ".pth": "torch"}.get(_suffix(args.FILE), "reference")
+    against = args.against or default
+    params, peers = _prepare(args, against)
+    apart, scale = _peers.difference(*peers)
+    # A peer of the same dtype is as far from the exact result as we are.
+    tolerance = args.tolerance
+    if tolerance is None:
+        tolerance = _peers.TOLERANCE[params.dtype.name] * max(1.0, scale) * (1 if against == "reference" else 2)
+    passed = apart <= tolerance
+    if args.json:
+        said = {"file": args.FILE, "against": against, "difference": _number(apart), "tolerance": tolerance}
+        _print_json({**said, "ok": passed, "layer": _described(params)})
+    else:
+        word = "within" if passed else "BEYOND"
+        print(f"{peers[0].title} and {peers[1].title} differ by {apart:.3g}, {word} the tolerance of {tolerance:.3g}")
+    return int(not passed)
+
+
+def _bench(args: argparse.Namespace) -> int:
+    against = args.against or ("onnxruntime" if _suffix(args.FILE) == ".onnx" else "torch")
+    params, peers = _prepare(args, against)
+    here, there = _peers.medians(peers, args.rounds)
+    if args.json:
+        said = {
+            "file": args.FILE,
+            "against": against,
+            "steps": args.steps,
+            "batch": args.batch,
+            "threads": args.threads,
+        }
+        _print_json(
+            {**said, "fastrnn_us": here * 1e6, "peer_us": there * 1e6, "ratio": there / here}
+            | {"layer": _described(params)}
+        )
+    else:
+        print(f"T={args.steps} B={args.batch} threads={args.threads}: {_one_line(_described(params))}")
+        print(f"{peers[0].title}: {here * 1e6:.4g} us a call")
+        print(f"{peers[1].title}: {there * 1e6:.4g} us a call, {there / here:.2f} times as long")
+    return 0
+
+
+# Arguments.
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for an error, of the command that was called, as for all other errors."""
+
+    def error(self, message: str) -> NoReturn:
+        _fail(f"{message} (see {self.prog} --help)")
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"fastrnn: error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        number = int(text)
+        if not least <= number <= 2**31 - 1:
+            raise argparse.ArgumentTypeError(f"expected an integer from {least} to {2**31 - 1}, got {text}")
+        return number
+
+    whole.__name__ = "integer"  # argparse's word for what is no number at all
+    return whole
+
+
+def _activation(text: str) -> Any:
+    """A name, or NAME,ALPHA,BETA."""
+    name, *constants = text.split(",")
+    return (name, *map(float, constants)) if constants else name
+
+
+def _add_layer_flags(command: argparse.ArgumentParser) -> None:
+    which = command.add_argument_group("which layer")
+    which.add_argument("--node", metavar="NAME", help="of an .onnx file: the node's name, or that of an output of it")
+    which.add_argument("--prefix", help="of other files: what stands before the names of the layer's weights")
+    what = command.add_argument_group("what it is, where a file does not say")
+    what.add_argument("--cell", choices=tuple(CLASSES))
+    for name in ("activation", "recurrent-activation", "output-activation"):
+        what.add_argument(f"--{name}", type=_activation, metavar="NAME[,ALPHA,BETA]")
+    what.add_argument("--input-forget", action="store_true", default=None, help="an LSTM whose forget gate is 1 - i")
+    help_ = "a GRU that resets before the recurrent product"
+    what.add_argument("--reset-before", dest="reset_after", action="store_false", default=None, help=help_)
+    what.add_argument("--clip", type=float, metavar="NUMBER", help="bounds what goes into the activations")
+    command.add_argument("--dtype", choices=("float32", "float64"), help="convert the weights")
+
+
+def _add_run_flags(command: argparse.ArgumentParser, peers: tuple[str, ...]) -> None:
+    command.add_argument("--against", choices=peers, help="default: by the kind of file")
+    for name, default in (("steps", 100), ("batch", 1), ("threads", 1)):
+        help_ = f"default: {default}"
+        command.add_argument(f"--{name}", type=_at_least(1), default=default, metavar="N", help=help_)
+    command.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="of the random input; default: 0")
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = _Parser("fastrnn", description="RNN, LSTM and GRU layers on CPUs.", epilog=_EXAMPLES, formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"fastrnn {fastrnn.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], about: str, *positional: str
+    ) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
+        for argument in positional:
+            kinds = ".safetensors or .npz" if argument == "DST" else ", ".join(_TAKEN)
+            command.add_argument("FILE" if argument == "SRC" else argument, metavar=argument, help=kinds)
+        command.set_defaults(run=run)
+        return command
+
+    add("info", _info, "Version, targets and threads, and a self-check of every target.")
+    add("inspect", _inspect, "The recurrent layers in a file.", "FILE")
+    _add_layer_flags(add("convert", _convert, "Write a layer of a file to another file.", "SRC", "DST"))
+    check = add("check", _check_layer, "Compare a layer's results with another program's, on random input.", "FILE")
+    bench = add("bench", _bench, "Compare a layer's time with another program's.", "FILE")
+    for command, peers in ((check, ("onnxruntime", "torch", "reference")), (bench, ("onnxruntime", "torch"))):
+        _add_layer_flags(command)
+        _add_run_flags(command, peers)
+    check.add_argument("--tolerance", type=float, metavar="NUMBER", help="default: as docs/command_line.md says")
+    bench.add_argument("--rounds", type=_at_least(1), default=21, metavar="N", help="of timing; default: 21")
+    for name, command in commands.choices.items():
+        if name != "convert":
+            command.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; usage errors leave by SystemExit, as argparse's do.
+
+    Examples
+    --------
+    >>> from fastrnn.cli import main
+    >>> main(["inspect", "no such file.npz"])  # and one line on the standard error
+    Traceback (most recent call last):
+    SystemExit: 2
+    """
+    args = _parser().parse_args(arguments)
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read this has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 141
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+    except MemoryError as error:
+        _fail(str(error) or "out of memory")
+    except (TypeError, ValueError, ImportError) as error:
+        _fail(str(error))
+    return status

@@ -1,0 +1,345 @@
+"""The command line: each command in a process of its own, and the rest through `main`."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastrnn
+from cases import PARAMS, make_weights
+from conftest import expected_packages, run_python
+from fastrnn import _peers, cli
+from fastrnn.cli import main
+
+COMMANDS = ["info", "inspect", "convert", "check", "bench"]
+DESCRIBED = {"cell", "input_size", "hidden_size", "proj_size", "num_layers", "direction"}
+DESCRIBED |= {"options", "dtype", "parameters", "bytes"}
+
+
+def needs(*names: str) -> pytest.MarkDecorator:
+    missing = [name for name in names if not importlib.util.find_spec(name) and name not in expected_packages()]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+def weights(cell: str, **more: Any) -> dict[str, np.ndarray]:
+    return make_weights(np.random.default_rng(0), cell, (3, 5), **more)
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder, which is the current one, with what needs no framework."""
+    monkeypatch.chdir(tmp_path)
+    fastrnn.LSTMParams(weights("lstm", layers=2, directions=("", "_reverse"))).save("lstm.npz")
+    fastrnn.GRUParams(weights("gru"), reset_after=False, clip=0.5).save("before.npz")
+    fastrnn.RNNParams(weights("rnn", directions=("_reverse",)), dtype="float64").save("reverse.npz")
+    foreign = {f"{cell}.{name}": array for cell in ("rnn", "gru") for name, array in weights(cell).items()}
+    np.savez("foreign.npz", **foreign, **{"odd.weight_hh_l0": np.zeros((7, 3))})  # type: ignore[arg-type]
+    np.savez("none.npz", a=np.zeros(3))
+    Path("broken.npz").write_bytes(b"PK\3\4")
+    return tmp_path
+
+
+def run(*arguments: str, code: str = "from fastrnn.cli import main; import sys; sys.exit(main())") -> Any:
+    return run_python(code, *arguments)
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> str:
+    assert main(arguments) == status
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line of an error."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    assert err.startswith("fastrnn: error: ")
+    return err.removeprefix("fastrnn: error: ")[:-1]
+
+
+# Each command as a process.
+
+
+def test_module_runs() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "fastrnn", "--version"], capture_output=True, text=True, cwd=os.path.dirname(__file__)
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"fastrnn {fastrnn.__version__}\n", "")
+
+
+BLOCK = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "onnx", "onnxruntime", "keras", "safetensors"):
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Block())
+from fastrnn.cli import main
+sys.exit(main())
+"""
+
+
+def test_with_numpy_alone(files: Path) -> None:
+    """Every command runs; what needs a package names it, in one line."""
+    commands = [
+        ("info",),
+        ("inspect", str(files / "lstm.npz")),
+        ("convert", str(files / "foreign.npz"), str(files / "new.npz"), "--cell", "gru", "--prefix", "gru."),
+        ("check", str(files / "before.npz")),
+    ]
+    for command in commands:
+        result = run(*command, code=BLOCK)
+        assert (result.returncode, result.stderr) == (0, ""), command
+        assert result.stdout
+    assert fastrnn.load(files / "new.npz") == fastrnn.GRUParams(weights("gru"))
+    for command, name in [
+        (("bench", str(files / "lstm.npz")), "torch"),
+        (("inspect", "model.pt"), "torch"),
+        (("inspect", "model.onnx"), "onnx"),
+        (("inspect", "model.safetensors"), "safetensors"),
+        (("convert", str(files / "lstm.npz"), "a.safetensors"), "safetensors"),
+    ]:
+        result = run(*command, code=BLOCK)
+        assert (result.returncode, result.stdout) == (2, ""), command
+        assert result.stderr.startswith("fastrnn: error: ")
+        assert result.stderr.endswith(f"pip install 'fastrnn[{name}]'\n")
+        assert result.stderr.count("\n") == 1
+
+
+@needs("torch")
+def test_bench_as_a_process(files: Path) -> None:
+    result = run("bench", str(files / "lstm.npz"), "--rounds", "1", "--steps", "3", "--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["ratio"] > 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes of this kind")
+def test_closed_pipe_and_interrupt(files: Path) -> None:
+    command = [sys.executable, "-m", "fastrnn", "info"]
+    read, write = os.pipe()
+    os.close(read)
+    result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, cwd=os.path.dirname(__file__))
+    os.close(write)
+    assert (result.returncode, result.stderr) == (141, b"")
+    code = (
+        "import sys; from fastrnn import cli\n"
+        "def interrupted(*args): raise KeyboardInterrupt\n"
+        "cli._self_check = interrupted; sys.exit(cli.main())"
+    )
+    result = run("info", "--json", code=code)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
+# Each command through main.
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=str)
+def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--help"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert out.startswith(" ".join(["usage: fastrnn", *command]))
+    if not command:
+        assert all(name in out for name in COMMANDS)
+
+
+def test_examples_of_help_parse() -> None:
+    examples = [line.split() for line in cli._EXAMPLES.splitlines()[1:]]
+    assert {words[1] for words in examples} == {*COMMANDS}
+    for words in examples:
+        assert words[0] == "fastrnn"
+        cli._parser().parse_args(words[1:])
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    out = printed(capsys, "info").splitlines()
+    assert out[0] == f"fastrnn {fastrnn.__version__}"
+    count = 6 * len(fastrnn.usable_targets())
+    assert out[-1] == f"self-check: {count} of {count} passed"
+    told = json.loads(printed(capsys, "info", "--json"))
+    assert told.keys() == {"version", "target", "targets", "build", "compiler", "threads", "numpy", "checks", "ok"}
+    assert told["ok"]
+    assert all(check["difference"] <= check["tolerance"] for check in told["checks"])
+
+
+@pytest.mark.parametrize("wrong", ["reference", "bits"])
+def test_info_finds_what_is_wrong(
+    wrong: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = _peers.ours
+
+    def off(params: Any, x: Any) -> _peers.Peer:
+        peer = ours(params, x)
+        if params._cell != "gru" or params.target != fastrnn.usable_targets()[-1]:
+            return peer
+        if wrong == "reference":
+            return peer._replace(arrays=lambda result: tuple(part + 1 for part in peer.arrays(result)))
+        return peer._replace(arrays=lambda result: tuple(np.nextafter(part, 2) for part in peer.arrays(result)))
+
+    if wrong == "bits" and len(fastrnn.usable_targets()) == 1:
+        pytest.skip("one target has none to compare with")
+    monkeypatch.setattr(_peers, "ours", off)
+    out = printed(capsys, "info", status=1)
+    assert "FAILED gru float32" in out
+
+
+def test_inspect(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, "inspect", "lstm.npz") == (
+        "'': lstm I=3 H=5, 2 layers, bidirectional, float32, 1080 parameters, 4320 bytes\n"
+    )
+    assert printed(capsys, "inspect", "before.npz").endswith(" bytes reset_after=False clip=0.5\n")
+    assert printed(capsys, "inspect", "none.npz") == "none.npz: no recurrent layers\n"
+    told = json.loads(printed(capsys, "inspect", "foreign.npz", "--json"))
+    assert told["file"] == "foreign.npz"
+    rnn, gru, odd = told["layers"]
+    assert (rnn["name"], rnn["cell"], gru["name"], gru["cell"]) == ("rnn.", "rnn", "gru.", "gru")
+    assert gru.keys() == DESCRIBED | {"name"}
+    assert odd.keys() == {"name", "error"}
+    assert odd["name"] == "odd."
+
+
+def test_convert(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--cell", "gru", "--prefix", "gru.", "--reset-before", "--clip", "2", "--dtype", "float64"]
+    arguments += ["--activation", "linear,0.5,0", "--recurrent-activation", "hard_sigmoid"]
+    assert printed(capsys, "convert", "foreign.npz", "new.npz", *arguments).startswith("new.npz: gru I=3 H=5, ")
+    options = {"activation": ("linear", 0.5, 0.0), "recurrent_activation": "hard_sigmoid", "clip": 2.0}
+    assert fastrnn.load("new.npz") == fastrnn.GRUParams(weights("gru"), dtype="float64", reset_after=False, **options)
+
+
+@pytest.mark.parametrize("name", ["lstm.npz", "before.npz", "reverse.npz"])
+def test_check(files: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "within the tolerance" in printed(capsys, "check", name)
+    told = json.loads(printed(capsys, "check", name, "--json", "--steps", "7", "--batch", "2", "--seed", "3"))
+    assert told.keys() == {"file", "against", "difference", "tolerance", "ok", "layer"}
+    assert told["layer"].keys() == DESCRIBED
+    assert "BEYOND" in printed(capsys, "check", name, "--tolerance=-1", status=1)
+
+
+def test_check_of_nan(files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A NaN on one side alone is a difference, and JSON has no NaN."""
+    exact = _peers.exact
+    nan = lambda params, x: exact(params, x)._replace(arrays=lambda result: (result[0] * np.nan, result[1]))  # noqa: E731
+    monkeypatch.setattr(_peers, "exact", nan)
+    told = json.loads(printed(capsys, "check", "before.npz", "--json", status=1))
+    assert told["difference"] is None
+
+
+@needs("torch")
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+def test_torch(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    module = torch.nn.ModuleDict(
+        {"a": torch.nn.LSTM(3, 5, 2, bidirectional=True, proj_size=2), "b": torch.nn.RNN(3, 5)}
+    )
+    module["c"] = torch.nn.GRU(3, 5, bias=False)
+    torch.save({"epoch": 3, "model": module.state_dict()}, "model.pt")
+    out = printed(capsys, "inspect", "model.pt").splitlines()
+    assert [line.partition(":")[0] for line in out] == ["'model.a.'", "'model.b.'", "'model.c.'"]
+    assert "nonlinearity: expected 'tanh' or 'relu'" in out[1]
+    for prefix, *more in (["model.a"], ["model.b", "--activation", "relu"], ["model.c."]):
+        assert "PyTorch" in printed(capsys, "check", "model.pt", "--prefix", prefix, *more)
+        printed(capsys, "convert", "model.pt", "new.npz", "--prefix", prefix, *more)
+        assert "PyTorch" in printed(capsys, "check", "new.npz", "--against", "torch")
+    printed(capsys, "convert", "model.pt", "new.npz", "--prefix", "model.a", "--dtype", "float64")
+    assert "PyTorch" in printed(capsys, "check", "new.npz", "--against", "torch")
+    assert "times as long" in printed(capsys, "bench", "model.pt", "--prefix", "model.c", "--rounds", "1")
+    assert said(capsys, "check", "before.npz", "--against", "torch") == (
+        "--against: PyTorch has no reset_after=False and no clip=0.5; --against reference has"
+    )
+    assert "a layer that runs in reverse alone" in said(capsys, "check", "reverse.npz", "--against", "torch")
+    Path("bad.pt").write_bytes(b"cos\nmkdir\n(S'executed'\ntR.")
+    assert said(capsys, "inspect", "bad.pt").startswith("bad.pt: expected a state_dict that torch.save wrote, got ")
+    assert not Path("executed").exists()
+    cyclic: dict[str, Any] = {"weight_ih": torch.zeros(1)}
+    cyclic["again"] = cyclic
+    torch.save(cyclic, "cyclic.pt")
+    assert printed(capsys, "inspect", "cyclic.pt").count("\n") == 1
+
+
+@needs("onnx", "onnxruntime")
+def test_onnx(files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnx
+    from onnx import helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+
+    def tensor(name: str, *shape: int) -> Any:
+        return numpy_helper.from_array(rng.uniform(-0.3, 0.3, shape).astype("f4"), name)
+
+    nodes = [
+        helper.make_node("GRU", ["X", "W", "R"], ["Y"], "both", hidden_size=5, direction="bidirectional"),
+        helper.make_node("RNN", ["X", "V", "S"], ["Z"], hidden_size=5, activations=["Elu"]),
+    ]
+    tensors = [tensor("W", 2, 15, 3), tensor("R", 2, 15, 5), tensor("V", 1, 5, 3), tensor("S", 1, 5, 5)]
+    x = helper.make_tensor_value_info("X", 1, ["T", "B", 3])
+    graph = helper.make_graph(nodes, "g", [x], [helper.make_tensor_value_info("Y", 1, None)], tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), "model.onnx")
+    good, bad = json.loads(printed(capsys, "inspect", "model.onnx", "--json"))["layers"]
+    assert (good["name"], good["cell"], good["options"]) == ("both", "gru", {"reset_after": False})
+    assert "Elu" in bad["error"]
+    assert "ONNX Runtime" in printed(capsys, "check", "model.onnx", "--node", "both", "--batch", "3")
+    assert "times as long" in printed(capsys, "bench", "model.onnx", "--node", "both", "--rounds", "1")
+    printed(capsys, "convert", "model.onnx", "new.npz", "--node", "both")
+    assert fastrnn.load("new.npz") == fastrnn.from_onnx("model.onnx", "both")
+    assert "expected the name of one of 'both'" in said(capsys, "check", "model.onnx")
+    assert said(capsys, "check", "model.onnx", "--cell", "gru") == (
+        "--cell: expected none for a .onnx file, which says it itself or has no such thing"
+    )
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert said(capsys, "bench", "model.onnx", "--node", "both") == (
+        "--against: needs the package onnxruntime: pip install onnxruntime"
+    )
+
+
+WRONG = {
+    "": "the following arguments are required: COMMAND (see fastrnn --help)",
+    "inspect": "the following arguments are required: FILE (see fastrnn inspect --help)",
+    "inspect missing.npz": "missing.npz: No such file or directory",
+    "inspect broken.npz": "broken.npz: expected an .npz file, got ",
+    "inspect model.txt": "FILE: expected a name that ends in .onnx, .pt, .pth, .safetensors, .npz, got 'model.txt'",
+    "convert lstm.npz new.txt": "path: expected a name that ends in .safetensors or .npz, got 'new.txt'",
+    "convert lstm.npz no/new.npz": "no/new.npz: No such file or directory",
+    "convert foreign.npz new.npz": "cell: expected 'rnn', 'lstm' or 'gru', which foreign.npz does not say, got None; ",
+    "convert foreign.npz new.npz --cell gru --prefix nope": "prefix: expected one of 'rnn.', 'gru.', 'odd.', got ",
+    "check lstm.npz --activation swish": "activation: expected one of tanh, ",
+    "check lstm.npz --activation linear,a,b": "argument --activation: invalid ",
+    "check lstm.npz --node a": "--node: expected none for a .npz file, ",
+    "check lstm.npz --steps 0": "argument --steps: expected an integer from 1 to 2147483647, got 0 (see ",
+    "check lstm.npz --steps x": "argument --steps: invalid integer value: 'x' (see fastrnn check --help)",
+    "check lstm.npz --threads 1000": "threads: expected from 1 to 256, got 1000",
+    "check lstm.npz --against onnxruntime": "--against: expected torch or reference, since this is not an .onnx file, ",
+    "check lstm.npz --against keras": "argument --against: invalid choice: 'keras' ",
+}
+
+
+@pytest.mark.parametrize("command", WRONG)
+def test_wrong_calls(files: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(os.listdir())
+    assert said(capsys, *command.split()).startswith(WRONG[command])
+    assert sorted(os.listdir()) == before
+
+
+def test_one_line_whatever_a_file_is_called(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "inspect", "a\nb.npz") == "a b.npz: No such file or directory"
+
+
+def test_params_of_every_cell_against_the_reference(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for cell, kind in PARAMS.items():
+        kind(weights(cell)).save("a.npz")
+        assert "within" in printed(capsys, "check", "a.npz")
