@@ -9,6 +9,7 @@
 """
 cimport cython
 cimport numpy as cnp
+from cpython.object cimport PyObject, PyTypeObject
 from libc.stddef cimport ptrdiff_t
 from libc.stdlib cimport free, malloc
 
@@ -25,6 +26,11 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept  # leaves its error set: of cpython.exc it would be raised at once
+
+
+cdef extern from "numpy/arrayobject.h":
+    PyTypeObject PyArray_Type
+    object PyArray_New(PyTypeObject *, int, cnp.npy_intp *, int, cnp.npy_intp *, void *, int, int, PyObject *)
 
 
 cdef extern from "<stdbool.h>":
@@ -310,6 +316,20 @@ cdef cnp.ndarray new_state(Packed packed, int ndim, Py_ssize_t B, Py_ssize_t siz
     cdef cnp.npy_intp[3] shape
     shape[0], shape[1], shape[ndim - 1] = packed.L * packed.D, B, size
     return cnp.PyArray_EMPTY(ndim, shape, packed.type_num, 0)
+
+
+def array_at(size_t address, shape, strides, dtype, owner):
+    """An array in memory of another library, which `owner` keeps; strides are in elements. It can't be written to."""
+    cdef cnp.npy_intp[8] sizes, steps
+    cdef int ndim = len(shape), i
+    if ndim > 8:
+        raise ValueError(f"shape: expected at most 8 axes, got {ndim}")
+    for i in range(ndim):
+        sizes[i], steps[i] = shape[i], strides[i] * <Py_ssize_t>dtype.itemsize
+    cdef cnp.ndarray array = PyArray_New(&PyArray_Type, ndim, sizes, (<cnp.dtype>dtype).type_num, steps,
+                                         <void *>address, 0, 0, NULL)
+    cnp.set_array_base(array, owner)
+    return array
 
 
 cdef Py_ssize_t default_threads = 1

@@ -49,7 +49,7 @@ def select(state: Mapping[Any, Any], prefix: str, argument: str) -> dict[str, An
 
 
 def cell_of(weights: Mapping[str, Any]) -> str:
-    """ "rnn", "lstm" or "gru": by the rows that a layer has for each of its outputs."""
+    """Which of "rnn", "lstm" and "gru": by the rows that a layer has for each of its outputs."""
     name = next((name for name in weights if name.startswith("weight_hh")), None)
     if name is None:
         raise ValueError(f"weights: missing 'weight_hh_l0', got {listed([*weights])}")

@@ -29,35 +29,59 @@ from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
 _FUNCTIONS = {"rnn": functional.rnn, "lstm": functional.lstm, "gru": functional.gru}
+_DTYPES: dict[Any, np.dtype[Any]] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 _SAMPLES = 8  # along each axis of a weight
+_MOST_PADDING = (
+    4  # steps times rows of a packed sequence, over what it holds: beyond, PyTorch does not pad and is faster
+)
+
+# What PyTorch's forward calls: a class that has another one of these computes in its own way.
+_ASKED = ["forward", "check_input", "check_forward_args", "check_hidden_size", "permute_hidden"]
+_ASKED += ["get_expected_hidden_size", "get_expected_cell_size", "_update_flat_weights"]
 
 
 class _Packed(NamedTuple):
     """Packed weights, and by what a change of the tensors is seen that they were packed from."""
 
-    params: _core.Params
-    dtype: np.dtype[Any]
-    marks: list[tuple[int, int]]  # address, and number of changes that PyTorch counted
+    params: _core.Params | None  # None where fastrnn can't have such weights
+    dtype: np.dtype[Any] | None
+    marks: list[Any]
     samples: list[tuple[Array, bytes]]  # some numbers: a view, which keeps the address from another use, and a copy
 
+    def __deepcopy__(self, memo: Any) -> None:
+        """None: a copy of a layer packs for itself."""
 
-def _marks(weights: list[Any]) -> list[tuple[int, int]]:
+    def __reduce__(self) -> Any:
+        return type(None), ()
+
+
+def _marks(weights: list[Any], activation: str | None) -> list[Any]:
+    """Where weights are, how often PyTorch has counted that they changed, and the one option that can be set later."""
     try:
-        return [(weight.data_ptr(), weight._version) for weight in weights]
-    except RuntimeError:  # made under inference_mode: changes are not counted
-        return [(weight.data_ptr(), -1) for weight in weights]
+        return [activation, *[(weight.data_ptr(), weight._version) for weight in weights]]
+    except RuntimeError:  # made under inference_mode: changes are not counted; or without memory
+        return [activation, *[(_address(weight), -1) for weight in weights]]
 
 
-def _pack(cell: str, names: list[str], weights: list[Any], options: dict[str, Any]) -> _Packed | None:
-    """None where fastrnn can't have such weights: of another dtype, on another device."""
-    marks = _marks(weights)  # before the numbers are read: a change in between is a change
-    arrays = [_array(weight) for weight in weights]
-    dtype = None if arrays[0] is None else arrays[0].dtype
-    if dtype not in (np.float32, np.float64) or any(array is None or array.dtype != dtype for array in arrays):
-        return None
-    views = [array[tuple(slice(None, None, max(1, n // _SAMPLES)) for n in array.shape)] for array in arrays]
+def _address(tensor: Any) -> int:
+    try:
+        return int(tensor.data_ptr())
+    except RuntimeError:
+        return 0
+
+
+def _pack(cell: str, names: list[str], weights: list[Any], activation: str | None) -> _Packed:
+    marks = _marks(weights, activation)  # before the numbers are read: a change in between is a change
+    arrays = [_array(weight.detach()) for weight in weights]  # what keeps the memory if the weight leaves it
+    if any(array is None or array.dtype != arrays[0].dtype for array in arrays):
+        return _Packed(None, None, marks, [])
+    options: dict[str, Any] = {} if activation is None else {"activation": activation}
     params = _core.Params()  # all that a call needs: no copy of the weights stays beside the packed ones
-    params._packed = CLASSES[cell](dict(zip(names, arrays, strict=True)), **options)._packed
+    try:
+        params._packed = CLASSES[cell](dict(zip(names, arrays, strict=True)), **options)._packed
+    except (TypeError, ValueError):  # shapes that PyTorch makes do with, or has an error of its own for
+        return _Packed(None, None, marks, [])
+    views = [array[tuple(slice(None, None, max(1, n // _SAMPLES)) for n in array.shape)] for array in arrays]
     return _Packed(params, arrays[0].dtype, marks, [(view, view.tobytes()) for view in views])
 
 
@@ -66,13 +90,19 @@ def _are_as_sampled(samples: list[tuple[Array, bytes]]) -> bool:
 
 
 def _array(tensor: Any) -> Any:
-    """A tensor as an array in the same memory; None where it is not an ordinary tensor in memory that NumPy knows."""
+    """A tensor as an array in the same memory; None where it is not an ordinary tensor of floats in such memory.
+
+    `tensor.numpy()` would do the same and leave a mark: the tensor's memory could not be resized any more.
+    """
     if type(tensor) is not torch.Tensor and type(tensor) is not torch.nn.Parameter:
         return None
-    try:
-        return (tensor.detach() if tensor.requires_grad else tensor).numpy()
-    except (RuntimeError, TypeError):  # sparse, on another device, bfloat16, negated when it is read
+    dtype = _DTYPES.get(tensor.dtype)
+    if dtype is None or not tensor.is_cpu or tensor.layout is not torch.strided or tensor.is_neg():
         return None
+    address = _address(tensor)
+    if address == 0 or address % dtype.itemsize:
+        return None
+    return _core.array_at(address, tensor.shape, tensor.stride(), dtype, tensor)
 
 
 def _dense(tensor: Any) -> Any:
@@ -110,12 +140,13 @@ class _Accelerated:
     _cell: str
     _parameters: dict[str, Any]
     training: bool
-    nonlinearity: str
     input_size: int
     hidden_size: int
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  (PyTorch's name)
-        if torch.compiler.is_exporting():
+        if not isinstance(self, _Accelerated):  # restored, and called by somebody who kept this method
+            return type(self).forward(self, input, hx)
+        if torch.compiler.is_compiling():
             return super().forward(input, hx)  # type: ignore[misc]
         return self._forward(input, hx)
 
@@ -127,7 +158,7 @@ class _Accelerated:
         sequence = given if isinstance(given, PackedSequence) else None
         tensors = (given if sequence is None else sequence.data, *_tuple_of(hx))
         weights = self._weights()
-        ready = self._ready(tensors, weights, sequence)
+        ready = self._ready(tensors, weights, sequence) if self._takes(hx) else None
         if ready is None:
             return super().forward(given, hx)  # type: ignore[misc]
         params, arrays, wanted = ready
@@ -136,6 +167,12 @@ class _Accelerated:
         else:
             results = self._run(params, arrays, sequence)
         return self._joined(results, sequence)
+
+    def _takes(self, hx: Any) -> bool:
+        """Whether a state is of the kind that PyTorch takes: none, (h, c) of an LSTM, else a tensor."""
+        if self._cell != "lstm":
+            return not isinstance(hx, (tuple, list))
+        return hx is None or (isinstance(hx, (tuple, list)) and len(hx) == 2)
 
     def _ready(self, tensors: tuple[Any, ...], weights: list[Any], sequence: Any) -> Any:
         """(params, arrays, whether a gradient is wanted) where fastrnn may run, None where it may not."""
@@ -153,27 +190,26 @@ class _Accelerated:
         if not shapes or 0 in arrays[0].shape or (len(arrays) > 1 and [a.shape for a in arrays[1:]] != shapes):
             return None
         packed = self._packed(weights)
-        if packed is None:
-            return None
         for array in arrays:
             if array.dtype != packed.dtype:
                 return None
         return packed.params, arrays, wanted
 
     def _weights(self) -> list[Any]:
-        """Tensors as they are now; none where one is no parameter any more, but computed."""
+        """Tensors as they are now; none where one is no parameter any more, but computed or left out."""
         parameters = self._parameters
-        try:
-            return [parameters[name] for name in weight_names(self)]
-        except KeyError:
-            return []
+        weights = [parameters.get(name) for name in weight_names(self)]
+        for weight in weights:
+            if weight is None:
+                return []
+        return weights
 
-    def _packed(self, weights: list[Any]) -> _Packed | None:
+    def _packed(self, weights: list[Any]) -> _Packed:
         """The weights packed, anew where they have changed."""
         packed: _Packed | None = self.__dict__.get("_fastrnn")
-        if packed is None or packed.marks != _marks(weights) or not _are_as_sampled(packed.samples):
-            options = {"activation": self.nonlinearity} if self._cell == "rnn" else {}
-            packed = self.__dict__["_fastrnn"] = _pack(self._cell, weight_names(self), weights, options)
+        activation = self._activation() if self._cell == "rnn" else None
+        if packed is None or packed.marks != _marks(weights, activation) or not _are_as_sampled(packed.samples):
+            packed = self.__dict__["_fastrnn"] = _pack(self._cell, weight_names(self), weights, activation)
         return packed
 
     def _call(self, params: _core.Params, x: Array, states: list[Array], **options: Any) -> tuple[Array, ...]:
@@ -206,12 +242,16 @@ class _Accelerated:
         state.pop("_fastrnn", None)
         return state
 
+    def _activation(self) -> str:
+        """Of an RNN."""
+        raise NotImplementedError
+
     def _drops(self) -> bool:
         """Whether dropout acts in training."""
         raise NotImplementedError
 
     def _state_shapes(self, shape: tuple[int, ...], sequence: Any) -> list[tuple[int, ...]]:
-        """Shapes of the states that go with x; none where x has not the axes that it should have."""
+        """Shapes of the states that go with x; none where x is not as it should be."""
         raise NotImplementedError
 
     def _run(self, params: _core.Params, arrays: list[Array], sequence: Any) -> tuple[Any, ...]:
@@ -231,9 +271,38 @@ class _Accelerated:
         return super()._apply(*arguments, **options)  # type: ignore[misc]
 
 
+def _sizes_of(sequence: Any, rows: int) -> Any:
+    """The batch sizes of a packed sequence, as an array; None where they or the indices are not as they should be.
+
+    Also where most of what a padded batch would hold is padding.
+    """
+    sizes, indices = sequence.batch_sizes, (sequence.sorted_indices, sequence.unsorted_indices)
+    if not all(_is_vector(tensor) for tensor in (sizes, *indices) if tensor is not None) or not len(sizes):
+        return None
+    counts = sizes.numpy()
+    if counts[-1] < 1 or (counts[1:] > counts[:-1]).any() or counts.sum() != rows:
+        return None
+    if len(counts) * counts[0] > _MOST_PADDING * rows:
+        return None
+    places = np.arange(counts[0])
+    if any(index is not None and not np.array_equal(np.sort(index.numpy()), places) for index in indices):
+        return None
+    return counts
+
+
+def _is_vector(tensor: Any) -> bool:
+    ordinary = type(tensor) is torch.Tensor and tensor.is_cpu and tensor.layout is torch.strided
+    return ordinary and tensor.dtype is torch.int64 and tensor.dim() == 1 and tensor.is_contiguous()
+
+
+def _in_order(states: list[Array], indices: Any) -> list[Array]:
+    return states if indices is None else [np.take(state, indices.numpy(), axis=1) for state in states]
+
+
 class _Layer(_Accelerated):
     """nn.RNN, LSTM and GRU."""
 
+    mode: str
     num_layers: int
     bidirectional: bool
     batch_first: bool
@@ -243,12 +312,18 @@ class _Layer(_Accelerated):
     def _drops(self) -> bool:
         return self.dropout > 0 and self.num_layers > 1
 
+    def _activation(self) -> str:
+        return {"RNN_TANH": "tanh", "RNN_RELU": "relu"}.get(self.mode, self.mode)
+
     def _state_shapes(self, shape: tuple[int, ...], sequence: Any) -> list[tuple[int, ...]]:
         if len(shape) not in ((2, 3) if sequence is None else (2,)) or shape[-1] != self.input_size:
             return []
         first = self.num_layers * (2 if self.bidirectional else 1)
         if sequence is not None:
-            batch = [int(sequence.batch_sizes[0])]
+            sizes = _sizes_of(sequence, shape[0])
+            if sizes is None:
+                return []
+            batch = [int(sizes[0])]
         else:
             batch = [shape[0 if self.batch_first else 1]] if len(shape) == 3 else []
         h, c = ((first, *batch, size) for size in (self.proj_size or self.hidden_size, self.hidden_size))
@@ -257,18 +332,17 @@ class _Layer(_Accelerated):
     def _run(self, params: _core.Params, arrays: list[Array], sequence: Any) -> tuple[Any, ...]:
         x, *states = arrays
         if sequence is None:
-            results = self._call(params, x, states, batch_first=self.batch_first and x.ndim == 3)
-            return tuple(map(torch.from_numpy, results))
+            turned = self.batch_first and x.ndim == 3
+            y, *states = self._call(params, x.swapaxes(0, 1) if turned else x, states)
+            y = y.swapaxes(0, 1) if turned else y  # steps outermost in memory, as in PyTorch
+            return tuple(map(torch.from_numpy, (y, *states)))
         sizes = sequence.batch_sizes.numpy()
         runs = np.arange(sizes[0]) < sizes[:, None]  # (T, B): a packed sequence holds what is true, in this order
         padded = np.zeros((*runs.shape, x.shape[1]), x.dtype)
         padded[runs] = x
-        if sequence.sorted_indices is not None:
-            states = [state[:, sequence.sorted_indices.numpy()] for state in states]
+        states = _in_order(states, sequence.sorted_indices)
         y, *states = self._call(params, padded, states, lengths=runs.sum(0))
-        if sequence.unsorted_indices is not None:
-            states = [state[:, sequence.unsorted_indices.numpy()] for state in states]
-        return tuple(map(torch.from_numpy, (y[runs], *states)))
+        return tuple(map(torch.from_numpy, (y[runs], *_in_order(states, sequence.unsorted_indices))))
 
     def _joined(self, results: tuple[Any, ...], sequence: Any) -> Any:
         y, *states = results
@@ -281,6 +355,11 @@ class _Layer(_Accelerated):
 
 class _Cell(_Accelerated):
     """nn.RNNCell, LSTMCell and GRUCell: a layer of one step, whose output is its state."""
+
+    nonlinearity: str
+
+    def _activation(self) -> str:
+        return self.nonlinearity
 
     def _drops(self) -> bool:
         return False
@@ -346,14 +425,25 @@ def why_not(module: Any) -> str | None:
     if isinstance(module, torch.jit.ScriptModule):
         scripted = getattr(module, "original_name", "") in PLAIN_CLASSES
         return "TorchScript has compiled it; accelerate the model before, or not at all" if scripted else ""
-    plain = torch_class(torch, type(module))
+    kind: Any = type(module)
+    plain = torch_class(torch, kind)
     if plain is None:
-        named = any(name in type(module).__name__ for name in PLAIN_CLASSES)
-        return f"{type(module).__module__}.{type(module).__name__} is none of torch.nn's classes" if named else ""
-    if type(module).forward is not plain.forward or "forward" in vars(module):
-        return f"it has a forward of its own ({type(module).__name__})"
+        named = any(name in kind.__name__ for name in ("RNN", "LSTM", "GRU"))
+        holds = any(
+            torch_class(torch, type(inner)) for inner in module.modules()
+        )  # which are replaced, or have reasons
+        return f"{kind.__module__}.{kind.__name__} is none of torch.nn's classes" if named and not holds else ""
+    own = [
+        name for name in _ASKED if getattr(kind, name, None) is not getattr(plain, name, None) or name in vars(module)
+    ]
+    if own:
+        return f"it has a {own[0]} of its own ({kind.__name__})"
     if not _Accelerated._weights(module):
-        return "its weights are computed at each call (weight_norm, parametrizations)"
+        return "its weights are computed at each call (weight_norm, parametrizations), or some are left out"
+    try:
+        _class_for(kind)
+    except Exception as error:  # whatever the class asks of those that are derived from it
+        return f"no class can be derived from {kind.__name__}: {error}"
     return None
 
 
@@ -366,6 +456,15 @@ def replace(module: Any) -> None:
 
 
 def restore(module: Any) -> None:
-    if isinstance(module, _Accelerated):
-        module.__dict__.pop("_fastrnn", None)
-        module.__class__ = module._original
+    if not isinstance(module, _Accelerated):
+        return
+    module.__dict__.pop("_fastrnn", None)
+    kind: Any = type(module)
+    original: Any = module._original
+    if kind is _class_for(original):
+        module.__class__ = original
+        return
+    # A parametrization has derived a class of its own since: the same, derived from the original.
+    bases = tuple(getattr(base, "_original", base) for base in kind.__bases__)
+    own = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
+    module.__class__ = type(kind)(kind.__name__, bases, own)

@@ -69,6 +69,9 @@ def same(ours: Any, theirs: Any) -> None:
     """The same structure, and numbers that are close."""
     assert type(ours) is type(theirs)
     for a, b in zip(flat(ours), flat(theirs), strict=True):
+        assert [n for n, size in zip(a.stride(), a.shape) if size > 1] == [
+            n for n, size in zip(b.stride(), b.shape) if size > 1
+        ]
         if b.dtype == torch.int64:
             assert torch.equal(a, b)
         else:
@@ -119,6 +122,17 @@ def test_layer(call: tuple[Any, Any, Any]) -> None:
         assert len(calls) == 1
 
 
+def test_packed_sequence_with_states() -> None:
+    """Rows in any order, each with the state that stands at its place."""
+    torch.manual_seed(0)
+    x = pack_sequence([torch.randn(length, 3) for length in (2, 5, 1, 5)], enforce_sorted=False)
+    for layer in (nn.LSTM(3, 4, bidirectional=True), nn.GRU(3, 4)):
+        h = torch.randn(1 + layer.bidirectional, 4, 4)
+        state = (h, -h) if isinstance(layer, nn.LSTM) else h
+        with torch.no_grad():
+            same(accelerated(layer)(x, state), layer(x, state))
+
+
 @given(cell=cells(), B=st.integers(0, 4), given_state=st.booleans())
 def test_cell(cell: Any, B: int, given_state: bool) -> None:
     """B = 0 stands for an input without a batch."""
@@ -154,6 +168,17 @@ def test_gradients_in_eval_mode(call: tuple[Any, Any, Any], inputs: bool) -> Non
         if ours_ is not None:  # sums over steps and rows of products of numbers that are close
             scale = max(1.0, float(theirs.abs().max()))
             assert float((ours_ - theirs).abs().max()) <= {4: 1e-5, 8: 1e-12}[theirs.itemsize] * scale
+
+
+def test_gradients_are_those_of_eval_mode() -> None:
+    """Also where the layer was put to training between forward and backward."""
+    layer = nn.GRU(3, 4, 2, dropout=0.5).eval()
+    ours, x = accelerated(layer), torch.randn(5, 2, 3)
+    for module in (layer, ours):
+        y = module(x)[0].sum()
+        module.train()
+        y.backward()
+    close(ours.weight_ih_l1.grad, layer.weight_ih_l1.grad)
 
 
 @pytest.mark.parametrize("kind", ["GRU", "LSTMCell"])
@@ -305,6 +330,9 @@ CHANGES = {
     "parameter": lambda layer, other: [
         setattr(layer, name, nn.Parameter(b.clone())) for name, b in list(other.named_parameters())
     ],
+    "one element": lambda layer, other: (
+        CHANGES["copy_"](other, layer) and [next(m.parameters())[1, 1].add_(1) for m in (layer, other)]
+    ),
     "one bias": lambda layer, other: (
         [p[: len(p) // 2].add_(1) for m in (layer, other) for n, p in m.named_parameters() if n.startswith("bias_ih")]
         and CHANGES["copy_"](layer, other)
@@ -346,13 +374,14 @@ def test_an_optimisers_step_is_noticed(calls: list[Any]) -> None:
     assert len(calls) == 1
 
 
-def test_weights_made_in_inference_mode(calls: list[Any]) -> None:
+@pytest.mark.parametrize("change", ["load_state_dict", "assign", "data", "parameter"])
+def test_weights_made_in_inference_mode(change: str, calls: list[Any]) -> None:
     """PyTorch counts no changes of them."""
     with torch.inference_mode():
         layer, other = accelerated(nn.GRU(3, 20)), nn.GRU(3, 20)
         x = torch.randn(4, 2, 3)
         layer(x)
-        layer.load_state_dict(other.state_dict())
+        CHANGES[change](layer, other)
         same(layer(x), other(x))
     assert len(calls) == 2
 
@@ -405,7 +434,14 @@ PYTORCH_RUNS = {
     "autocast": lambda layer, x: autocast(layer, x),
     "forward_ad": lambda layer, x: forward_ad(layer, x),
     "dispatch mode": lambda layer, x: watched(layer, x),
+    "forward_ad of weights": lambda layer, x: forward_ad_of_weights(layer, x),
     "func.grad": lambda layer, x: torch.func.grad(lambda v: layer(v)[0].sum())(x),
+    "func.grad of weights": lambda layer, x: torch.func.grad(
+        lambda weights: torch.func.functional_call(layer, weights, (x,))[0].sum()
+    )({name: p.detach() for name, p in layer.named_parameters()})["weight_hh_l0"],
+    "func.functionalize": lambda layer, x: torch.func.functionalize(
+        lambda weights: torch.func.functional_call(layer, weights, (x,))[0]
+    )({name: p.detach() for name, p in layer.named_parameters()}),
     "subclass": lambda layer, x: no_grad(layer, x.as_subclass(Subclass)),
     "negated": lambda layer, x: no_grad(layer, torch.complex(x, x).conj().imag),
     "no steps": lambda layer, x: no_grad(layer, x[:, :0]),
@@ -425,9 +461,21 @@ def autocast(layer: Any, x: Any) -> Any:
 
 
 def forward_ad(layer: Any, x: Any) -> Any:
+    layer, x = layer.double(), x.double()  # PyTorch has no derivative of what it calls for float32
+    no_grad(layer, x)
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
         return torch.autograd.forward_ad.unpack_dual(layer(dual)[0])[:2]
+
+
+def forward_ad_of_weights(layer: Any, x: Any) -> Any:
+    layer, x = layer.double(), x.double()
+    no_grad(layer, x)
+    with torch.autograd.forward_ad.dual_level():
+        weights = {name: p.detach() for name, p in layer.named_parameters()}
+        dual = {name: torch.autograd.forward_ad.make_dual(p, torch.ones_like(p)) for name, p in weights.items()}
+        y = torch.func.functional_call(layer, dual, (x,))[0]
+        return torch.autograd.forward_ad.unpack_dual(y)[:2]
 
 
 def watched(layer: Any, x: Any) -> Any:
@@ -435,7 +483,10 @@ def watched(layer: Any, x: Any) -> Any:
         return layer(x)
 
 
-@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+PACKED_BEFORE = ("forward_ad", "forward_ad of weights")  # one call of fastrnn, which is to be followed by none
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable", "ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("case", PYTORCH_RUNS)
 def test_pytorch_runs_where_it_must(case: str, calls: list[Any]) -> None:
     """Same result, or same error, as without acceleration; and fastrnn is not asked."""
@@ -444,10 +495,13 @@ def test_pytorch_runs_where_it_must(case: str, calls: list[Any]) -> None:
     x = torch.randn(2, 3, 4)
     outcomes = []
     for module in (layer, accelerated(layer)):
+        with torch.no_grad():
+            module(x)  # so that weights are packed
+        calls.clear()
         torch.manual_seed(3)
         try:
             outcomes.append(PYTORCH_RUNS[case](module, x.clone()))
-        except Exception as error:
+        except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             outcomes.append((type(error), str(error)))
     if isinstance(outcomes[0], tuple) and isinstance(outcomes[0][0], type):
         assert outcomes[0] == outcomes[1]
@@ -455,7 +509,113 @@ def test_pytorch_runs_where_it_must(case: str, calls: list[Any]) -> None:
         for ours, theirs in zip(flat(outcomes[1]), flat(outcomes[0]), strict=True):
             assert torch.equal(ours, theirs)
             assert ours.requires_grad == theirs.requires_grad
+    assert len(calls) == (case in PACKED_BEFORE)
+
+
+def mostly_padding() -> Any:
+    return pack_sequence([torch.randn(50, 4), *torch.randn(40, 1, 4)])
+
+
+def unaligned(*shape: int) -> Any:
+    flat = torch.frombuffer(bytearray(4 * 24 + 2), dtype=torch.float32, offset=2, count=24)
+    return flat.reshape(shape)
+
+
+def changed(layer: Any, **attributes: Any) -> Any:
+    for name, value in attributes.items():
+        setattr(layer, name, value)
+    return layer
+
+
+ODD_CALLS = {
+    "mostly padding": lambda: (nn.GRU(4, 5), mostly_padding()),
+    "unaligned": lambda: (nn.GRU(4, 5), unaligned(2, 3, 4)),
+    "no bias of a kind": lambda: (changed(nn.LSTMCell(4, 5), bias_hh=None), torch.randn(2, 4)),
+    "bias of one": lambda: (changed(nn.GRUCell(4, 5), bias_hh=nn.Parameter(torch.ones(1))), torch.randn(2, 4)),
+}
+
+
+@pytest.mark.parametrize("case", ODD_CALLS)
+def test_odd_calls(case: str, calls: list[Any]) -> None:
+    """What PyTorch makes do with, and fastrnn is not asked for."""
+    layer, x = ODD_CALLS[case]()
+    layer.eval()
+    ours = copy.deepcopy(layer)
+    ours.__class__ = _torch_layers._class_for(type(layer))
+    with torch.no_grad():
+        for _ in range(2):
+            same(ours(x), layer(x))
     assert not calls
+
+
+@pytest.mark.parametrize("attribute", ["mode", "nonlinearity"])
+def test_another_nonlinearity(attribute: str) -> None:
+    """The layer goes by its mode, the cell by its nonlinearity; both may be set after the first call."""
+    layer = nn.RNN(4, 5) if attribute == "mode" else nn.RNNCell(4, 5)
+    ours, x = accelerated(layer.eval()), torch.randn(3, 4)
+    with torch.no_grad():
+        ours(x)
+        for module in (layer, ours):
+            setattr(module, attribute, "RNN_RELU" if attribute == "mode" else "relu")
+        same(ours(x), layer(x))
+        assert next(flat(ours(x))).min() == 0
+
+
+def test_memory_of_arguments_stays_resizable() -> None:
+    cell, x = accelerated(nn.GRUCell(4, 5)), torch.empty(0, 4)
+    with torch.no_grad():
+        for n in (2, 3):
+            cell(x.resize_(n, 4).fill_(1))
+        cell.weight_hh.untyped_storage().resize_(0)
+
+
+def test_parametrized_after_a_call(calls: list[Any]) -> None:
+    """It is copied by a copy of its __dict__, and restored with the class that the parametrization gave it."""
+    ours, x = accelerated(nn.LSTM(3, 4).eval()), torch.randn(5, 3)
+    with torch.no_grad():
+        ours(x)
+        nn.utils.parametrizations.weight_norm(ours, "weight_hh_l0")
+        expected = ours(x)
+        same(copy.deepcopy(ours)(x), expected)
+        restore(ours)
+        assert not isinstance(ours, _torch_layers._Accelerated)
+        assert type(ours).__name__ == "ParametrizedLSTM"
+        same(ours(x), expected)
+    assert len(calls) == 1
+
+
+def test_forward_that_is_kept_over_restore() -> None:
+    ours = accelerated(nn.LSTM(3, 4).eval())
+    kept, x = ours.forward, torch.randn(5, 3)
+    ours.forward = lambda *arguments: kept(*arguments)
+    before = ours(x)
+    restore(ours)
+    same([tensor.detach() for tensor in flat(ours(x))], [tensor.detach() for tensor in flat(before)])
+
+
+def test_names_of_containers_do_not_matter() -> None:
+    class BidirectionalLSTM(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.LSTM(3, 4)
+
+    assert accelerate(BidirectionalLSTM()) == Report(("rnn",), {})
+
+
+class Permuting(nn.LSTM):
+    def permute_hidden(self, hx: Any, permutation: Any) -> Any:
+        return hx
+
+
+class Registered(nn.LSTM):
+    def __init_subclass__(cls, *, name: str) -> None:
+        raise AssertionError("never asked")
+
+
+def test_classes_that_are_left_alone() -> None:
+    assert accelerate(Permuting(3, 4)).kept == {"": "it has a permute_hidden of its own (Permuting)"}
+    (reason,) = accelerate(Registered(3, 4)).kept.values()
+    assert reason.startswith("no class can be derived from Registered: ")
 
 
 WRONG_CALLS = {
@@ -472,18 +632,26 @@ WRONG_CALLS = {
     "state's dtype": lambda layer: layer(torch.randn(2, 3, 4), (torch.zeros(1, 3, 5).double(), torch.zeros(1, 3, 5))),
     "unbatched": lambda layer: layer(torch.randn(2, 4), (torch.zeros(1, 1, 5), torch.zeros(1, 1, 5))),
     "three states": lambda layer: layer(torch.randn(2, 3, 4), (torch.zeros(1, 3, 5),) * 3),
+    "no states": lambda layer: layer(torch.randn(2, 3, 4), ()),
     "no argument": lambda layer: layer(),
+    "sizes that grow": lambda layer: layer(PackedSequence(torch.randn(3, 4), torch.tensor([1, 2]))),
+    "sizes of more rows": lambda layer: layer(PackedSequence(torch.randn(2, 4), torch.tensor([2, 1]))),
+    "sizes of int32": lambda layer: layer(PackedSequence(torch.randn(3, 4), torch.tensor([2, 1], dtype=torch.int32))),
+}
+GRU_CALLS = {
+    "tuple": lambda layer: layer(torch.randn(2, 3, 4), (torch.zeros(1, 3, 5),)),
+    "list": lambda layer: layer(torch.randn(2, 3, 4), [torch.zeros(1, 3, 5)]),
 }
 
 
-@pytest.mark.parametrize("case", WRONG_CALLS)
+@pytest.mark.parametrize("case", [*WRONG_CALLS, *GRU_CALLS])
 def test_errors_are_pytorchs(case: str) -> None:
-    layer = nn.LSTM(4, 5).eval()
+    layer = (nn.LSTM if case in WRONG_CALLS else nn.GRU)(4, 5).eval()
     outcomes = []
     with torch.no_grad():
         for module in (layer, accelerated(layer)):
             with pytest.raises(Exception) as caught:  # noqa: PT011  (compared below)
-                WRONG_CALLS[case](module)
+                (WRONG_CALLS | GRU_CALLS)[case](module)
             outcomes.append((caught.type, str(caught.value).replace("_Accelerated", "LSTM")))
     assert outcomes[0] == outcomes[1]
 
@@ -515,7 +683,7 @@ class Front(nn.Module):
 
 @pytest.mark.parametrize("allow_rnn", [False, True])
 def test_compile(allow_rnn: bool, calls: list[Any]) -> None:
-    """What can be compiled beside a recurrent layer is compiled, and the layer runs on fastrnn."""
+    """What is around a layer is compiled; the layer too where Dynamo takes it, and else fastrnn runs."""
     graphs: list[str] = []
 
     def backend(graph: Any, inputs: Any) -> Any:
@@ -537,8 +705,24 @@ def test_compile(allow_rnn: bool, calls: list[Any]) -> None:
     with torch.no_grad(), torch._dynamo.config.patch(allow_rnn=allow_rnn):
         for _ in range(2):
             same(torch.compile(module, backend=backend)(x), expected)
-    assert any("relu" in graph for graph in graphs)
-    assert len(calls) == 2
+    assert len(graphs) == 1
+    assert "relu" in graphs[0]
+    assert len(calls) == (0 if allow_rnn else 2)
+    torch._dynamo.reset()
+
+
+def test_cells_compile_as_before() -> None:
+    """Dynamo takes cells, and makes one graph of a loop over them."""
+    cell, x = accelerated(nn.GRUCell(3, 4).eval()), torch.randn(5, 2, 3)
+
+    def loop(x: Any) -> Any:
+        h = torch.zeros(2, 4)
+        for x_t in x:
+            h = cell(x_t, h)
+        return h
+
+    with torch.no_grad():
+        close(torch.compile(loop, backend="eager", fullgraph=True)(x), loop(x))
     torch._dynamo.reset()
 
 
@@ -607,7 +791,7 @@ def test_what_is_not_replaced() -> None:
     report = accelerate(module)
     assert report.replaced == ()
     assert report.kept == {
-        "old": "its weights are computed at each call (weight_norm, parametrizations)",
+        "old": "its weights are computed at each call (weight_norm, parametrizations), or some are left out",
         "quantized": "torch.ao.nn.quantized.dynamic.modules.rnn.LSTM is none of torch.nn's classes",
     }
     assert str(accelerate(nn.Linear(3, 4))) == "no recurrent layers"
@@ -640,6 +824,23 @@ def test_no_module(function: Any) -> None:
 def test_from_torch_takes_an_accelerated_layer() -> None:
     layer = nn.LSTM(3, 4)
     assert fastrnn.from_torch(accelerated(layer)) == fastrnn.from_torch(layer)
+
+
+def test_threads_are_those_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    layer = accelerated(nn.LSTM(3, 4).eval())
+    original = _torch_layers._FUNCTIONS["lstm"]
+    monkeypatch.setitem(
+        _torch_layers._FUNCTIONS, "lstm", lambda *a, threads, **o: (asked.append(threads), original(*a, **o))[1]
+    )
+    before = torch.get_num_threads(), fastrnn.get_num_threads()
+    for torchs, ours in [(1, 3), (3, 1), (2, 2)]:
+        torch.set_num_threads(torchs)
+        fastrnn.set_num_threads(ours)
+        layer(torch.ones(2, 3))
+    torch.set_num_threads(before[0])
+    fastrnn.set_num_threads(before[1])
+    assert asked == [1, 1, 2]
 
 
 def test_random_numbers_are_not_used_up() -> None:
