@@ -21,7 +21,6 @@ except ImportError as error:
 
 from typing import TYPE_CHECKING, Any
 
-from fastrnn import reference as reference
 from fastrnn.config import __version__, get_num_threads, set_num_threads, show_config, usable_targets
 from fastrnn.functional import gru, lstm, rnn
 from fastrnn.params import GRUParams, LSTMParams, Params, RNNParams
@@ -29,6 +28,7 @@ from fastrnn.stream import Stream
 
 if TYPE_CHECKING:
     from fastrnn import onnx as onnx
+    from fastrnn import reference as reference
     from fastrnn import torch as torch
     from fastrnn.files import load
     from fastrnn.keras import from_keras
@@ -57,7 +57,7 @@ __all__ = [
 
 # Imported when they are first asked for, since most programs ask for none or one of them.
 _LATER = {"from_keras": "keras", "from_onnx": "onnx", "from_torch": "torch", "load": "files"}
-_ROOMS = ("onnx", "torch")  # modules of their own: fastrnn.torch.accelerate, fastrnn.onnx.ops
+_ROOMS = ("onnx", "reference", "torch")  # modules of their own: fastrnn.torch.accelerate, fastrnn.onnx.ops
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -57,6 +56,8 @@ def listed(names: list[Any], show: Callable[[object], str] = _check.shown) -> st
 
 
 def _describe_unknown(name: object, plain_names: tuple[str, ...]) -> str:
+    import difflib  # for errors alone: importing fastrnn is faster without
+
     text = name if isinstance(name, str) and len(name) <= 100 else ""
     layers = sorted({0, *map(int, re.findall("[0-9]{1,9}", text))})
     suffixes = [f"_l{layer}{direction}" for layer in layers for direction in ("", "_reverse")]
