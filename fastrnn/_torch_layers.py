@@ -4,21 +4,20 @@ A layer keeps its `__dict__`, and so its parameters, hooks, names and all that r
 (a) where fastrnn may not stand in for PyTorch, or where an argument is not as it should be, PyTorch's own `forward`
     runs, errors included;
 (b) where it may, tensors are read and results are given in the same memory;
-(c) weights are packed at the first call, and again when they have changed (`_Packed`);
+(c) weights are packed at the first call, and again when they have changed (`Packed`);
 (d) a gradient that may be wanted in eval mode is had from PyTorch if it is asked for (`_Differentiable`).
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastrnn import _core, functional
 from fastrnn.config import get_num_threads
-from fastrnn.params import CLASSES, Array
-from fastrnn.torch import PLAIN_CLASSES, cell_name, torch_class, weight_names
+from fastrnn.torch import PLAIN_CLASSES, activation_of, cell_name, own_methods, torch_class, weight_names
 
 try:
     import torch
@@ -28,89 +27,15 @@ except ImportError as error:
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
+from fastrnn._torch_weights import Packed, are_as_sampled, dense, marks, pack
+
+if TYPE_CHECKING:
+    from fastrnn.params import Array
+
 _FUNCTIONS = {"rnn": functional.rnn, "lstm": functional.lstm, "gru": functional.gru}
-_DTYPES: dict[Any, np.dtype[Any]] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
-_SAMPLES = 8  # along each axis of a weight
-_MOST_PADDING = (
-    4  # steps times rows of a packed sequence, over what it holds: beyond, PyTorch does not pad and is faster
-)
 
-# What PyTorch's forward calls: a class that has another one of these computes in its own way.
-_ASKED = ["forward", "check_input", "check_forward_args", "check_hidden_size", "permute_hidden"]
-_ASKED += ["get_expected_hidden_size", "get_expected_cell_size", "_update_flat_weights"]
-
-
-class _Packed(NamedTuple):
-    """Packed weights, and by what a change of the tensors is seen that they were packed from."""
-
-    params: _core.Params | None  # None where fastrnn can't have such weights
-    dtype: np.dtype[Any] | None
-    marks: list[Any]
-    samples: list[tuple[Array, bytes]]  # some numbers: a view, which keeps the address from another use, and a copy
-
-    def __deepcopy__(self, memo: Any) -> None:
-        """None: a copy of a layer packs for itself."""
-
-    def __reduce__(self) -> Any:
-        return type(None), ()
-
-
-def _marks(weights: list[Any], activation: str | None) -> list[Any]:
-    """Where weights are, how often PyTorch has counted that they changed, and the one option that can be set later."""
-    try:
-        return [activation, *[(weight.data_ptr(), weight._version) for weight in weights]]
-    except RuntimeError:  # made under inference_mode: changes are not counted; or without memory
-        return [activation, *[(_address(weight), -1) for weight in weights]]
-
-
-def _address(tensor: Any) -> int:
-    try:
-        return int(tensor.data_ptr())
-    except RuntimeError:
-        return 0
-
-
-def _pack(cell: str, names: list[str], weights: list[Any], activation: str | None) -> _Packed:
-    marks = _marks(weights, activation)  # before the numbers are read: a change in between is a change
-    arrays = [_array(weight.detach()) for weight in weights]  # what keeps the memory if the weight leaves it
-    if any(array is None or array.dtype != arrays[0].dtype for array in arrays):
-        return _Packed(None, None, marks, [])
-    options: dict[str, Any] = {} if activation is None else {"activation": activation}
-    params = _core.Params()  # all that a call needs: no copy of the weights stays beside the packed ones
-    try:
-        params._packed = CLASSES[cell](dict(zip(names, arrays, strict=True)), **options)._packed
-    except (TypeError, ValueError):  # shapes that PyTorch makes do with, or has an error of its own for
-        return _Packed(None, None, marks, [])
-    views = [array[tuple(slice(None, None, max(1, n // _SAMPLES)) for n in array.shape)] for array in arrays]
-    return _Packed(params, arrays[0].dtype, marks, [(view, view.tobytes()) for view in views])
-
-
-def _are_as_sampled(samples: list[tuple[Array, bytes]]) -> bool:
-    return [view.tobytes() for view, _ in samples] == [copy for _, copy in samples]  # half the time of all(...)
-
-
-def _array(tensor: Any) -> Any:
-    """A tensor as an array in the same memory; None where it is not an ordinary tensor of floats in such memory.
-
-    `tensor.numpy()` would do the same and leave a mark: the tensor's memory could not be resized any more.
-    """
-    if type(tensor) is not torch.Tensor and type(tensor) is not torch.nn.Parameter:
-        return None
-    dtype = _DTYPES.get(tensor.dtype)
-    if dtype is None or not tensor.is_cpu or tensor.layout is not torch.strided or tensor.is_neg():
-        return None
-    address = _address(tensor)
-    if address == 0 or address % dtype.itemsize:
-        return None
-    return _core.array_at(address, tensor.shape, tensor.stride(), dtype, tensor)
-
-
-def _dense(tensor: Any) -> Any:
-    """As `_array`, but that a last axis with strides is copied."""
-    array = _array(tensor)
-    if array is None or not array.ndim or array.strides[-1] == array.itemsize:
-        return array
-    return np.ascontiguousarray(array)
+# Steps times rows of a packed sequence, over what it holds. Beyond, PyTorch is faster: it does not pad.
+_MOST_PADDING = 4
 
 
 def _is_followed() -> bool:
@@ -119,9 +44,16 @@ def _is_followed() -> bool:
         torch._C._is_tracing()
         or torch.is_autocast_enabled("cpu")
         or torch._C._len_torch_dispatch_stack()
+        or _function_modes()
         or torch._C._functorch.peek_interpreter_stack() is not None
         or forward_ad._current_level >= 0
     )
+
+
+def _function_modes() -> bool:
+    """Modes that see functions of PyTorch, but for the one that only sets the default device."""
+    stack = torch.overrides._get_current_function_mode_stack() if torch._C._len_torch_function_stack() else ()
+    return any(type(mode) is not torch.utils._device.DeviceContext for mode in stack)
 
 
 def _tuple_of(hx: Any) -> tuple[Any, ...]:
@@ -180,7 +112,7 @@ class _Accelerated:
             return None
         arrays = []
         for tensor in tensors:
-            arrays.append(_dense(tensor))
+            arrays.append(dense(tensor))
             if arrays[-1] is None:
                 return None
         wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*tensors, *weights))
@@ -204,12 +136,12 @@ class _Accelerated:
                 return []
         return weights
 
-    def _packed(self, weights: list[Any]) -> _Packed:
+    def _packed(self, weights: list[Any]) -> Packed:
         """The weights packed, anew where they have changed."""
-        packed: _Packed | None = self.__dict__.get("_fastrnn")
-        activation = self._activation() if self._cell == "rnn" else None
-        if packed is None or packed.marks != _marks(weights, activation) or not _are_as_sampled(packed.samples):
-            packed = self.__dict__["_fastrnn"] = _pack(self._cell, weight_names(self), weights, activation)
+        packed: Packed | None = self.__dict__.get("_fastrnn")
+        activation = activation_of(self)
+        if packed is None or packed.marks != marks(weights, activation) or not are_as_sampled(packed.samples):
+            packed = self.__dict__["_fastrnn"] = pack(self._cell, weight_names(self), weights, activation)
         return packed
 
     def _call(self, params: _core.Params, x: Array, states: list[Array], **options: Any) -> tuple[Array, ...]:
@@ -241,10 +173,6 @@ class _Accelerated:
         state = dict(self.__dict__ if above is None else above())
         state.pop("_fastrnn", None)
         return state
-
-    def _activation(self) -> str:
-        """Of an RNN."""
-        raise NotImplementedError
 
     def _drops(self) -> bool:
         """Whether dropout acts in training."""
@@ -302,7 +230,6 @@ def _in_order(states: list[Array], indices: Any) -> list[Array]:
 class _Layer(_Accelerated):
     """nn.RNN, LSTM and GRU."""
 
-    mode: str
     num_layers: int
     bidirectional: bool
     batch_first: bool
@@ -311,9 +238,6 @@ class _Layer(_Accelerated):
 
     def _drops(self) -> bool:
         return self.dropout > 0 and self.num_layers > 1
-
-    def _activation(self) -> str:
-        return {"RNN_TANH": "tanh", "RNN_RELU": "relu"}.get(self.mode, self.mode)
 
     def _state_shapes(self, shape: tuple[int, ...], sequence: Any) -> list[tuple[int, ...]]:
         if len(shape) not in ((2, 3) if sequence is None else (2,)) or shape[-1] != self.input_size:
@@ -356,11 +280,6 @@ class _Layer(_Accelerated):
 class _Cell(_Accelerated):
     """nn.RNNCell, LSTMCell and GRUCell: a layer of one step, whose output is its state."""
 
-    nonlinearity: str
-
-    def _activation(self) -> str:
-        return self.nonlinearity
-
     def _drops(self) -> bool:
         return False
 
@@ -389,7 +308,7 @@ class _Differentiable(torch.autograd.Function):  # type: ignore[misc]
         ctx.layer, ctx.count = layer, count
         ctx.sequence = None if sequence is None else sequence._replace(data=None)
         ctx.save_for_backward(*tensors)
-        return layer._run(params, [_dense(tensor) for tensor in tensors[:count]], sequence)
+        return layer._run(params, [dense(tensor) for tensor in tensors[:count]], sequence)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
@@ -429,13 +348,9 @@ def why_not(module: Any) -> str | None:
     plain = torch_class(torch, kind)
     if plain is None:
         named = any(name in kind.__name__ for name in ("RNN", "LSTM", "GRU"))
-        holds = any(
-            torch_class(torch, type(inner)) for inner in module.modules()
-        )  # which are replaced, or have reasons
+        holds = any(torch_class(torch, type(inner)) for inner in module.modules())  # each with a line of its own
         return f"{kind.__module__}.{kind.__name__} is none of torch.nn's classes" if named and not holds else ""
-    own = [
-        name for name in _ASKED if getattr(kind, name, None) is not getattr(plain, name, None) or name in vars(module)
-    ]
+    own = own_methods(module, plain)
     if own:
         return f"it has a {own[0]} of its own ({kind.__name__})"
     if not _Accelerated._weights(module):

@@ -101,23 +101,58 @@ def _from_module(torch: Any, module: Any, prefix: str, nonlinearity: str | None)
         expected = f"one of {', '.join(map(repr, inside))}" if inside else "a module that holds recurrent layers"
         got = repr(prefix) if inside else type(module).__name__
         raise ValueError(f"{'prefix' if inside else 'module_or_state_dict'}: expected {expected}, got {got}")
-    if getattr(layer, "_original", type(layer)).forward is not kind.forward or "forward" in vars(layer):
+    if own_methods(layer, kind):
         raise ValueError(
             f"module_or_state_dict: expected a torch.nn.{kind.__name__}, got {type(layer).__name__}, "
             "which computes in its own way; its state_dict() has the weights"
         )
-    own = getattr(layer, "nonlinearity", None)
+    own = activation_of(layer)
     if nonlinearity is not None and nonlinearity != own:
         told = "None" if own is None else f"{own!r} or None"
         raise ValueError(f"nonlinearity: expected {told}, which the module tells, got {_check.shown(nonlinearity)}")
-    options = {} if own is None else {"activation": own}
-    weights = {name: as_array(name, getattr(layer, name)) for name in weight_names(layer)}
+    options: dict[str, Any] = {} if own is None else {"activation": own}
+    weights = {name: as_array(name, _weight(layer, name)) for name in weight_names(layer)}
     return CLASSES[cell_name(kind)](weights, **options)
+
+
+def _weight(layer: Any, name: str) -> Any:
+    """A parameter, or what a parametrization computes; but nothing that a hook has left from the last call."""
+    if name in layer._parameters:
+        return layer._parameters[name]
+    if name not in getattr(layer, "parametrizations", {}):
+        cure = "remove_weight_norm, prune.remove and their like make a parameter of it"
+        raise ValueError(f"{name}: expected a parameter, got what a hook computes before each call; {cure}")
+    parametrization, training = layer.parametrizations[name], layer.training
+    parametrization.eval()  # in training some change what they keep whenever they are asked
+    try:
+        return getattr(layer, name)
+    finally:
+        parametrization.train(training)
 
 
 def torch_class(torch: Any, kind: type) -> Any:
     """The class of recurrent layers in `torch.nn` that a class is, or is derived from; None if there is none."""
     return next((plain for name in PLAIN_CLASSES if issubclass(kind, plain := getattr(torch.nn, name))), None)
+
+
+# What PyTorch's forward calls: a class or an object that has another one of these computes in its own way.
+_ASKED = ["forward", "check_input", "check_forward_args", "check_hidden_size", "permute_hidden"]
+_ASKED += ["get_expected_hidden_size", "get_expected_cell_size", "_update_flat_weights"]
+
+
+def own_methods(layer: Any, plain: type) -> list[str]:
+    """What a layer, accelerated or not, does in another way than PyTorch's class."""
+    kind = getattr(layer, "_original", type(layer))
+    return [
+        name for name in _ASKED if getattr(kind, name, None) is not getattr(plain, name, None) or name in vars(layer)
+    ]
+
+
+def activation_of(layer: Any) -> str | None:
+    """That of an RNN, which a layer keeps in its mode and a cell in its nonlinearity; None for others."""
+    own = vars(layer)
+    mode = str(own.get("mode", ""))
+    return mode.removeprefix("RNN_").lower() if mode.startswith("RNN_") else own.get("nonlinearity")
 
 
 def cell_name(plain: type) -> str:
@@ -136,6 +171,8 @@ def as_array(name: str, tensor: Any) -> Any:
         return tensor
     if tensor.device.type != "cpu":
         raise ValueError(f"{name}: expected a tensor on the CPU, got one on {tensor.device}; .cpu() brings it there")
+    if str(tensor.layout) != "torch.strided" or tensor.is_neg():
+        raise ValueError(f"{name}: expected a dense tensor, got one that is sparse or negated when it is read")
     if str(tensor.dtype) not in ("torch.float32", "torch.float64"):
         raise TypeError(f"{name}: expected float32 or float64, got {tensor.dtype}; .float() converts it")
     return tensor.detach().numpy()

@@ -13,7 +13,9 @@ from conftest import package
 
 MODULES = ["fastrnn", *(f"fastrnn.{module.name}" for module in pkgutil.iter_modules(fastrnn.__path__))]
 # Modules that a package is needed for, if only for their examples.
-NEEDS = {"_torch_layers": "torch"} | dict.fromkeys(("onnx", "_onnx_load", "_onnx_model", "_onnx_ops"), "onnx")
+NEEDS = {"_torch_layers": "torch", "_torch_weights": "torch"} | dict.fromkeys(
+    ("onnx", "_onnx_load", "_onnx_model", "_onnx_ops"), "onnx"
+)
 
 
 @pytest.mark.parametrize("name", MODULES)

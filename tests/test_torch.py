@@ -16,6 +16,7 @@ from conftest import bad_calls, package, raises_as_said, run_python
 torch = package("torch")
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 nn = torch.nn
+prune = package("torch.nn.utils.prune")
 
 FUNCTIONS = {"RNN": fastrnn.rnn, "LSTM": fastrnn.lstm, "GRU": fastrnn.gru}
 
@@ -138,6 +139,33 @@ def test_computed_weights() -> None:
         close(fastrnn.lstm(x.numpy(), fastrnn.from_torch(layer))[0], layer(x)[0])
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_reading_computed_weights_changes_nothing(training: bool) -> None:
+    """spectral_norm takes a step towards its norm whenever it is asked in training."""
+    layer = nn.utils.parametrizations.spectral_norm(nn.GRU(3, 4), "weight_hh_l0").train(training)
+    before = copy.deepcopy(layer.state_dict())
+    params = fastrnn.from_torch(layer)
+    assert all(torch.equal(a, b) for a, b in zip(layer.state_dict().values(), before.values(), strict=True))
+    assert [module.training for module in layer.modules()] == [training] * len([*layer.modules()])
+    x = torch.randn(5, 2, 3)
+    with torch.no_grad():
+        close(fastrnn.gru(x.numpy(), params)[0], layer.eval()(x)[0])
+
+
+def test_the_mode_of_a_layer() -> None:
+    """PyTorch goes by it, not by the nonlinearity that is kept beside it."""
+    layer = nn.RNN(3, 4).eval()
+    layer.mode = "RNN_RELU"
+    x = torch.randn(5, 2, 3)
+    with torch.no_grad():
+        close(fastrnn.rnn(x.numpy(), fastrnn.from_torch(layer))[0], layer(x)[0])
+
+
+class Permuting(nn.LSTM):
+    def permute_hidden(self, hx: Any, permutation: Any) -> Any:
+        return hx
+
+
 class Init(nn.LSTM):
     """A subclass that computes as its base does."""
 
@@ -157,6 +185,10 @@ unknown = {**lstm.state_dict(), "weight_ch_l0": torch.ones(3)}
 odd = {"weight_ih": np.ones((10, 3)), "weight_hh": np.ones((10, 5))}
 half = nn.LSTM(3, 4, dtype=torch.bfloat16)
 meta = nn.LSTM(3, 4, device="meta")
+pruned = prune.l1_unstructured(nn.LSTM(3, 4), "weight_hh_l0", amount=0.5)
+sparse = nn.Module()
+sparse.cell = nn.GRUCell(3, 4)
+sparse.cell._parameters["weight_ih"] = sparse.cell.weight_ih.detach().to_sparse()
 
 BAD_CALLS = """
 >>> from_torch(3)
@@ -181,6 +213,12 @@ ValueError: module_or_state_dict: expected names of recurrent weights such as 'w
 ValueError: module_or_state_dict: expected one recurrent layer under '', got 'weight_ch_l0' too
 >>> from_torch(Other(3, 4))
 ValueError: module_or_state_dict: expected a torch.nn.LSTM, got Other, ...; its state_dict() has the weights
+>>> from_torch(Permuting(3, 4))
+ValueError: module_or_state_dict: expected a torch.nn.LSTM, got Permuting, ...; its state_dict() has the weights
+>>> from_torch(pruned)
+ValueError: weight_hh_l0: expected a parameter, got what a hook computes before each call; ...
+>>> from_torch(sparse, "cell")
+ValueError: weight_ih: expected a dense tensor, got one that is sparse or negated when it is read
 >>> from_torch(rnn.state_dict())
 ValueError: nonlinearity: expected 'tanh' or 'relu', which the state_dict of an RNN does not tell, got None
 >>> from_torch(rnn.state_dict(), nonlinearity="gelu")

@@ -1,0 +1,87 @@
+"""Tensors of PyTorch as arrays, and packed weights with what shows that they are current."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from fastrnn import _core
+from fastrnn.params import CLASSES, Array
+
+_DTYPES: dict[Any, np.dtype[Any]] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
+_SAMPLES = 8  # along each axis of a weight
+
+
+class Packed(NamedTuple):
+    """Packed weights, and by what a change of the tensors is seen that they were packed from."""
+
+    params: _core.Params | None  # None where fastrnn can't have such weights
+    dtype: np.dtype[Any] | None
+    marks: list[Any]
+    samples: list[tuple[Array, bytes]]  # some numbers: a view, which keeps the address from another use, and a copy
+
+    def __deepcopy__(self, memo: Any) -> None:
+        """None: a copy of a layer packs for itself."""
+
+    def __reduce__(self) -> Any:
+        return type(None), ()
+
+
+def marks(weights: list[Any], activation: str | None) -> list[Any]:
+    """Where weights are, how often PyTorch has counted that they changed, and the one option that can be set later."""
+    try:
+        return [activation, *[(weight.data_ptr(), weight._version) for weight in weights]]
+    except RuntimeError:  # made under inference_mode: changes are not counted; or without memory
+        return [activation, *[(_address(weight), -1) for weight in weights]]
+
+
+def _address(tensor: Any) -> int:
+    try:
+        return int(tensor.data_ptr())
+    except RuntimeError:
+        return 0
+
+
+def pack(cell: str, names: list[str], weights: list[Any], activation: str | None) -> Packed:
+    seen = marks(weights, activation)  # before the numbers are read: a change in between is a change
+    arrays = [as_array(weight.detach()) for weight in weights]  # what keeps the memory if the weight leaves it
+    if any(array is None or array.dtype != arrays[0].dtype for array in arrays):
+        return Packed(None, None, seen, [])
+    options: dict[str, Any] = {} if activation is None else {"activation": activation}
+    params = _core.Params()  # all that a call needs: no copy of the weights stays beside the packed ones
+    try:
+        params._packed = CLASSES[cell](dict(zip(names, arrays, strict=True)), **options)._packed
+    except (TypeError, ValueError):  # shapes that PyTorch makes do with, or has an error of its own for
+        return Packed(None, None, seen, [])
+    views = [array[tuple(slice(None, None, max(1, n // _SAMPLES)) for n in array.shape)] for array in arrays]
+    return Packed(params, arrays[0].dtype, seen, [(view, view.tobytes()) for view in views])
+
+
+def are_as_sampled(samples: list[tuple[Array, bytes]]) -> bool:
+    return [view.tobytes() for view, _ in samples] == [copy for _, copy in samples]  # half the time of all(...)
+
+
+def as_array(tensor: Any) -> Any:
+    """A tensor as an array in the same memory; None where it is not an ordinary tensor of floats in such memory.
+
+    `tensor.numpy()` would do the same and leave a mark: the tensor's memory could not be resized any more.
+    """
+    if type(tensor) is not torch.Tensor and type(tensor) is not torch.nn.Parameter:
+        return None
+    dtype = _DTYPES.get(tensor.dtype)
+    if dtype is None or not tensor.is_cpu or tensor.layout is not torch.strided or tensor.is_neg():
+        return None
+    address = _address(tensor)
+    if address == 0 or address % dtype.itemsize:
+        return None
+    return _core.array_at(address, tensor.shape, tensor.stride(), dtype, tensor)
+
+
+def dense(tensor: Any) -> Any:
+    """As `as_array`, but that a last axis with strides is copied."""
+    array = as_array(tensor)
+    if array is None or not array.ndim or array.strides[-1] == array.itemsize:
+        return array
+    return np.ascontiguousarray(array)
