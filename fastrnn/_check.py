@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any, NoReturn
 
 import numpy as np
@@ -30,6 +31,18 @@ def shown(value: object) -> str:
     except Exception:
         return f"an object of type {_type_name(value)}"
     return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def package(name: str, needed_by: str, install: str) -> Any:
+    """A module of a package that is optional."""
+    top = name.partition(".")[0]
+    try:
+        return import_module(name)
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != top:  # it is there, and lacks something itself
+            raise
+        said = f"{needed_by}: expected the package {top}, which is not installed; pip install '{install}'"
+        raise ImportError(said, name=top) from None
 
 
 def _expression(name: str) -> str:

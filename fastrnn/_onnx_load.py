@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 from fastrnn import _check
+from fastrnn._names import listed
 from fastrnn._onnx_model import Node, named, opened
 from fastrnn._onnx_node import INPUTS, OUTPUTS, WEIGHTS, check_shapes, make_params, number_of_inputs, number_of_outputs
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     from fastrnn.params import GRUParams, LSTMParams, RNNParams
 
-_MOST_LISTED = 20
+_DESCRIBED = methodcaller("described")
 _STATE = "params have no state: take the input off the node and pass state= to the call"
 _NOT_OF_PARAMS = {
     "sequence_lens": "params have no lengths: take the input off the node and pass lengths= to the call",
@@ -65,25 +67,19 @@ def one_node_model(path_or_model: Any, node: str | None = None) -> ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", picked.scope.opset)], ir_version=8)
 
 
-def _listed(nodes: list[Node]) -> str:
-    shown = [node.described() for node in nodes[:_MOST_LISTED]]
-    more = len(nodes) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
-
-
 def _pick(nodes: list[Node], wanted: str | None) -> Node:
     if not nodes:
         raise ValueError("path_or_model: expected a model with an RNN, LSTM or GRU node, got one without")
     if wanted is None:
         if len(nodes) > 1:
-            raise ValueError(f"node: expected the name of one of {_listed(nodes)}, got None")
+            raise ValueError(f"node: expected the name of one of {listed(nodes, _DESCRIBED)}, got None")
         return nodes[0]
     found = [node for node in nodes if wanted and node.proto.name == wanted]
     found = found or [node for node in nodes if wanted and wanted in node.proto.output]
     if not found:
-        raise ValueError(f"node: expected one of {_listed(nodes)}, got {_check.shown(wanted)}")
+        raise ValueError(f"node: expected one of {listed(nodes, _DESCRIBED)}, got {_check.shown(wanted)}")
     if len(found) > 1:
-        got = f"{_check.shown(wanted)}, the name of {len(found)} of them: {_listed(found)}"
+        got = f"{_check.shown(wanted)}, the name of {len(found)} of them: {listed(found, _DESCRIBED)}"
         raise ValueError(f"node: expected a name that one node has, got {got}; an output's name may tell them apart")
     return found[0]
 

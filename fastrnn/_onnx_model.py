@@ -18,18 +18,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-try:
-    import onnx
-except ImportError as error:
-    if error.name != "onnx":
-        raise
-    raise ImportError("fastrnn.onnx needs the package onnx: pip install 'fastrnn[onnx]'") from None
-
-from google.protobuf.message import DecodeError
-
 from fastrnn import _check
 from fastrnn._onnx_node import INPUTS, OPERATORS, Layer, number_of_inputs, number_of_outputs, read_attributes
 
+onnx = _check.package("onnx", "fastrnn.onnx", "fastrnn[onnx]")
+DecodeError = _check.package("google.protobuf.message", "fastrnn.onnx", "fastrnn[onnx]").DecodeError
 Array = NDArray[Any]
 DEFAULT_DOMAIN = ("", "ai.onnx")
 _RECURRENT = re.compile(r"(RNN|LSTM|GRU)\Z")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+import sys
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 import fastrnn
-from fastrnn import reference
-
-if TYPE_CHECKING:
-    from fastrnn.params import Params
+from fastrnn import _check, reference
+from fastrnn.config import usable_targets
+from fastrnn.params import CLASSES, Params
 
 Array = NDArray[Any]
 TOLERANCE = {"float32": 2e-6, "float64": 4e-15}  # docs/numerics.md, "Accuracy"; float64 has 2**-29 of the roundoff
@@ -45,8 +47,8 @@ def exact(params: Params, x: Array) -> Peer:
     return Peer("reference", lambda: function(x, weights, **params._shown_options()), _flat)
 
 
-def torch(params: Params, x: Array, threads: int) -> Peer:
-    library = _import("torch", "'fastrnn[torch]'")
+def torch(params: Params, x: Array) -> Peer:
+    library = _check.package("torch", "--against", "fastrnn[torch]")
     options = params._shown_options()
     nonlinearity = options.pop("activation", "tanh") if params._cell == "rnn" else "tanh"
     lacks = [f"{name}={value!r}" for name, value in options.items()]
@@ -70,7 +72,6 @@ def torch(params: Params, x: Array, threads: int) -> Peer:
             array = np.array(params.weights[name], params.dtype)
             state[f"{plain}_l{layer}{'_reverse' if reverse else ''}"] = library.from_numpy(array)
     module.load_state_dict(state)
-    library.set_num_threads(threads)
     tensor = library.from_numpy(x)
 
     def call() -> Any:
@@ -78,13 +79,14 @@ def torch(params: Params, x: Array, threads: int) -> Peer:
             return module(tensor)
 
     def arrays(result: Any) -> tuple[Array, ...]:
-        return tuple(np.asarray(part) for part in _flat(result))
+        tensors: tuple[Any, ...] = _flat(result)
+        return tuple(tensor.numpy() for tensor in tensors)
 
     return Peer(f"PyTorch {library.__version__}", call, arrays)
 
 
 def onnxruntime(path: str, node: str | None, x: Array, threads: int) -> Peer:
-    library = _import("onnxruntime", "onnxruntime")
+    library = _check.package("onnxruntime", "--against", "onnxruntime")
     from fastrnn._onnx_load import one_node_model
 
     options = library.SessionOptions()
@@ -103,13 +105,19 @@ def onnxruntime(path: str, node: str | None, x: Array, threads: int) -> Peer:
     return Peer(f"ONNX Runtime {library.__version__}", lambda: session.run(None, {"X": x}), arrays)
 
 
-def _import(name: str, requirement: str) -> Any:
-    from importlib import import_module
-
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """PyTorch's number of threads, which is the process's: others run here with theirs."""
+    library = sys.modules.get("torch")
+    if library is None:
+        yield
+        return
+    before = library.get_num_threads()
+    library.set_num_threads(count)
     try:
-        return import_module(name)
-    except ImportError:
-        raise ImportError(f"--against: needs the package {name}: pip install {requirement}") from None
+        yield
+    finally:
+        library.set_num_threads(before)
 
 
 def difference(a: Peer, b: Peer) -> tuple[float, float]:
@@ -121,6 +129,30 @@ def difference(a: Peer, b: Peer) -> tuple[float, float]:
         most = float(np.maximum(most, apart.max(initial=0)))  # maximum passes NaN on
         scale = max(scale, float(np.abs(other[np.isfinite(other)]).max(initial=0)))
     return most, scale
+
+
+def number(value: float) -> float | None:
+    """For JSON, which has no NaN."""
+    return value if math.isfinite(value) else None
+
+
+def self_check(cell: str, dtype: str, target: str) -> dict[str, Any]:
+    """A layer of the kind that docs/numerics.md promises an accuracy for: against the reference and the best target."""
+    rng, H, kind = np.random.default_rng(0), 20, CLASSES[cell]
+    rows = kind._gates * H
+    shapes = {"weight_ih": (rows, 12), "weight_hh": (rows, H), "bias_ih": (rows,), "bias_hh": (rows,)}
+    weights = {
+        f"{name}_l0{end}": rng.uniform(-(H**-0.5), H**-0.5, shape).astype(dtype)
+        for end in ("", "_reverse")
+        for name, shape in shapes.items()
+    }
+    x = rng.normal(size=(100, 3, 12)).astype(dtype)
+    params = kind(weights, target=target)
+    here, best = (ours(kind(weights, target=name), x) for name in (target, usable_targets()[0]))
+    apart, _ = difference(here, exact(params, x))
+    bits = [[array.tobytes() for array in peer.arrays(peer.call())] for peer in (here, best)]
+    same, tolerance = bits[0] == bits[1], TOLERANCE[dtype]
+    return {"difference": number(apart), "tolerance": tolerance, "same_bits": same, "ok": same and apart <= tolerance}
 
 
 def medians(peers: list[Peer], rounds: int) -> list[float]:

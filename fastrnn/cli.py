@@ -9,7 +9,9 @@ import argparse
 import json
 import math
 import os
+import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn
@@ -32,6 +34,7 @@ _TAKEN = {  # by kind of file
     ".safetensors": _ARRAYS,
     ".npz": _ARRAYS,
 }
+_MOST_NUMBERS = 2**28  # in a run, so that memory is not what ends it
 _EXAMPLES = """examples:
   fastrnn info
   fastrnn inspect model.onnx
@@ -53,16 +56,14 @@ def _suffix(path: str) -> str:
 
 def _state_dict(path: str) -> dict[str, Any]:
     """The tensors of a file of PyTorch, without running anything that it holds; dicts in it become prefixes."""
-    try:
-        import torch
-    except ImportError:
-        raise ImportError(f"{path}: needs the package torch: pip install 'fastrnn[torch]'") from None
-    with open(path, "rb") as file:  # for errors of the system
+    torch = _check.package("torch", path, "fastrnn[torch]")
+    with open(path, "rb") as file, warnings.catch_warnings():  # opened here for errors of the system
+        warnings.simplefilter("ignore")  # of PyTorch: what it warns of is an error here
         try:
             content = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # of whatever class its unpickler has
-            said = str(error).strip().partition("\n")[0]
-            raise ValueError(f"{path}: expected a state_dict that torch.save wrote, got {said}") from None
+            expected = "expected tensors alone (torch.save(model.state_dict(), ...))"
+            raise ValueError(f"{path}: {expected}, got {_not_tensors(str(error))}") from None
     flat: dict[str, Any] = {}
     inner, seen = [("", content)], set()
     while inner:
@@ -73,6 +74,13 @@ def _state_dict(path: str) -> dict[str, Any]:
         elif isinstance(value, torch.Tensor):
             flat[prefix] = value
     return dict(sorted(flat.items()))
+
+
+def _not_tensors(said: str) -> str:
+    """What is in a file, by what PyTorch says, which for most of its length says how to load it unsafely."""
+    if named := re.search(r"GLOBAL ([\w.]+)", said):
+        return f"a file that holds other objects, such as {named[1]}"
+    return "a TorchScript archive" if "TorchScript" in said else "a file that is none of PyTorch, or a broken one"
 
 
 def _layers(path: str) -> dict[str, Callable[[], Params]]:
@@ -136,17 +144,12 @@ def _print_json(value: object) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
-def _number(value: float) -> float | None:
-    """For JSON, which has no NaN."""
-    return value if math.isfinite(value) else None
-
-
 # Commands. Each takes its arguments and returns its exit code.
 
 
 def _info(args: argparse.Namespace) -> int:
     checks = [
-        {"cell": cell, "dtype": dtype, "target": target, **_self_check(cell, dtype, target)}
+        {"cell": cell, "dtype": dtype, "target": target, **_peers.self_check(cell, dtype, target)}
         for cell in CLASSES
         for dtype in ("float32", "float64")
         for target in usable_targets()
@@ -171,25 +174,6 @@ def _info(args: argparse.Namespace) -> int:
     return int(not passed)
 
 
-def _self_check(cell: str, dtype: str, target: str) -> dict[str, Any]:
-    """A layer of the kind that docs/numerics.md promises an accuracy for: against the reference and the best target."""
-    rng, H, kind = np.random.default_rng(0), 20, CLASSES[cell]
-    rows = kind._gates * H
-    shapes = {"weight_ih": (rows, 12), "weight_hh": (rows, H), "bias_ih": (rows,), "bias_hh": (rows,)}
-    weights = {
-        f"{name}_l0{end}": rng.uniform(-(H**-0.5), H**-0.5, shape).astype(dtype)
-        for end in ("", "_reverse")
-        for name, shape in shapes.items()
-    }
-    x = rng.normal(size=(100, 3, 12)).astype(dtype)
-    params = kind(weights, target=target)
-    here, best = (_peers.ours(kind(weights, target=name), x) for name in (target, usable_targets()[0]))
-    apart, _ = _peers.difference(here, _peers.exact(params, x))
-    bits = [[array.tobytes() for array in peer.arrays(peer.call())] for peer in (here, best)]
-    same, tolerance = bits[0] == bits[1], _peers.TOLERANCE[dtype]
-    return {"difference": _number(apart), "tolerance": tolerance, "same_bits": same, "ok": same and apart <= tolerance}
-
-
 def _inspect(args: argparse.Namespace) -> int:
     found: list[dict[str, Any]] = []
     for name, load in _layers(args.FILE).items():
@@ -200,17 +184,17 @@ def _inspect(args: argparse.Namespace) -> int:
     if args.json:
         _print_json({"file": args.FILE, "layers": found})
     elif not found:
-        print(f"{args.FILE}: no recurrent layers")
+        print(f"{_line(args.FILE)}: no recurrent layers")
     else:
         for layer in found:
-            print(f"{_check.shown(layer['name'])}: {layer.get('error') or _one_line(layer)}")
+            print(f"{_check.shown(layer['name'])}: {_line(layer.get('error') or _one_line(layer))}")
     return 0
 
 
 def _convert(args: argparse.Namespace) -> int:
     params = _open_layer(args)
     params.save(args.DST)
-    print(f"{args.DST}: {_one_line(_described(params))}")
+    print(f"{_line(args.DST)}: {_one_line(_described(params))}")
     return 0
 
 
@@ -218,12 +202,16 @@ def _prepare(args: argparse.Namespace, against: str) -> tuple[Params, list[_peer
     """The layer of a file on random input, here and elsewhere."""
     params = _open_layer(args)
     size = (args.steps, args.batch, params.input_size)
+    numbers = args.steps * args.batch * (params.input_size + params._gates * params.hidden_size)
+    if numbers > _MOST_NUMBERS:
+        got = f"--steps {args.steps} and --batch {args.batch}, which take {numbers}"
+        raise ValueError(f"--steps, --batch: expected at most {_MOST_NUMBERS} inputs and gates in all, got {got}")
     x = np.random.default_rng(args.seed).normal(size=size).astype(params.dtype)
     here = _peers.ours(params, x, args.threads)
     if against == "reference":
         return params, [here, _peers.exact(params, x)]
     if against == "torch":
-        return params, [here, _peers.torch(params, x, args.threads)]
+        return params, [here, _peers.torch(params, x)]
     if _suffix(args.FILE) != ".onnx":
         raise ValueError("--against: expected torch or reference, since this is not an .onnx file, got onnxruntime")
     if args.dtype is not None:
@@ -235,14 +223,15 @@ def _check_layer(args: argparse.Namespace) -> int:
     default = {".onnx": "onnxruntime", ".pt": "torch", ".pth": "torch"}.get(_suffix(args.FILE), "reference")
     against = args.against or default
     params, peers = _prepare(args, against)
-    apart, scale = _peers.difference(*peers)
+    with _peers.threads(args.threads):
+        apart, scale = _peers.difference(*peers)
     # A peer of the same dtype is as far from the exact result as we are.
     tolerance = args.tolerance
     if tolerance is None:
         tolerance = _peers.TOLERANCE[params.dtype.name] * max(1.0, scale) * (1 if against == "reference" else 2)
     passed = apart <= tolerance
     if args.json:
-        said = {"file": args.FILE, "against": against, "difference": _number(apart), "tolerance": tolerance}
+        said = {"file": args.FILE, "against": against, "difference": _peers.number(apart), "tolerance": tolerance}
         _print_json({**said, "ok": passed, "layer": _described(params)})
     else:
         word = "within" if passed else "BEYOND"
@@ -253,7 +242,8 @@ def _check_layer(args: argparse.Namespace) -> int:
 def _bench(args: argparse.Namespace) -> int:
     against = args.against or ("onnxruntime" if _suffix(args.FILE) == ".onnx" else "torch")
     params, peers = _prepare(args, against)
-    here, there = _peers.medians(peers, args.rounds)
+    with _peers.threads(args.threads):
+        here, there = _peers.medians(peers, args.rounds)
     if args.json:
         said = {
             "file": args.FILE,
@@ -284,15 +274,21 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"fastrnn: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"fastrnn: error: {_line(message)}", file=sys.stderr)
     raise SystemExit(2)
 
 
-def _at_least(least: int) -> Callable[[str], int]:
+def _line(text: str) -> str:
+    """One line without what a terminal would obey; half of a character, in the name of a file, is written out."""
+    whole = " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
+    return "".join(filter(str.isprintable, whole))
+
+
+def _whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
     def whole(text: str) -> int:
         number = int(text)
-        if not least <= number <= 2**31 - 1:
-            raise argparse.ArgumentTypeError(f"expected an integer from {least} to {2**31 - 1}, got {text}")
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"expected an integer from {least} to {most}, got {text}")
         return number
 
     whole.__name__ = "integer"  # argparse's word for what is no number at all
@@ -302,7 +298,21 @@ def _at_least(least: int) -> Callable[[str], int]:
 def _activation(text: str) -> Any:
     """A name, or NAME,ALPHA,BETA."""
     name, *constants = text.split(",")
-    return (name, *map(float, constants)) if constants else name
+    try:
+        return (name, *map(float, constants)) if constants else name
+    except ValueError:
+        said = f"expected NAME or NAME,ALPHA,BETA with two numbers, got {_check.shown(text)}"
+        raise argparse.ArgumentTypeError(said) from None
+
+
+def _tolerance(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a finite number of at least 0, got {text}")
+    return number
+
+
+_tolerance.__name__ = "number"
 
 
 def _add_layer_flags(command: argparse.ArgumentParser) -> None:
@@ -323,9 +333,9 @@ def _add_layer_flags(command: argparse.ArgumentParser) -> None:
 def _add_run_flags(command: argparse.ArgumentParser, peers: tuple[str, ...]) -> None:
     command.add_argument("--against", choices=peers, help="default: by the kind of file")
     for name, default in (("steps", 100), ("batch", 1), ("threads", 1)):
-        help_ = f"default: {default}"
-        command.add_argument(f"--{name}", type=_at_least(1), default=default, metavar="N", help=help_)
-    command.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="of the random input; default: 0")
+        whole = _whole(1, _check.MOST_THREADS) if name == "threads" else _whole(1)
+        command.add_argument(f"--{name}", type=whole, default=default, metavar="N", help=f"default: {default}")
+    command.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="of the random input; default: 0")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -352,8 +362,8 @@ def _parser() -> argparse.ArgumentParser:
     for command, peers in ((check, ("onnxruntime", "torch", "reference")), (bench, ("onnxruntime", "torch"))):
         _add_layer_flags(command)
         _add_run_flags(command, peers)
-    check.add_argument("--tolerance", type=float, metavar="NUMBER", help="default: as docs/command_line.md says")
-    bench.add_argument("--rounds", type=_at_least(1), default=21, metavar="N", help="of timing; default: 21")
+    check.add_argument("--tolerance", type=_tolerance, metavar="NUMBER", help="default: as docs/command_line.md says")
+    bench.add_argument("--rounds", type=_whole(1), default=21, metavar="N", help="of timing; default: 21")
     for name, command in commands.choices.items():
         if name != "convert":
             command.add_argument("--json", action="store_true", help="print JSON")
@@ -383,6 +393,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     except MemoryError as error:
         _fail(str(error) or "out of memory")
-    except (TypeError, ValueError, ImportError) as error:
+    except (TypeError, ValueError, RuntimeError, ImportError) as error:
         _fail(str(error))
     return status

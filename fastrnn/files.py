@@ -65,7 +65,7 @@ def save(params: Params, path: Path) -> None:
     >>> import numpy as np, fastrnn, os, tempfile
     >>> params = fastrnn.GRUParams({"weight_ih": np.ones((6, 3)), "weight_hh": np.ones((6, 2))}, reset_after=False)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     fastrnn.files.save(params, os.path.join(folder, "gru.npz"))
+    ...     params.save(os.path.join(folder, "gru.npz"))
     ...     fastrnn.load(os.path.join(folder, "gru.npz"))  # doctest: +ELLIPSIS
     GRUParams(input_size=3, hidden_size=2, num_layers=1, direction='forward', reset_after=False, dtype='float64', ...)
     """
@@ -287,24 +287,18 @@ def _replace(name: str, data: bytes) -> None:
         raise OSError(error.errno, error.strerror, name) from error  # of the caller's name, not of the temporary one
 
 
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise ImportError(
-            "a .safetensors file needs the package safetensors: pip install 'fastrnn[safetensors]'"
-        ) from None
-    return safetensors
+def _safetensors(module: str) -> Any:
+    return _check.package(module, "a .safetensors file", "fastrnn[safetensors]")
 
 
 def _encode_safetensors(weights: Mapping[str, Array], text: str) -> bytes:
-    data: bytes = _safetensors().numpy.save(dict(weights), {_KEY: text})
+    data: bytes = _safetensors("safetensors.numpy").save(dict(weights), {_KEY: text})
     return data
 
 
 @contextmanager
 def _open_safetensors(name: str) -> Iterator[Content]:
-    library = _safetensors()
+    library = _safetensors("safetensors")
     with open(name, "rb") as file:
         with said_of(name, "a safetensors file"):
             handle = library.safe_open(name, "np")

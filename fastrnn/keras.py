@@ -9,6 +9,7 @@ Importing this module does not import Keras: a layer that is given has brought i
 from __future__ import annotations
 
 import sys
+import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -60,7 +61,8 @@ def from_keras(layer: Any) -> RNNParams | LSTMParams | GRUParams:
     Raises
     ------
     TypeError
-        Not such a layer, a subclass with methods of its own, another version of Keras, or another dtype.
+        Not such a layer, one with methods of its own, in a subclass or set on it, another version of Keras, or another
+        dtype.
     ValueError
         A layer that is not built, or has an attribute that these params can't express: the message names it.
 
@@ -115,18 +117,31 @@ def _class_name(path: str, value: Any, expected: tuple[str, ...]) -> str:
     if name is None:
         cure = "; give one of its layers" if hasattr(value, "layers") else ""
         raise TypeError(f"{path}: expected {', '.join(expected)} of Keras 3, got {got}{cure}")
-    own = _own_methods(type(value), classes[name])
+    own = _own_methods(value, classes[name])
     if own:
         cure = f"a plain {name} that computes the same may take its weights, by set_weights"
         raise TypeError(f"{path}: expected {name} itself, got {got}, which has {', '.join(own)} of its own; {cure}")
     return name
 
 
-def _own_methods(kind: type, known: type) -> list[str]:
-    """What a subclass has in place of its base's methods and properties, names of Python's own aside."""
+def _own_methods(value: Any, known: type) -> list[str]:
+    """What a layer or its subclass has in place of known methods and properties, names of Python's own aside."""
+    kind = type(value)
     between = kind.__mro__[: kind.__mro__.index(known)]
-    names = sorted({name for cls in between for name in vars(cls) if hasattr(known, name)})
-    return [name for name in names if name == "__call__" or not (name.startswith("__") or name in _INERT)]
+    names = {name for cls in between for name in vars(cls) if hasattr(known, name)}
+    names |= {name for name, own in vars(value).items() if callable(getattr(known, name, None))} - _wrapped(value)
+    return [name for name in sorted(names) if name == "__call__" or not (name.startswith("__") or name in _INERT)]
+
+
+def _wrapped(value: Any) -> set[str]:
+    """What Keras itself sets on every layer: functions of its own around the methods `build` and `quantize`."""
+    return {
+        name
+        for name, own in vars(value).items()
+        if isinstance(own, types.FunctionType)
+        and own.__globals__.get("__name__", "").startswith("keras.")
+        and getattr(getattr(own, "__wrapped__", None), "__func__", None) is getattr(type(value), name, own)
+    }
 
 
 def _full_name(thing: Any) -> str:

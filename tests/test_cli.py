@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 import fastrnn
 from cases import PARAMS, make_weights
 from conftest import expected_packages, run_python
-from fastrnn import _peers, cli
+from fastrnn import _check, _peers, cli
 from fastrnn.cli import main
 
 COMMANDS = ["info", "inspect", "convert", "check", "bench"]
@@ -138,7 +139,7 @@ def test_closed_pipe_and_interrupt(files: Path) -> None:
     code = (
         "import sys; from fastrnn import cli\n"
         "def interrupted(*args): raise KeyboardInterrupt\n"
-        "cli._self_check = interrupted; sys.exit(cli.main())"
+        "cli._peers.self_check = interrupted; sys.exit(cli.main())"
     )
     result = run("info", "--json", code=code)
     assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
@@ -227,7 +228,7 @@ def test_check(files: Path, name: str, capsys: pytest.CaptureFixture[str]) -> No
     told = json.loads(printed(capsys, "check", name, "--json", "--steps", "7", "--batch", "2", "--seed", "3"))
     assert told.keys() == {"file", "against", "difference", "tolerance", "ok", "layer"}
     assert told["layer"].keys() == DESCRIBED
-    assert "BEYOND" in printed(capsys, "check", name, "--tolerance=-1", status=1)
+    assert "BEYOND" in printed(capsys, "check", name, "--tolerance", "0", status=1)
 
 
 def test_check_of_nan(files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,13 +264,48 @@ def test_torch(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "--against: PyTorch has no reset_after=False and no clip=0.5; --against reference has"
     )
     assert "a layer that runs in reverse alone" in said(capsys, "check", "reverse.npz", "--against", "torch")
-    Path("bad.pt").write_bytes(b"cos\nmkdir\n(S'executed'\ntR.")
-    assert said(capsys, "inspect", "bad.pt").startswith("bad.pt: expected a state_dict that torch.save wrote, got ")
-    assert not Path("executed").exists()
     cyclic: dict[str, Any] = {"weight_ih": torch.zeros(1)}
     cyclic["again"] = cyclic
     torch.save(cyclic, "cyclic.pt")
     assert printed(capsys, "inspect", "cyclic.pt").count("\n") == 1
+
+
+@needs("torch")
+def test_files_of_torch_that_hold_more_than_tensors(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Words of our own: PyTorch's advise to load them unsafely, with an escape sequence for a terminal."""
+    import torch
+
+    torch.save(torch.nn.LSTM(3, 5), "whole.pt")
+    Path("runs.pt").write_bytes(b"cos\nmkdir\n(S'executed'\ntR.")
+    Path("broken.pt").write_bytes(b"PK\3\4")
+    with zipfile.ZipFile("script.pt", "w") as archive:  # what PyTorch tells a TorchScript archive by
+        archive.writestr("script/constants.pkl", b"\x80\x02).")
+        archive.writestr("script/version", b"3\n")
+    for name, got in {
+        "whole.pt": "a file that holds other objects, such as torch.nn.modules.rnn.LSTM",
+        "runs.pt": "a file that holds other objects, such as os.mkdir",
+        "broken.pt": "a file that is none of PyTorch, or a broken one",
+        "script.pt": "a TorchScript archive",
+    }.items():
+        expected = f"{name}: expected tensors alone (torch.save(model.state_dict(), ...)), got {got}"
+        assert said(capsys, "inspect", name).replace("posix.", "os.") == expected
+    assert not Path("executed").exists()
+
+
+@needs("torch")
+def test_threads_of_torch_are_restored(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    before, seen = torch.get_num_threads(), []
+    for name in ("difference", "medians"):
+        monkeypatch.setattr(_peers, name, lambda *args: (seen.append(torch.get_num_threads()) or 1.0, 1.0))
+    main(["check", "lstm.npz", "--against", "torch", "--threads", str(before + 1)])
+    main(["bench", "lstm.npz", "--rounds", "1", "--steps", "2", "--threads", str(before + 2)])
+    assert seen == [before + 1, before + 2]
+    assert torch.get_num_threads() == before
+    with pytest.raises(KeyError), _peers.threads(before + 1):
+        raise KeyError
+    assert torch.get_num_threads() == before
 
 
 @needs("onnx", "onnxruntime")
@@ -303,8 +339,16 @@ def test_onnx(files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     )
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert said(capsys, "bench", "model.onnx", "--node", "both") == (
-        "--against: needs the package onnxruntime: pip install onnxruntime"
+        "--against: expected the package onnxruntime, which is not installed; pip install 'onnxruntime'"
     )
+
+
+def test_a_package_that_lacks_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is installed: its own error says more."""
+    (tmp_path / "lacking.py").write_text("import lacked")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="No module named 'lacked'"):
+        _check.package("lacking", "test", "lacking")
 
 
 WRONG = {
@@ -318,11 +362,20 @@ WRONG = {
     "convert foreign.npz new.npz": "cell: expected 'rnn', 'lstm' or 'gru', which foreign.npz does not say, got None; ",
     "convert foreign.npz new.npz --cell gru --prefix nope": "prefix: expected one of 'rnn.', 'gru.', 'odd.', got ",
     "check lstm.npz --activation swish": "activation: expected one of tanh, ",
-    "check lstm.npz --activation linear,a,b": "argument --activation: invalid ",
+    "check lstm.npz --activation tanh,x": (
+        "argument --activation: expected NAME or NAME,ALPHA,BETA with two numbers, got 'tanh,x' (see "
+    ),
+    "check lstm.npz --tolerance nan": "argument --tolerance: expected a finite number of at least 0, got nan (see ",
+    "check lstm.npz --tolerance inf": "argument --tolerance: expected a finite number of at least 0, got inf (see ",
+    "check lstm.npz --tolerance=-1": "argument --tolerance: expected a finite number of at least 0, got -1 (see ",
+    "check lstm.npz --tolerance x": "argument --tolerance: invalid number value: 'x' (see ",
     "check lstm.npz --node a": "--node: expected none for a .npz file, ",
     "check lstm.npz --steps 0": "argument --steps: expected an integer from 1 to 2147483647, got 0 (see ",
     "check lstm.npz --steps x": "argument --steps: invalid integer value: 'x' (see fastrnn check --help)",
-    "check lstm.npz --threads 1000": "threads: expected from 1 to 256, got 1000",
+    "check lstm.npz --threads 257": "argument --threads: expected an integer from 1 to 256, got 257 (see ",
+    "bench lstm.npz --threads 100000": "argument --threads: expected an integer from 1 to 256, got 100000 (see ",
+    "check lstm.npz --steps 2147483647": "--steps, --batch: expected at most 268435456 inputs and gates in all, got ",
+    "bench lstm.npz --steps 65536 --batch 65536": "--steps, --batch: expected at most 268435456 inputs and gates ",
     "check lstm.npz --against onnxruntime": "--against: expected torch or reference, since this is not an .onnx file, ",
     "check lstm.npz --against keras": "argument --against: invalid choice: 'keras' ",
 }
@@ -337,6 +390,8 @@ def test_wrong_calls(files: Path, command: str, capsys: pytest.CaptureFixture[st
 
 def test_one_line_whatever_a_file_is_called(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, "inspect", "a\nb.npz") == "a b.npz: No such file or directory"
+    assert said(capsys, "inspect", "a\x1b[1m\x07b\u202e.npz") == "a[1mb.npz: No such file or directory"
+    assert said(capsys, "inspect", "a\udcff.npz") == r"a\udcff.npz: No such file or directory"
 
 
 def test_params_of_every_cell_against_the_reference(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
+import copy
+from functools import partial, wraps
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fastrnn
@@ -63,6 +66,10 @@ class SameLSTM(layers.LSTM):  # type: ignore[misc]
         return "mine"
 
 
+PLAIN = lstm()
+WRAPPED = wraps(PLAIN.call)(lambda *args, **options: 2)
+
+
 class OldKeras:
     __module__, __qualname__ = "tf_keras.src.layers.rnn.lstm", "LSTM"
 
@@ -75,6 +82,18 @@ def old_keras(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_subclass_that_computes_the_same() -> None:
     layer = built(SameLSTM())
     assert fastrnn.from_keras(layer).hidden_size == 4
+
+
+def test_what_keras_sets_on_a_layer_is_its_own(tmp_path: Path) -> None:
+    """Whatever was done with the layer: trained, saved and loaded, copied."""
+    model = keras.Sequential([keras.Input((5, 3)), layers.Bidirectional(layers.GRU(4, dropout=0.5))])
+    model.compile("sgd", "mse")
+    model.fit(np.zeros((2, 5, 3)), np.zeros((2, 8)), verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    first, *others = (m.layers[0] for m in (model, loaded, keras.models.clone_model(model)))
+    for layer in (first, *others, copy.deepcopy(first), changed(first, "note", tanh)):
+        assert fastrnn.from_keras(layer).bidirectional
 
 
 @pytest.mark.usefixtures("old_keras")
@@ -117,6 +136,14 @@ TypeError: layer: expected KINDS, got tf_keras.src.layers.rnn.lstm.LSTM
 TypeError: layer: expected LSTM itself, got test_keras_refused.OwnLSTM, which has call OWN; a plain LSTM TAKES
 >>> built(layers.RNN(OwnCell(4)))
 TypeError: layer.cell: expected GRUCell itself, got ...OwnCell, which has build OWN; a plain GRUCell TAKES
+>>> changed(lstm(), "cell.call", tanh)
+TypeError: layer.cell: expected LSTMCell itself, got keras...LSTMCell, which has call OWN; a plain LSTMCell TAKES
+>>> changed(lstm(), "call", PLAIN.call)
+TypeError: layer: expected LSTM itself, got keras...LSTM, which has call OWN; a plain LSTM TAKES
+>>> changed(changed(both(), "forward_layer.build", tanh), "forward_layer.inner_loop", tanh)
+TypeError: layer.forward_layer: expected LSTM itself, ... which has build, inner_loop OWN; a plain LSTM TAKES
+>>> changed(of_cells(layers.LSTMCell(4), layers.LSTMCell(4)), "cell.call", WRAPPED)
+TypeError: layer.cell: expected StackedRNNCells itself, got ... which has call OWN; a plain StackedRNNCells TAKES
 >>> lstm(dtype="mixed_float16")
 TypeError: layer.dtype_policy: expected 'float32' or 'float64', got 'mixed_float16'; ANOTHER
 >>> lstm(dtype="mixed_bfloat16")

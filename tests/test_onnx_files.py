@@ -296,7 +296,7 @@ for use in (lambda: from_onnx("model.onnx"), fastrnn.onnx.ops):
         print(error)
 """
     done = run_python(code)
-    said = "fastrnn.onnx needs the package onnx: pip install 'fastrnn[onnx]'"
+    said = "fastrnn.onnx: expected the package onnx, which is not installed; pip install 'fastrnn[onnx]'"
     assert done.stdout.splitlines() == [said] * 2, done.stderr
 
 
