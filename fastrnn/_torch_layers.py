@@ -14,20 +14,14 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from fastrnn import _core, functional
-from fastrnn.config import get_num_threads
-from fastrnn.torch import PLAIN_CLASSES, activation_of, cell_name, own_methods, torch_class, weight_names
-
-try:
-    import torch
-except ImportError as error:
-    raise ImportError("torch: expected PyTorch, which is not installed; pip install 'fastrnn[torch]'") from error
-
+import torch
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
+from fastrnn import _core, functional
 from fastrnn._torch_weights import Packed, are_as_sampled, dense, marks, pack
+from fastrnn.config import get_num_threads
+from fastrnn.torch import PLAIN_CLASSES, activation_of, cell_name, own_methods, torch_class, weight_names
 
 if TYPE_CHECKING:
     from fastrnn.params import Array

@@ -249,10 +249,11 @@ def accelerate(model: torch.nn.Module) -> Report:
     >>> print(Report(replaced=("rnn",)))
     rnn: replaced
     """
-    from fastrnn import _torch_layers
+    modules = _named_modules(model)
+    from fastrnn import _torch_layers  # which imports PyTorch
 
     replaced, kept = [], {}
-    for name, module in _named_modules(model):
+    for name, module in modules:
         reason = _torch_layers.why_not(module)
         if reason is None:
             _torch_layers.replace(module)
@@ -281,15 +282,15 @@ def restore(model: torch.nn.Module) -> None:
     --------
     ``fastrnn.torch.restore(model)`` undoes ``fastrnn.torch.accelerate(model)``.
     """
-    from fastrnn import _torch_layers
+    modules = _named_modules(model)
+    from fastrnn import _torch_layers  # which imports PyTorch
 
-    for _, module in _named_modules(model):
+    for _, module in modules:
         _torch_layers.restore(module)
 
 
 def _named_modules(model: Any) -> list[tuple[str, Any]]:
-    import torch
-
+    torch = _check.package("torch", "fastrnn.torch", "fastrnn[torch]")
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {_check.shown(model)}")
     return list(model.named_modules())

@@ -364,4 +364,7 @@ try:
 except ImportError as error:
     print(error)
 """)
-    assert done.stdout == "torch: expected PyTorch, which is not installed; pip install 'fastrnn[torch]'\n", done.stderr
+    assert (
+        done.stdout
+        == "fastrnn.torch: expected the package torch, which is not installed; pip install 'fastrnn[torch]'\n"
+    ), done.stderr
