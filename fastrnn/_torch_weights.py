@@ -22,10 +22,8 @@ class Packed(NamedTuple):
     marks: list[Any]
     samples: list[tuple[Array, bytes]]  # some numbers: a view, which keeps the address from another use, and a copy
 
-    def __deepcopy__(self, memo: Any) -> None:
-        """None: a copy of a layer packs for itself."""
-
     def __reduce__(self) -> Any:
+        """Copies and pickles are None: a copy of a layer packs for itself."""
         return type(None), ()
 
 

@@ -183,6 +183,10 @@ WRONG_CALLS = {
     "no argument": lambda layer: layer(),
     "sizes that grow": lambda layer: layer(PackedSequence(torch.randn(3, 4), torch.tensor([1, 2]))),
     "sizes of more rows": lambda layer: layer(PackedSequence(torch.randn(2, 4), torch.tensor([2, 1]))),
+    "an index below 0": lambda layer: layer(
+        PackedSequence(torch.randn(3, 4), torch.tensor([2, 1]), torch.tensor([0, 1]), torch.tensor([-1, 0])),
+        (torch.zeros(1, 2, 5), torch.zeros(1, 2, 5)),
+    ),
     "sizes of int32": lambda layer: layer(PackedSequence(torch.randn(3, 4), torch.tensor([2, 1], dtype=torch.int32))),
 }
 
