@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ Array = NDArray[Any]
 MOST_TEXT = 10_000  # characters of the JSON text: what params need is below 1000
 _ENTRY = "fastrnn.json"
 _MOST_HEADER = 10_000  # bytes of the header of one array, as in NumPy
+_MOST_SAID = 200  # characters of an error of a library, which may quote what a file holds
 _MOST_RATIO = 1032  # of deflate: 258 bytes from 2 bits
 
 
@@ -42,8 +44,20 @@ def said_of(name: str, expected: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.filename is not None):
             raise
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{name}: expected {expected}, got {said}") from None
+        raise ValueError(f"{name}: expected {expected}, got {short(error) or type(error).__name__}") from None
+
+
+def short(said: object) -> str:
+    """What a message takes over from a library or a file: one line, and not the whole of a long one."""
+    text = " ".join(str(said).split())
+    return text if len(text) <= _MOST_SAID else f"{text[:_MOST_SAID]}..."
+
+
+def check_regular(name: str) -> None:
+    """Refuse what reading might never end on; what is wrong with a folder, the system says."""
+    mode = os.stat(name).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ValueError(f"{name}: expected a regular file, got a pipe, a socket or a device")
 
 
 def encode(weights: Mapping[str, Array], text: str) -> bytes:
@@ -63,6 +77,7 @@ def encode(weights: Mapping[str, Array], text: str) -> bytes:
 
 @contextmanager
 def opened(name: str) -> Iterator[Content]:
+    check_regular(name)
     with open(name, "rb") as file:
         with said_of(name, "an .npz file"):
             archive = zipfile.ZipFile(file)
@@ -113,7 +128,7 @@ def _npy_entry(name: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> En
 
     def read() -> Array:
         if dtype.kind != "f":
-            raise ValueError(f"{name}: {key}: expected float16, float32 or float64, got {dtype}")
+            raise ValueError(f"{name}: {short(key)}: expected float16, float32 or float64, got {short(dtype)}")
         with said_of(name, "an .npz file"):
             data = archive.read(info)
             return np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if fortran else "C")

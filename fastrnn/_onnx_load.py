@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from operator import methodcaller
@@ -10,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 from fastrnn import _check
 from fastrnn._names import listed
 from fastrnn._onnx_model import Node, named, opened
-from fastrnn._onnx_node import INPUTS, OUTPUTS, WEIGHTS, check_shapes, make_params, number_of_inputs, number_of_outputs
+from fastrnn._onnx_node import (
+    INPUTS,
+    OUTPUTS,
+    VERSIONS,
+    WEIGHTS,
+    check_shapes,
+    make_params,
+    number_of_inputs,
+    number_of_outputs,
+)
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -35,13 +45,25 @@ def load(path_or_model: Any, node: str | None = None) -> RNNParams | LSTMParams 
 
 
 def layers(path_or_model: Any) -> dict[str, Callable[[], RNNParams | LSTMParams | GRUParams]]:
-    """By node name what loads each recurrent node, or raises what is in the way."""
+    """By a label of its own what loads each recurrent node, or raises what is in the way."""
     with opened(path_or_model) as nodes:
-        return {node.name: partial(_pick_and_load, nodes, node.name) for node in nodes}
+        return {label: partial(_params, node) for label, node in zip(_labels(nodes), nodes, strict=True)}
 
 
-def _pick_and_load(nodes: list[Node], name: str) -> RNNParams | LSTMParams | GRUParams:
-    return _params(_pick(nodes, name))
+def _labels(nodes: list[Node]) -> list[str]:
+    """A node's name, or its first output, where that picks it alone; or its place among the recurrent nodes: "#3"."""
+    names, outputs = Counter(node.proto.name for node in nodes), Counter(node.output for node in nodes)
+    labels = []
+    for place, node in enumerate(nodes, 1):
+        label = f"#{place}"
+        while label in names or label in outputs:
+            label = f"#{label}"
+        if node.proto.name and names[node.proto.name] == 1:
+            label = node.proto.name
+        elif node.output and outputs[node.output] == 1 and node.output not in names:
+            label = node.output
+        labels.append(label)
+    return labels
 
 
 def one_node_model(path_or_model: Any, node: str | None = None) -> ModelProto:
@@ -64,7 +86,9 @@ def one_node_model(path_or_model: Any, node: str | None = None) -> ModelProto:
     kind, value = helper.np_dtype_to_tensor_dtype(params.dtype), helper.make_tensor_value_info
     x = value("X", kind, ["T", "B", params.input_size])
     graph = helper.make_graph([alone], "node", [x], [value(name, kind, None) for name in outputs], tensors)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", picked.scope.opset)], ir_version=8)
+    # The oldest opset in which the operator is this one, since ONNX Runtime may not know the model's.
+    opset = max(version for version in VERSIONS if version <= (picked.scope.opset or 0))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
 def _pick(nodes: list[Node], wanted: str | None) -> Node:

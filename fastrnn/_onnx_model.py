@@ -19,6 +19,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fastrnn import _check
+from fastrnn._npz import check_regular, short
 from fastrnn._onnx_node import INPUTS, OPERATORS, Layer, number_of_inputs, number_of_outputs, read_attributes
 
 onnx = _check.package("onnx", "fastrnn.onnx", "fastrnn[onnx]")
@@ -83,7 +84,12 @@ class Node:
     @property
     def name(self) -> str:
         """The node's own name, or else that of its first output."""
-        return self.proto.name or next((name for name in self.proto.output if name), "")
+        return self.proto.name or self.output
+
+    @property
+    def output(self) -> str:
+        """The name of its first output that has one."""
+        return next((name for name in self.proto.output if name), "")
 
     @property
     def op(self) -> str:
@@ -207,14 +213,18 @@ def _external(tensor: Any, folder: str | None, nbytes: int) -> Array:
     path = os.path.join(folder, location)
     size = os.path.getsize(path) if os.path.isfile(path) else None
     if size is not None and size < offset + nbytes:  # before memory is taken for it
-        raise ValueError(f"expected {nbytes} bytes from {offset} on in {location!r}, got {size} bytes in all")
+        raise ValueError(
+            f"expected {nbytes} bytes from {offset} on in {_check.shown(location)}, got {size} bytes in all"
+        )
     bounded = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, data_location=onnx.TensorProto.EXTERNAL)
     for key, value in (("location", location), ("offset", str(offset)), ("length", str(nbytes))):
         bounded.external_data.add(key=key, value=value)
     try:
         array: Array = onnx.numpy_helper.to_array(bounded, folder)
     except onnx.checker.ValidationError as error:
-        raise ValueError(f"expected a file in the model's folder, got {location!r}: {error}") from None
+        raise ValueError(
+            f"expected a file in the model's folder, got {_check.shown(location)}: {short(error)}"
+        ) from None
     return array
 
 
@@ -277,8 +287,11 @@ def opened(path_or_model: object) -> Iterator[list[Node]]:
         got = type(path_or_model).__name__
         raise TypeError(f"path_or_model: expected a path or an onnx.ModelProto, got {got}{cure}")
     path = Path(path_or_model)
+    check_regular(os.fspath(path))
     data = path.read_bytes()
     with named(str(path)):
+        if not data:
+            raise ValueError("expected an ONNX model, got an empty file")
         try:
             yield recurrent_nodes(onnx.ModelProto.FromString(data), str(path.parent))
         except (DecodeError, UnicodeDecodeError) as error:

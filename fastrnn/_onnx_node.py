@@ -25,7 +25,8 @@ from fastrnn.params import CLASSES, GRUParams, LSTMParams, RNNParams
 Array = NDArray[Any]
 Activation = tuple[str, float, float] | str
 
-OLDEST_OPSET = 7
+VERSIONS = (7, 14, 22)  # of the three operators, by the opset that brought each
+OLDEST_OPSET = VERSIONS[0]
 OPERATORS = {"RNN": 1, "LSTM": 4, "GRU": 3}  # and their gates
 # Only an LSTM has the last two.
 INPUTS: tuple[str, ...] = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -28,6 +30,18 @@ class Peer(NamedTuple):
     title: str
     call: Callable[[], Any]
     arrays: Callable[[Any], tuple[Array, ...]]
+
+
+class RefusedError(ValueError):
+    """Another program does not run this layer."""
+
+
+def _refused(program: str, error: Exception) -> RefusedError:
+    """Its own words, without codes and C++ signatures, and not more than a line of them."""
+    said = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
+    said = re.sub(r"\S+\.(?:cc|cpp|h):\d+ .*?\)(?: const)?(?: \[with [^]]*\])? ", "", said)
+    said = said if len(said) <= 200 else f"{said[:200]}..."
+    return RefusedError(f"--against: {program} refuses this layer: {said or type(error).__name__}")
 
 
 def _flat(result: Any) -> tuple[Array, ...]:
@@ -54,9 +68,9 @@ def torch(params: Params, x: Array) -> Peer:
     lacks = [f"{name}={value!r}" for name, value in options.items()]
     lacks += [f"activation={nonlinearity!r}"] if nonlinearity not in ("tanh", "relu") else []
     lacks += ["peepholes"] if any("weight_peephole" in part for part in params._names.values()) else []
-    lacks += ["a layer that runs in reverse alone"] if params.direction == "reverse" else []
+    lacks += ["layer that runs in reverse alone"] if params.direction == "reverse" else []
     if lacks:
-        raise ValueError(f"--against: PyTorch has no {' and no '.join(lacks)}; --against reference has")
+        raise RefusedError(f"--against: PyTorch has no {' and no '.join(lacks)}")
     more: dict[str, Any] = {"rnn": {"nonlinearity": nonlinearity}, "lstm": {"proj_size": params.proj_size}}
     module = getattr(library.nn, params._cell.upper())(
         params.input_size,
@@ -75,8 +89,11 @@ def torch(params: Params, x: Array) -> Peer:
     tensor = library.from_numpy(x)
 
     def call() -> Any:
-        with library.inference_mode():
-            return module(tensor)
+        try:
+            with library.inference_mode():
+                return module(tensor)
+        except Exception as error:  # of whatever class
+            raise _refused("PyTorch", error) from None
 
     def arrays(result: Any) -> tuple[Array, ...]:
         tensors: tuple[Any, ...] = _flat(result)
@@ -96,18 +113,24 @@ def onnxruntime(path: str, node: str | None, x: Array, threads: int) -> Peer:
     try:
         session = library.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own classes
-        raise ValueError(f"--against: ONNX Runtime refuses this node: {error}") from None
+        raise _refused("ONNX Runtime", error) from None
+
+    def call() -> Any:  # which finds some of what it lacks only here
+        try:
+            return session.run(None, {"X": x})
+        except Exception as error:
+            raise _refused("ONNX Runtime", error) from None
 
     def arrays(result: Any) -> tuple[Array, ...]:
         y = result[0].swapaxes(1, 2)  # (T, D, B, H) becomes (T, B, D, H)
         return y.reshape(*y.shape[:2], -1), *result[1:]
 
-    return Peer(f"ONNX Runtime {library.__version__}", lambda: session.run(None, {"X": x}), arrays)
+    return Peer(f"ONNX Runtime {library.__version__}", call, arrays)
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
-    """PyTorch's number of threads, which is the process's: others run here with theirs."""
+def running(count: int) -> Iterator[None]:
+    """PyTorch's number of threads, which is the process's: others run here with theirs. It need not say it is slow."""
     library = sys.modules.get("torch")
     if library is None:
         yield
@@ -115,7 +138,9 @@ def threads(count: int) -> Iterator[None]:
     before = library.get_num_threads()
     library.set_num_threads(count)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "LSTM with projections is not supported with oneDNN")
+            yield
     finally:
         library.set_num_threads(before)
 

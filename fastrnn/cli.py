@@ -9,9 +9,7 @@ import argparse
 import json
 import math
 import os
-import re
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn
@@ -19,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 import fastrnn
-from fastrnn import _check, _core, _peers, files
+from fastrnn import _check, _core, _peers, _torch_file, files
 from fastrnn._state_dict import prefixes
 from fastrnn.config import resolve_target, usable_targets
 from fastrnn.params import CLASSES, Params
@@ -54,45 +52,18 @@ def _suffix(path: str) -> str:
     return suffix
 
 
-def _state_dict(path: str) -> dict[str, Any]:
-    """The tensors of a file of PyTorch, without running anything that it holds; dicts in it become prefixes."""
-    torch = _check.package("torch", path, "fastrnn[torch]")
-    with open(path, "rb") as file, warnings.catch_warnings():  # opened here for errors of the system
-        warnings.simplefilter("ignore")  # of PyTorch: what it warns of is an error here
-        try:
-            content = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # of whatever class its unpickler has
-            expected = "expected tensors alone (torch.save(model.state_dict(), ...))"
-            raise ValueError(f"{path}: {expected}, got {_not_tensors(str(error))}") from None
-    flat: dict[str, Any] = {}
-    inner, seen = [("", content)], set()
-    while inner:
-        prefix, value = inner.pop()
-        if isinstance(value, dict) and id(value) not in seen:  # a dict may hold itself
-            seen.add(id(value))
-            inner += [(f"{prefix}.{name}" if prefix else str(name), part) for name, part in value.items()]
-        elif isinstance(value, torch.Tensor):
-            flat[prefix] = value
-    return dict(sorted(flat.items()))
-
-
-def _not_tensors(said: str) -> str:
-    """What is in a file, by what PyTorch says, which for most of its length says how to load it unsafely."""
-    if named := re.search(r"GLOBAL ([\w.]+)", said):
-        return f"a file that holds other objects, such as {named[1]}"
-    return "a TorchScript archive" if "TorchScript" in said else "a file that is none of PyTorch, or a broken one"
-
-
 def _layers(path: str) -> dict[str, Callable[[], Params]]:
     """What loads each recurrent layer of a file, or raises what is in the way."""
     suffix = _suffix(path)
     if suffix == ".onnx":
         from fastrnn import _onnx_load
 
+        if os.path.getsize(path) == 0:  # which protobuf takes for a model
+            raise ValueError(f"{path}: expected an .onnx file, got an empty one")
         return {**_onnx_load.layers(path)}
     if suffix in (".pt", ".pth"):
-        state = _state_dict(path)
-        return {prefix: partial(fastrnn.from_torch, state, prefix) for prefix in prefixes(state)}
+        state = _torch_file.state_dict(path)
+        return {prefix: partial(_torch_file.load_by_shapes, path, state, prefix) for prefix in prefixes(state)}
     return files.find(path)
 
 
@@ -104,20 +75,23 @@ def _open_layer(args: argparse.Namespace) -> Params:
         if flag not in _TAKEN[suffix]:
             shown = "--reset-before" if flag == "reset_after" else "--" + flag.replace("_", "-")
             raise ValueError(f"{shown}: expected none for a {suffix} file, which says it itself or has no such thing")
+    if given.get("prefix") and [*_layers(args.FILE)] == [""]:
+        got = _check.shown(args.prefix)
+        raise ValueError(f"--prefix: expected none, since nothing stands before the names in {args.FILE}, got {got}")
     if suffix in (".safetensors", ".npz"):
         return files.load(args.FILE, dtype=args.dtype, **given)
     if suffix == ".onnx":
         params: Params = fastrnn.from_onnx(args.FILE, args.node)
     else:
-        activation = given.get("activation")
-        params = fastrnn.from_torch(_state_dict(args.FILE), given.get("prefix", ""), nonlinearity=activation)
+        state = _torch_file.state_dict(args.FILE)
+        params = _torch_file.load(args.FILE, state, args.prefix or "", args.activation)
     if args.dtype is None:
         return params
     return CLASSES[params._cell](params.weights, dtype=args.dtype, **params._shown_options())
 
 
 def _described(params: Params) -> dict[str, Any]:
-    arrays = params.weights.values()
+    arrays, parts = params.weights.values(), params._names.values()
     return {
         "cell": params._cell,
         "input_size": params.input_size,
@@ -125,6 +99,7 @@ def _described(params: Params) -> dict[str, Any]:
         "proj_size": params.proj_size,
         "num_layers": params.num_layers,
         "direction": params.direction,
+        "weights": [plain for plain in params._plain_names if any(plain in part for part in parts)],
         "options": params._shown_options(),
         "dtype": params.dtype.name,
         "parameters": sum(array.size for array in arrays),
@@ -136,7 +111,7 @@ def _one_line(layer: dict[str, Any]) -> str:
     sizes = f"I={layer['input_size']} H={layer['hidden_size']}" + f" P={layer['proj_size']}" * bool(layer["proj_size"])
     options = "".join(f" {name}={value!r}" for name, value in layer["options"].items())
     count = "1 layer" if layer["num_layers"] == 1 else f"{layer['num_layers']} layers"
-    size = f"{layer['parameters']} parameters, {layer['bytes']} bytes"
+    size = f"{layer['parameters']} parameters, {layer['bytes']} bytes ({', '.join(layer['weights'])})"
     return f"{layer['cell']} {sizes}, {count}, {layer['direction']}, {layer['dtype']}, {size}{options}"
 
 
@@ -222,9 +197,12 @@ def _prepare(args: argparse.Namespace, against: str) -> tuple[Params, list[_peer
 def _check_layer(args: argparse.Namespace) -> int:
     default = {".onnx": "onnxruntime", ".pt": "torch", ".pth": "torch"}.get(_suffix(args.FILE), "reference")
     against = args.against or default
-    params, peers = _prepare(args, against)
-    with _peers.threads(args.threads):
-        apart, scale = _peers.difference(*peers)
+    try:
+        params, peers = _prepare(args, against)
+        with _peers.running(args.threads):
+            apart, scale = _peers.difference(*peers)
+    except _peers.RefusedError as error:
+        raise ValueError(f"{error}; --against reference has no such limits") from None
     # A peer of the same dtype is as far from the exact result as we are.
     tolerance = args.tolerance
     if tolerance is None:
@@ -242,7 +220,7 @@ def _check_layer(args: argparse.Namespace) -> int:
 def _bench(args: argparse.Namespace) -> int:
     against = args.against or ("onnxruntime" if _suffix(args.FILE) == ".onnx" else "torch")
     params, peers = _prepare(args, against)
-    with _peers.threads(args.threads):
+    with _peers.running(args.threads):
         here, there = _peers.medians(peers, args.rounds)
     if args.json:
         said = {
@@ -274,7 +252,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"fastrnn: error: {_line(message)}", file=sys.stderr)
+    if sys.stderr is not None:  # closed; print would take the standard output
+        print(f"fastrnn: error: {_line(message)}", file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -327,7 +306,7 @@ def _add_layer_flags(command: argparse.ArgumentParser) -> None:
     help_ = "a GRU that resets before the recurrent product"
     what.add_argument("--reset-before", dest="reset_after", action="store_false", default=None, help=help_)
     what.add_argument("--clip", type=float, metavar="NUMBER", help="bounds what goes into the activations")
-    command.add_argument("--dtype", choices=("float32", "float64"), help="convert the weights")
+    command.add_argument("--dtype", choices=("float32", "float64"), help="what the layer computes in")
 
 
 def _add_run_flags(command: argparse.ArgumentParser, peers: tuple[str, ...]) -> None:
@@ -349,7 +328,7 @@ def _parser() -> argparse.ArgumentParser:
     ) -> argparse.ArgumentParser:
         command: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
         for argument in positional:
-            kinds = ".safetensors or .npz" if argument == "DST" else ", ".join(_TAKEN)
+            kinds = ".safetensors or .npz; replaced if there" if argument == "DST" else ", ".join(_TAKEN)
             command.add_argument("FILE" if argument == "SRC" else argument, metavar=argument, help=kinds)
         command.set_defaults(run=run)
         return command
@@ -380,10 +359,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Traceback (most recent call last):
     SystemExit: 2
     """
+    if hasattr(sys.stdout, "reconfigure"):  # names of nodes need not be in the encoding of a terminal
+        sys.stdout.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(arguments)
     try:
         status: int = args.run(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed
+            sys.stdout.flush()
     except BrokenPipeError:  # whoever read this has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 141

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from fastrnn import _check, _npz
 from fastrnn._names import listed
-from fastrnn._npz import MOST_TEXT, Array, Content, Entry, said_of
+from fastrnn._npz import MOST_TEXT, Array, Content, Entry, check_regular, said_of, short
 from fastrnn._options import check_activation, check_clip, check_dtype
 from fastrnn._state_dict import cell_of, prefixes, select
 from fastrnn.config import resolve_target
@@ -73,7 +73,7 @@ def save(params: Params, path: Path) -> None:
         raise TypeError(f"params: expected RNNParams, LSTMParams or GRUParams, got {type(params).__name__}")
     name = _path_name(path)
     encode = _format(name).encode
-    _replace(name, encode(params.weights, _text(params)))
+    _replace(name, encode(dict(sorted(params.weights.items())), _text(params)))
 
 
 def load(
@@ -299,6 +299,7 @@ def _encode_safetensors(weights: Mapping[str, Array], text: str) -> bytes:
 @contextmanager
 def _open_safetensors(name: str) -> Iterator[Content]:
     library = _safetensors("safetensors")
+    check_regular(name)
     with open(name, "rb") as file:
         with said_of(name, "a safetensors file"):
             handle = library.safe_open(name, "np")
@@ -316,7 +317,7 @@ def _tensor_entry(name: str, handle: Any, key: str) -> Entry:
     def read() -> Array:
         if dtype not in ("F16", "F32", "F64"):
             cure = "; tensor.float() converts it in PyTorch" if dtype.startswith(("BF", "F8")) else ""
-            raise ValueError(f"{name}: {key}: expected F16, F32 or F64, got {dtype}{cure}")
+            raise ValueError(f"{name}: {short(key)}: expected F16, F32 or F64, got {dtype}{cure}")
         with said_of(name, "a safetensors file"):
             array: Array = handle.get_tensor(key)
             return array

@@ -28,6 +28,7 @@ _OPTIONS = {
     "lstm": ("activation", "recurrent_activation"),
     "gru": ("activation", "recurrent_activation", "reset_after"),
 }
+_GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 # Names that a subclass may have of its own: nobody asks them when a layer is called.
 _INERT = ("get_config", "from_config", "_api_export_path", "_api_export_symbol_id")
 
@@ -218,17 +219,25 @@ def _weights(cell: _Part) -> Iterator[tuple[str, Array]]:
     numpy = sys.modules["keras"].ops.convert_to_numpy
     reset_after = cell.name == "GRUCell" and cell.value.reset_after
 
-    def gates(variable: Any) -> Array:
+    units, width = cell.value.units, _GATES[_CELLS[cell.name]] * cell.value.units
+
+    def gates(name: str, *rows: int | str) -> Array:
+        variable = getattr(cell.value, name)
+        got = tuple(getattr(variable, "shape", ()))
+        if len(got) != len(rows) + 1 or any(n != m for n, m in zip(got, (*rows, width)) if m != "I"):
+            expected = f"({''.join(f'{n}, ' for n in rows)}{width}{'' if rows else ','})"
+            raise ValueError(f"{cell.path}.{name}: expected {expected}, got {got if got else _check.shown(variable)}")
         array: Array = numpy(variable)
         if cell.name == "GRUCell":  # z r h to r z n; an LSTM's i f c o is i f g o
             z, r, n = np.split(array, 3, axis=-1)
             array = np.concatenate([r, z, n], axis=-1)
         return array
 
-    yield "weight_ih", gates(cell.value.kernel).T
-    yield "weight_hh", gates(cell.value.recurrent_kernel).T
-    if cell.value.bias is not None:
-        bias = gates(cell.value.bias)
+    yield "weight_ih", gates("kernel", "I").T
+    yield "weight_hh", gates("recurrent_kernel", units).T
+    # What Keras asks in a call: `use_bias` may have been set after the build.
+    if cell.value.bias is not None if cell.name == "SimpleRNNCell" else cell.value.use_bias:
+        bias = gates("bias", *[2] * reset_after)
         yield "bias_ih", bias[0] if reset_after else bias
         if reset_after:
             yield "bias_hh", bias[1]

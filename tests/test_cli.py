@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from fastrnn.cli import main
 
 COMMANDS = ["info", "inspect", "convert", "check", "bench"]
 DESCRIBED = {"cell", "input_size", "hidden_size", "proj_size", "num_layers", "direction"}
-DESCRIBED |= {"options", "dtype", "parameters", "bytes"}
+DESCRIBED |= {"weights", "options", "dtype", "parameters", "bytes"}
 
 
 def needs(*names: str) -> pytest.MarkDecorator:
@@ -34,10 +33,8 @@ def weights(cell: str, **more: Any) -> dict[str, np.ndarray]:
     return make_weights(np.random.default_rng(0), cell, (3, 5), **more)
 
 
-@pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder, which is the current one, with what needs no framework."""
-    monkeypatch.chdir(tmp_path)
+def write_files() -> None:
+    """Into the current folder, what needs no framework."""
     fastrnn.LSTMParams(weights("lstm", layers=2, directions=("", "_reverse"))).save("lstm.npz")
     fastrnn.GRUParams(weights("gru"), reset_after=False, clip=0.5).save("before.npz")
     fastrnn.RNNParams(weights("rnn", directions=("_reverse",)), dtype="float64").save("reverse.npz")
@@ -45,6 +42,13 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.savez("foreign.npz", **foreign, **{"odd.weight_hh_l0": np.zeros((7, 3))})  # type: ignore[arg-type]
     np.savez("none.npz", a=np.zeros(3))
     Path("broken.npz").write_bytes(b"PK\3\4")
+    Path("empty.npz").touch()
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_files()
     return tmp_path
 
 
@@ -121,13 +125,6 @@ def test_with_numpy_alone(files: Path) -> None:
         assert result.stderr.count("\n") == 1
 
 
-@needs("torch")
-def test_bench_as_a_process(files: Path) -> None:
-    result = run("bench", str(files / "lstm.npz"), "--rounds", "1", "--steps", "3", "--json")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert json.loads(result.stdout)["ratio"] > 0
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="no pipes of this kind")
 def test_closed_pipe_and_interrupt(files: Path) -> None:
     command = [sys.executable, "-m", "fastrnn", "info"]
@@ -201,9 +198,10 @@ def test_info_finds_what_is_wrong(
 
 def test_inspect(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(capsys, "inspect", "lstm.npz") == (
-        "'': lstm I=3 H=5, 2 layers, bidirectional, float32, 1080 parameters, 4320 bytes\n"
+        "'': lstm I=3 H=5, 2 layers, bidirectional, float32, 1080 parameters, 4320 bytes "
+        "(weight_ih, weight_hh, bias_ih, bias_hh)\n"
     )
-    assert printed(capsys, "inspect", "before.npz").endswith(" bytes reset_after=False clip=0.5\n")
+    assert printed(capsys, "inspect", "before.npz").endswith(", bias_hh) reset_after=False clip=0.5\n")
     assert printed(capsys, "inspect", "none.npz") == "none.npz: no recurrent layers\n"
     told = json.loads(printed(capsys, "inspect", "foreign.npz", "--json"))
     assert told["file"] == "foreign.npz"
@@ -211,6 +209,11 @@ def test_inspect(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (rnn["name"], rnn["cell"], gru["name"], gru["cell"]) == ("rnn.", "rnn", "gru.", "gru")
     assert gru.keys() == DESCRIBED | {"name"}
     assert odd.keys() == {"name", "error"}
+    assert gru["weights"] == ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
+    few = {name: array for name, array in weights("lstm", peepholes=True).items() if "bias" not in name}
+    fastrnn.LSTMParams(few).save("few.npz")
+    (layer,) = json.loads(printed(capsys, "inspect", "few.npz", "--json"))["layers"]
+    assert layer["weights"] == ["weight_ih", "weight_hh", "weight_peephole"]
     assert odd["name"] == "odd."
 
 
@@ -240,109 +243,6 @@ def test_check_of_nan(files: Path, capsys: pytest.CaptureFixture[str], monkeypat
     assert told["difference"] is None
 
 
-@needs("torch")
-@pytest.mark.filterwarnings("ignore:LSTM with projections")
-def test_torch(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import torch
-
-    module = torch.nn.ModuleDict(
-        {"a": torch.nn.LSTM(3, 5, 2, bidirectional=True, proj_size=2), "b": torch.nn.RNN(3, 5)}
-    )
-    module["c"] = torch.nn.GRU(3, 5, bias=False)
-    torch.save({"epoch": 3, "model": module.state_dict()}, "model.pt")
-    out = printed(capsys, "inspect", "model.pt").splitlines()
-    assert [line.partition(":")[0] for line in out] == ["'model.a.'", "'model.b.'", "'model.c.'"]
-    assert "nonlinearity: expected 'tanh' or 'relu'" in out[1]
-    for prefix, *more in (["model.a"], ["model.b", "--activation", "relu"], ["model.c."]):
-        assert "PyTorch" in printed(capsys, "check", "model.pt", "--prefix", prefix, *more)
-        printed(capsys, "convert", "model.pt", "new.npz", "--prefix", prefix, *more)
-        assert "PyTorch" in printed(capsys, "check", "new.npz", "--against", "torch")
-    printed(capsys, "convert", "model.pt", "new.npz", "--prefix", "model.a", "--dtype", "float64")
-    assert "PyTorch" in printed(capsys, "check", "new.npz", "--against", "torch")
-    assert "times as long" in printed(capsys, "bench", "model.pt", "--prefix", "model.c", "--rounds", "1")
-    assert said(capsys, "check", "before.npz", "--against", "torch") == (
-        "--against: PyTorch has no reset_after=False and no clip=0.5; --against reference has"
-    )
-    assert "a layer that runs in reverse alone" in said(capsys, "check", "reverse.npz", "--against", "torch")
-    cyclic: dict[str, Any] = {"weight_ih": torch.zeros(1)}
-    cyclic["again"] = cyclic
-    torch.save(cyclic, "cyclic.pt")
-    assert printed(capsys, "inspect", "cyclic.pt").count("\n") == 1
-
-
-@needs("torch")
-def test_files_of_torch_that_hold_more_than_tensors(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Words of our own: PyTorch's advise to load them unsafely, with an escape sequence for a terminal."""
-    import torch
-
-    torch.save(torch.nn.LSTM(3, 5), "whole.pt")
-    Path("runs.pt").write_bytes(b"cos\nmkdir\n(S'executed'\ntR.")
-    Path("broken.pt").write_bytes(b"PK\3\4")
-    with zipfile.ZipFile("script.pt", "w") as archive:  # what PyTorch tells a TorchScript archive by
-        archive.writestr("script/constants.pkl", b"\x80\x02).")
-        archive.writestr("script/version", b"3\n")
-    for name, got in {
-        "whole.pt": "a file that holds other objects, such as torch.nn.modules.rnn.LSTM",
-        "runs.pt": "a file that holds other objects, such as os.mkdir",
-        "broken.pt": "a file that is none of PyTorch, or a broken one",
-        "script.pt": "a TorchScript archive",
-    }.items():
-        expected = f"{name}: expected tensors alone (torch.save(model.state_dict(), ...)), got {got}"
-        assert said(capsys, "inspect", name).replace("posix.", "os.") == expected
-    assert not Path("executed").exists()
-
-
-@needs("torch")
-def test_threads_of_torch_are_restored(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    before, seen = torch.get_num_threads(), []
-    for name in ("difference", "medians"):
-        monkeypatch.setattr(_peers, name, lambda *args: (seen.append(torch.get_num_threads()) or 1.0, 1.0))
-    main(["check", "lstm.npz", "--against", "torch", "--threads", str(before + 1)])
-    main(["bench", "lstm.npz", "--rounds", "1", "--steps", "2", "--threads", str(before + 2)])
-    assert seen == [before + 1, before + 2]
-    assert torch.get_num_threads() == before
-    with pytest.raises(KeyError), _peers.threads(before + 1):
-        raise KeyError
-    assert torch.get_num_threads() == before
-
-
-@needs("onnx", "onnxruntime")
-def test_onnx(files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    import onnx
-    from onnx import helper, numpy_helper
-
-    rng = np.random.default_rng(0)
-
-    def tensor(name: str, *shape: int) -> Any:
-        return numpy_helper.from_array(rng.uniform(-0.3, 0.3, shape).astype("f4"), name)
-
-    nodes = [
-        helper.make_node("GRU", ["X", "W", "R"], ["Y"], "both", hidden_size=5, direction="bidirectional"),
-        helper.make_node("RNN", ["X", "V", "S"], ["Z"], hidden_size=5, activations=["Elu"]),
-    ]
-    tensors = [tensor("W", 2, 15, 3), tensor("R", 2, 15, 5), tensor("V", 1, 5, 3), tensor("S", 1, 5, 5)]
-    x = helper.make_tensor_value_info("X", 1, ["T", "B", 3])
-    graph = helper.make_graph(nodes, "g", [x], [helper.make_tensor_value_info("Y", 1, None)], tensors)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), "model.onnx")
-    good, bad = json.loads(printed(capsys, "inspect", "model.onnx", "--json"))["layers"]
-    assert (good["name"], good["cell"], good["options"]) == ("both", "gru", {"reset_after": False})
-    assert "Elu" in bad["error"]
-    assert "ONNX Runtime" in printed(capsys, "check", "model.onnx", "--node", "both", "--batch", "3")
-    assert "times as long" in printed(capsys, "bench", "model.onnx", "--node", "both", "--rounds", "1")
-    printed(capsys, "convert", "model.onnx", "new.npz", "--node", "both")
-    assert fastrnn.load("new.npz") == fastrnn.from_onnx("model.onnx", "both")
-    assert "expected the name of one of 'both'" in said(capsys, "check", "model.onnx")
-    assert said(capsys, "check", "model.onnx", "--cell", "gru") == (
-        "--cell: expected none for a .onnx file, which says it itself or has no such thing"
-    )
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert said(capsys, "bench", "model.onnx", "--node", "both") == (
-        "--against: expected the package onnxruntime, which is not installed; pip install 'onnxruntime'"
-    )
-
-
 def test_a_package_that_lacks_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is installed: its own error says more."""
     (tmp_path / "lacking.py").write_text("import lacked")
@@ -361,6 +261,9 @@ WRONG = {
     "convert lstm.npz no/new.npz": "no/new.npz: No such file or directory",
     "convert foreign.npz new.npz": "cell: expected 'rnn', 'lstm' or 'gru', which foreign.npz does not say, got None; ",
     "convert foreign.npz new.npz --cell gru --prefix nope": "prefix: expected one of 'rnn.', 'gru.', 'odd.', got ",
+    "convert foreign.npz new.npz --cell gru": "prefix: expected one of 'rnn.', 'gru.', 'odd.', got ''",
+    "check lstm.npz --prefix a": "--prefix: expected none, since nothing stands before the names in lstm.npz, got 'a'",
+    "inspect empty.npz": "empty.npz: expected an .npz file, got ",
     "check lstm.npz --activation swish": "activation: expected one of tanh, ",
     "check lstm.npz --activation tanh,x": (
         "argument --activation: expected NAME or NAME,ALPHA,BETA with two numbers, got 'tanh,x' (see "
@@ -392,6 +295,29 @@ def test_one_line_whatever_a_file_is_called(files: Path, capsys: pytest.CaptureF
     assert said(capsys, "inspect", "a\nb.npz") == "a b.npz: No such file or directory"
     assert said(capsys, "inspect", "a\x1b[1m\x07b\u202e.npz") == "a[1mb.npz: No such file or directory"
     assert said(capsys, "inspect", "a\udcff.npz") == r"a\udcff.npz: No such file or directory"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no file descriptors of this kind")
+@pytest.mark.parametrize(("closed", "command", "status"), [(1, "none.npz", 0), (2, "missing.npz", 2)])
+def test_closed_output(files: Path, closed: int, command: str, status: int) -> None:
+    """Nothing is said elsewhere instead."""
+    shell = ["sh", "-c", f'"$0" -m fastrnn inspect "$1" {closed}>&-', sys.executable, str(files / command)]
+    result = subprocess.run(shell, capture_output=True, text=True, cwd=os.path.dirname(__file__))
+    assert (result.returncode, result.stdout, result.stderr) == (status, "", "")
+
+
+def test_what_the_terminal_cannot_show(files: Path) -> None:
+    np.savez("name.npz", **{f"caf\xe9.{name}": array for name, array in weights("gru").items()})  # type: ignore[arg-type]
+    code = "from fastrnn.cli import main; import sys; sys.exit(main())"
+    result = run_python(code, "inspect", str(files / "name.npz"), PYTHONIOENCODING="ascii")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith(r"'caf\xe9.': gru ")
+
+
+def test_nan_equals_nan(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fastrnn.GRUParams({name: array * np.nan for name, array in weights("gru").items()}).save("nan.npz")
+    told = json.loads(printed(capsys, "check", "nan.npz", "--json"))
+    assert (told["difference"], told["ok"]) == (0, True)
 
 
 def test_params_of_every_cell_against_the_reference(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,6 +88,17 @@ def test_the_same_bytes_each_time(tmp_path: Path, suffix: str) -> None:
     assert (tmp_path / f"b{suffix}").read_bytes() == path.read_bytes()
 
 
+@EVERY_SUFFIX
+@given(data=st.data())
+def test_the_same_bytes_whatever_the_order(folder: Path, suffix: str, data: st.DataObject) -> None:
+    names = data.draw(st.permutations([*example().weights]))
+    params = PARAMS["lstm"]({name: example().weights[name] for name in names})
+    for name, some in (("a", example()), ("b", params)):
+        some.save(folder / f"{name}{suffix}")
+    assert (folder / f"a{suffix}").read_bytes() == (folder / f"b{suffix}").read_bytes()
+    assert fastrnn.load(folder / f"b{suffix}") == params
+
+
 def test_what_is_written(tmp_path: Path) -> None:
     """By the libraries of these formats alone."""
     from safetensors import safe_open

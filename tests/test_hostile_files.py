@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrnn
-from conftest import run_python
+from conftest import raises_as_said, run_python
 from fastrnn._npz import said_of
 from test_files import EVERY_SUFFIX, example, folder
 
@@ -282,6 +282,38 @@ def test_errors_of_the_system_pass() -> None:
         message = rf"\Aa.npz: expected an .npz file, got {words}\Z"
         with pytest.raises(ValueError, match=message), said_of("a.npz", "an .npz file"):
             raise error
+
+
+def test_messages_are_short(tmp_path: Path) -> None:
+    """What a library quotes, names and dtypes: none of them whole where it is long."""
+    name, path = "n" * 60_000, tmp_path / "a.npz"
+    good = npz([(f"{name}.npy", npy(header("<i4", "(4, 1)"), bytes(16)))])
+    place = good.index(b"PK\3\4") + 30
+    other = good[:place] + b"m" + good[place + 1 :]  # another name than in the directory, which zipfile quotes
+    text = b'{"version": 1, "cell": "lstm", "dtype": "float32", "options": {}}'
+    fields = npy(header([(f"{k:0500}", "<f4") for k in range(10)], "(1,)"), bytes(40))
+    with_text = npz([("fastrnn.json", text), (f"{name}.npy", npy(header("<i4", "(4, 1)"), bytes(16)))])
+    for data in (other, with_text, npz([("weight_ih.npy", fields), ("weight_hh.npy", GOOD)])):
+        assert len(refuses(path, data, "lstm")) < 600 + len(str(path))
+    with (
+        pytest.raises(ValueError, match=r"\Aa.npz: expected an .npz file, got n{200}\.\.\.\Z"),
+        said_of("a.npz", "an .npz file"),
+    ):
+        raise ValueError(name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+@EVERY_SUFFIX
+def test_pipes_and_devices_are_not_read(tmp_path: Path, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    (tmp_path / f"device{suffix}").symlink_to("/dev/zero")
+    for path in (tmp_path / f"pipe{suffix}", tmp_path / f"device{suffix}"):
+        for read in (fastrnn.load, fastrnn.files.find):
+            with raises_as_said("ValueError", f"{path}: expected a regular file, got a pipe, a socket or a device"):
+                read(path)
+    example().save(tmp_path / f"a{suffix}")
+    (tmp_path / f"link{suffix}").symlink_to(f"a{suffix}")
+    assert fastrnn.load(tmp_path / f"link{suffix}") == example()
 
 
 def test_names_in_an_archive_are_names(tmp_path: Path) -> None:

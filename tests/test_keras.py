@@ -289,3 +289,16 @@ def test_numpy_backend() -> None:
         print("passed")"""
     result = run_python(code, KERAS_BACKEND="numpy", HYPOTHESIS_PROFILE="quick")
     assert result.stdout.strip() == "passed", result.stderr
+
+
+@pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "GRU"])
+def test_bias_that_is_turned_off_after_the_build(kind: str) -> None:
+    """Cells of LSTM and GRU ask `use_bias` in a call; that of SimpleRNN asks whether it has a bias."""
+    layer = built(layers.RNN(getattr(layers, f"{kind}Cell")(4, bias_initializer="random_normal")))
+    layer.cell.use_bias = False
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 5, 3)).astype("float32")
+    params = fastrnn.from_keras(layer)
+    assert ("bias_ih_l0" in params.weights) == (kind == "SimpleRNN")
+    function = {"SimpleRNN": fastrnn.rnn, "LSTM": fastrnn.lstm, "GRU": fastrnn.gru}[kind]
+    y, _ = function(x, params, batch_first=True)
+    np.testing.assert_allclose(y[:, -1], keras.ops.convert_to_numpy(layer(x)), atol=1e-6)

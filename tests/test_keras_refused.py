@@ -39,6 +39,12 @@ def changed(layer: Any, path: str, value: Any) -> Any:
     return layer
 
 
+def broken(layer: Any, name: str, *shape: int) -> Any:
+    """The layer, with a weight of its cell of another shape, which Keras does not let pass by itself."""
+    object.__setattr__(layer.cell, name, np.zeros(shape, "float32") if shape else None)
+    return layer
+
+
 def tanh(x: Any) -> Any:
     return keras.ops.tanh(x)
 
@@ -196,6 +202,24 @@ TypeError: layer.cell.cells[1]: expected LSTMCell, as layer.cell.cells[0] is, go
 ValueError: layer.cell.cells[1].activation: expected 'tanh', FIRST, got 'relu'; EACH
 >>> of_cells(layers.GRUCell(4), layers.GRUCell(4, recurrent_activation="hard_sigmoid"))
 ValueError: RECURRENT: expected 'sigmoid', FIRST, got 'hard_sigmoid'; EACH
+>>> broken(lstm(), "kernel", 3, 15)
+ValueError: layer.cell.kernel: expected (I, 16), got (3, 15)
+>>> broken(lstm(), "kernel", 16)
+ValueError: layer.cell.kernel: expected (I, 16), got (16,)
+>>> broken(lstm(), "kernel")
+ValueError: layer.cell.kernel: expected (I, 16), got None
+>>> broken(lstm(), "recurrent_kernel", 5, 16)
+ValueError: layer.cell.recurrent_kernel: expected (4, 16), got (5, 16)
+>>> broken(lstm(), "bias", 2, 16)
+ValueError: layer.cell.bias: expected (16,), got (2, 16)
+>>> broken(lstm(), "bias")
+ValueError: layer.cell.bias: expected (16,), got None
+>>> broken(built(layers.GRU(4)), "bias", 12)
+ValueError: layer.cell.bias: expected (2, 12), got (12,)
+>>> broken(built(layers.GRU(4)), "bias", 1, 12)
+ValueError: layer.cell.bias: expected (2, 12), got (1, 12)
+>>> broken(built(layers.SimpleRNN(4)), "bias", 5)
+ValueError: layer.cell.bias: expected (4,), got (5,)
 >>> changed(both(), "backward_layer.go_backwards", False)
 ValueError: layer.backward_layer.go_backwards: expected True, got False, TIMES; APART
 """

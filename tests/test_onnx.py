@@ -130,6 +130,16 @@ def test_onnx_runtime(drawn: Drawn) -> None:
     assert_close((y,), (Y.swapaxes(1, 2).reshape(y.shape),), 1e-6 * max(1.0, float(np.abs(Y).max())))
 
 
+def test_a_node_of_a_newer_opset_runs_alone() -> None:
+    onnxruntime = package("onnxruntime")
+    model, fed = one_node("GRU", "X", hidden_size=4)
+    model.opset_import[0].version = 999
+    alone = onnx_load.one_node_model(model).SerializeToString()
+    y = onnxruntime.InferenceSession(alone, providers=["CPUExecutionProvider"]).run(None, fed)[0]
+    ours, _ = fastrnn.gru(fed["X"], fastrnn.from_onnx(model))
+    assert_close((ours,), (y[:, 0],), 1e-6)
+
+
 # (c) Operators in use
 
 

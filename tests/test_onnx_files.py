@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import random
 import tracemalloc
 from collections.abc import Callable
@@ -130,12 +131,58 @@ def test_layers_that_cannot_be_loaded_are_there() -> None:
         layer(output="d", name="c"),
     )
     layers = onnx_load.layers(model)
-    assert list(layers) == ["a", "b", "c"]
+    assert list(layers) == ["a", "b", "#3", "d"]
     assert layers["a"]() == GRU
     with raises_as_said("ValueError", "node 'b': activations: ..."):
         layers["b"]()
     with raises_as_said("ValueError", "node: expected a name that one node has, got 'c', the name of 2 of them: ..."):
-        layers["c"]()
+        fastrnn.from_onnx(model, "c")
+
+
+def test_every_layer_has_a_label_of_its_own() -> None:
+    """Names and outputs that several nodes have, that are empty, and that look like a place. Each loads its node."""
+    given = [("a", "x"), ("a", "y"), ("a", "y"), ("", "z"), ("", "a"), ("", ""), ("#7", "v"), ("u", "##9"), ("", "##7")]
+    nodes, weights = [], {}
+    for k, (name, output) in enumerate(given):
+        # In bodies of their own, since one graph has an output once.
+        node = layer(inputs=f"X W{k} R", output=output, name=name)
+        weights[f"W{k}"] = numbers(1, 3 * H, I)
+        body = helper.make_graph([node], "body", [], [])
+        nodes.append(helper.make_node("If", ["which"], [f"Z{k}"], then_branch=body))
+    nodes[5].attribute[0].g.node[0].ClearField("output")
+    layers = onnx_load.layers(make(*nodes, **weights))
+    places = {"x": 0, "#8": 1, "###7": 2, "z": 3, "#5": 4, "#4": 5, "#7": 6, "u": 7, "##7": 8}  # the last body is first
+    assert {*layers} == {*places}
+    for label, k in places.items():
+        expected = fastrnn.from_onnx(make(layer(inputs="X W R"), W=weights[f"W{k}"]))
+        assert layers[label]() == expected
+
+
+@pytest.mark.parametrize(("opset", "version"), [(7, 7), (13, 7), (14, 14), (21, 14), (22, 22), (23, 22), (999, 22)])
+def test_a_node_alone_is_of_the_opset_of_its_operator(opset: int, version: int) -> None:
+    model = make(opset=opset)
+    alone = onnx_load.one_node_model(model)
+    assert [entry.version for entry in alone.opset_import] == [version]
+    assert onnx.defs.get_schema("GRU", opset if opset < 99 else version).since_version == version
+    assert fastrnn.from_onnx(alone) == GRU
+
+
+def test_an_empty_file_is_said_to_be_one(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.touch()
+    for load in (fastrnn.from_onnx, onnx_load.layers):
+        with raises_as_said("ValueError", f"{path}: expected an ONNX model, got an empty file"):
+            load(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link.onnx").symlink_to("pipe")
+    for path in (tmp_path / "pipe", tmp_path / "link.onnx", Path("/dev/zero")):
+        for load in (fastrnn.from_onnx, onnx_load.layers):
+            with raises_as_said("ValueError", f"{path}: expected a regular file, got a pipe, a socket or a device"):
+                load(path)
 
 
 @pytest.mark.parametrize("as_path", [str, Path])

@@ -1,0 +1,84 @@
+"""The files of PyTorch for the command line: tensors by name, without running anything that a file holds."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from fastrnn import _check
+from fastrnn._state_dict import cell_of, select
+from fastrnn.torch import from_torch
+
+if TYPE_CHECKING:
+    from fastrnn.params import Params
+
+_MOST_ENTRIES = 2**20  # dicts that hold others twice, and these others twice, have no end otherwise
+
+
+def state_dict(path: str) -> dict[str, Any]:
+    """The tensors of a file; dicts in it become prefixes."""
+    torch = _check.package("torch", path, "fastrnn[torch]")
+    with open(path, "rb") as file, warnings.catch_warnings():  # opened here for errors of the system
+        warnings.simplefilter("ignore")  # of PyTorch: what it warns of is an error here
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # of whatever class its unpickler has
+            expected = "expected tensors alone (torch.save(model.state_dict(), ...))"
+            raise ValueError(f"{path}: {expected}, got {_not_tensors(str(error))}") from None
+    flat: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for number, (name, origin, value) in enumerate(_entries(content)):
+        if number == _MOST_ENTRIES:
+            raise ValueError(f"{path}: expected at most {_MOST_ENTRIES} entries, got more")
+        if not isinstance(value, torch.Tensor):
+            continue
+        if name in flat:
+            got = f"{origins[name]} and {origin}"
+            raise ValueError(f"{path}: expected one tensor of the name {_check.shown(name)}, got {got}")
+        flat[name], origins[name] = value, origin
+    return dict(sorted(flat.items()))
+
+
+def _not_tensors(said: str) -> str:
+    """What is in a file, by what PyTorch says, which for most of its length says how to load it unsafely."""
+    if named := re.search(r"GLOBAL ([\w.]+)", said):
+        return f"a file that holds other objects, such as {named[1]}"
+    return "a TorchScript archive" if "TorchScript" in said else "a file that is none of PyTorch, or a broken one"
+
+
+def _entries(content: object) -> Iterator[tuple[str, str, object]]:
+    """(name, keys as written, value) of all that is in nested dicts, of which one may hold itself."""
+    stack, within = [("", "", content, False)], set[int]()
+    while stack:
+        name, origin, value, done = stack.pop()
+        if done:
+            within.remove(id(value))
+        else:
+            yield name, origin, value
+        if done or not isinstance(value, dict) or id(value) in within:
+            continue
+        within.add(id(value))
+        stack.append((name, origin, value, True))
+        for key, part in reversed(value.items()):
+            stack.append((f"{name}.{key}" if name else str(key), f"{origin}[{_check.shown(key)}]", part, False))
+
+
+def load(path: str, state: dict[str, Any], prefix: str, activation: Any) -> Params:
+    """A layer, in words of the command line; a state_dict does not tell the activation of an RNN."""
+    cell = cell_of(select(state, prefix, path))
+    got = "none" if activation is None else _check.shown(activation)
+    if cell == "rnn" and activation not in ("tanh", "relu"):
+        raise ValueError(
+            f"--activation: expected tanh or relu, which the state_dict of an RNN does not tell, got {got}"
+        )
+    if cell != "rnn" and activation is not None:
+        raise ValueError(f"--activation: expected none, since the layer is of kind {cell!r}, got {got}")
+    return from_torch(state, prefix, nonlinearity=activation)
+
+
+def load_by_shapes(path: str, state: dict[str, Any], prefix: str) -> Params:
+    """A layer, an RNN's activation being the default."""
+    cell = cell_of(select(state, prefix, path))
+    return load(path, state, prefix, "tanh" if cell == "rnn" else None)
