@@ -27,8 +27,8 @@ def prefixes(names: Iterable[object]) -> list[str]:
 def select(state: Mapping[Any, Any], prefix: str, argument: str) -> dict[str, Any]:
     """The entries of the layer under a prefix, with or without its dot, by their own names.
 
-    Names that are further down, such as "decoder.weight" beside the prefix "", belong to others and are left out. A
-    name right under the prefix that no recurrent layer has is an error: without it the layer would be another one.
+    Other names, such as "decoder.weight" or "embedding" beside the prefix "", belong to others and are left out. But a
+    name right under the prefix that begins as a layer's do, and is none, is an error: the layer would be another one.
     """
     if not isinstance(prefix, str):
         raise TypeError(f"prefix: expected text, got {_check.shown(prefix)}")
@@ -41,7 +41,9 @@ def select(state: Mapping[Any, Any], prefix: str, argument: str) -> dict[str, An
     if prefix not in known:
         raise ValueError(f"prefix: expected one of {listed(known)}, got {_check.shown(prefix)}")
     rest = {name.removeprefix(prefix): name for name in state if isinstance(name, str) and name.startswith(prefix)}
-    own = {name: state[whole] for name, whole in rest.items() if "." not in name}
+    own = {
+        name: state[whole] for name, whole in rest.items() if name.startswith(("weight_", "bias_")) and "." not in name
+    }
     unknown = [prefix + name for name in own if not WEIGHT_NAME.fullmatch(name)]
     if unknown:
         raise ValueError(f"{argument}: expected one recurrent layer under {prefix!r}, got {listed(unknown)} too")

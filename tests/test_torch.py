@@ -115,9 +115,9 @@ def test_layer_of_a_model() -> None:
     assert fastrnn.from_torch(arrays, "encoder.lstm") == expected
 
 
-def test_names_further_down_belong_to_others() -> None:
+def test_names_of_others() -> None:
     layer = nn.GRU(3, 4)
-    both = layer.state_dict() | {"head.weight": torch.ones(2)}
+    both = layer.state_dict() | {"head.weight": torch.ones(2), "embedding": torch.ones(3), "weight": torch.ones(1)}
     assert fastrnn.from_torch(both) == fastrnn.from_torch(layer)
 
 
