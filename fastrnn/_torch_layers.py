@@ -133,7 +133,7 @@ class _Accelerated:
     def _packed(self, weights: list[Any]) -> Packed:
         """The weights packed, anew where they have changed."""
         packed: Packed | None = self.__dict__.get("_fastrnn")
-        activation = activation_of(self)
+        activation = activation_of(self) if self._cell == "rnn" else None
         if packed is None or packed.marks != marks(weights, activation) or not are_as_sampled(packed.samples):
             packed = self.__dict__["_fastrnn"] = pack(self._cell, weight_names(self), weights, activation)
         return packed

@@ -106,7 +106,7 @@ def _from_module(torch: Any, module: Any, prefix: str, nonlinearity: str | None)
             f"module_or_state_dict: expected a torch.nn.{kind.__name__}, got {type(layer).__name__}, "
             "which computes in its own way; its state_dict() has the weights"
         )
-    own = activation_of(layer)
+    own = activation_of(layer) if cell_name(kind) == "rnn" else None
     if nonlinearity is not None and nonlinearity != own:
         told = "None" if own is None else f"{own!r} or None"
         raise ValueError(f"nonlinearity: expected {told}, which the module tells, got {_check.shown(nonlinearity)}")
@@ -149,7 +149,7 @@ def own_methods(layer: Any, plain: type) -> list[str]:
 
 
 def activation_of(layer: Any) -> str | None:
-    """That of an RNN, which a layer keeps in its mode and a cell in its nonlinearity; None for others."""
+    """That of an RNN, which a layer keeps in its mode and a cell in its nonlinearity."""
     own = vars(layer)
     mode = str(own.get("mode", ""))
     return mode.removeprefix("RNN_").lower() if mode.startswith("RNN_") else own.get("nonlinearity")

@@ -161,6 +161,20 @@ def test_the_mode_of_a_layer() -> None:
         close(fastrnn.rnn(x.numpy(), fastrnn.from_torch(layer))[0], layer(x)[0])
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "GRUCell"])
+def test_an_attribute_of_that_name_is_no_option(kind: str) -> None:
+    """What a user keeps on a layer that has no nonlinearity changes nothing, taken over or accelerated."""
+    layer = getattr(nn, kind)(3, 4).eval()
+    expected = fastrnn.from_torch(layer)
+    layer.nonlinearity = "relu"
+    assert fastrnn.from_torch(layer) == expected
+    ours, x = copy.deepcopy(layer), torch.randn(5, 3)
+    fastrnn.torch.accelerate(ours)
+    with torch.no_grad():
+        a, b = ours(x), layer(x)
+        close(a if kind == "GRUCell" else a[0], b if kind == "GRUCell" else b[0])
+
+
 class Permuting(nn.LSTM):
     def permute_hidden(self, hx: Any, permutation: Any) -> Any:
         return hx
