@@ -16,8 +16,9 @@
  * may be read. */
 typedef enum frnn_status {
     FRNN_OK,
-    FRNN_NO_MEMORY,  /* memory could not be had, or its size does not fit in size_t */
-    FRNN_INTERRUPTED /* frnn_call.interrupted said so */
+    FRNN_NO_MEMORY,   /* memory could not be had, or its size does not fit in size_t */
+    FRNN_INTERRUPTED, /* frnn_call.interrupted said so */
+    FRNN_FORKED       /* frnn_call.interrupted forked the process, this is the child, and other threads took part */
 } frnn_status;
 
 typedef enum frnn_dtype { FRNN_FLOAT32, FRNN_FLOAT64, FRNN_DTYPES } frnn_dtype;
@@ -114,7 +115,7 @@ typedef struct frnn_call {
     void *c_n;      /* (L*D, B, H), dense; LSTM alone */
     size_t threads; /* at most this many, from 1 to FRNN_MOST_THREADS */
     /* Asked now and then by the calling thread whether to end, in that thread's own floating-point mode; NULL: never.
-     * It may make calls of its own, which may then run on one thread; a process that it forks must not return from it. */
+     * It may make calls of its own, which may then run on one thread. It may fork, and return in both processes. */
     bool (*interrupted)(void *context);
     void *context;
 } frnn_call;

@@ -88,7 +88,10 @@ static void run_phase(phase *p)
     const size_t strands = p->plan.parts * p->params->D;
     for (size_t i = 0; i < strands; i++)
         p->strands[i] = make_strand(p, i);
-    frnn_parallel(strands * p->plan.members * p->plan.hands, p->plan.threads, take_part, ask, p);
+    const size_t tasks = strands * p->plan.members * p->plan.hands;
+    int expected = FRNN_OK;
+    if (!frnn_parallel(tasks, p->plan.threads, take_part, ask, p))
+        atomic_compare_exchange_strong(&p->progress.status, &expected, FRNN_FORKED);
     for (size_t i = 0; i < strands; i++)
         frnn_strand_end(&p->strands[i]);
 }
@@ -144,6 +147,7 @@ frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, f
         .local_bytes = one ? sizeof scratch : 0,
     };
     atomic_init(&p.progress.status, FRNN_OK);
+    p.progress.forks = frnn_forks();
     for (p.first = 0; p.first < L && atomic_load(&p.progress.status) == FRNN_OK; p.first += p.layers) {
         const frnn_sequence inner = {all.whole[p.first % 2], (ptrdiff_t)(call->B * width), (ptrdiff_t)width, 0};
         const frnn_sequence y = {call->return_sequences ? call->y : NULL, call->y_time, call->y_row, 0};

@@ -167,6 +167,7 @@ typedef struct worker {
     frnn_strand *strand;
     frnn_hand hand;
     size_t share, shares; /* of the units */
+    bool alone;           /* no other thread takes part in the call */
     bool asks;            /* it runs on the calling thread, which wants to be asked */
     uint64_t mode;        /* the floating-point mode that it came with */
 } worker;
@@ -274,6 +275,8 @@ static bool may_go_on(worker *self)
         progress->ask_at = frnn_seconds() + ASK_SECONDS;
         if (stop)
             give_up(strand, FRNN_INTERRUPTED);
+        if (!self->alone && frnn_forks() != progress->forks)
+            give_up(strand, FRNN_FORKED);
     }
     return atomic_load_explicit(&progress->status, memory_order_relaxed) == FRNN_OK;
 }
@@ -384,6 +387,7 @@ static bool begin(frnn_strand *self, frnn_seat where, void *local, size_t local_
     const size_t came = self->plan.hands > 1 ? 0 : atomic_fetch_add(&self->arrived, GONE);
     self->members = ready ? 1 + came : 0;
     self->barrier.n = self->members;
+    self->barrier.forks = self->progress->forks;
     atomic_store_explicit(&self->begun, true, memory_order_release);
     return ready;
 }
@@ -392,15 +396,18 @@ static bool begin(frnn_strand *self, frnn_seat where, void *local, size_t local_
 static size_t join(frnn_strand *self)
 {
     const size_t before = atomic_fetch_add(&self->arrived, 1);
-    for (size_t i = 0; before < GONE && !atomic_load_explicit(&self->begun, memory_order_acquire); i++)
+    for (size_t i = 0; before < GONE && !atomic_load_explicit(&self->begun, memory_order_acquire); i++) {
+        if (frnn_forks() != self->progress->forks)
+            return 0;
         frnn_pause(i);
+    }
     const bool needed = before < GONE && self->members;
     return needed ? before + 1 : 0;
 }
 
 void frnn_strand_run(frnn_strand *strand, bool first, frnn_seat where, void *local, size_t local_bytes)
 {
-    worker self = {.strand = strand, .shares = 1};
+    worker self = {.strand = strand, .shares = 1, .alone = where.alone};
     self.mode = frnn_enter_float_mode();
     self.asks = where.caller && strand->call->interrupted && strand->plan.alone > SHORT_SECONDS;
     const size_t index = first ? 0 : join(strand);

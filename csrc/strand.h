@@ -10,6 +10,7 @@
 /* Whether a call goes on: shared by its strands. */
 typedef struct frnn_progress {
     atomic_int status; /* the first that cannot go on says why, and ends the others */
+    size_t forks;      /* frnn_forks() at the beginning */
     double ask_at;     /* the calling thread's alone; 0: it has not asked for the time yet */
 } frnn_progress;
 

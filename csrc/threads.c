@@ -5,8 +5,10 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <time.h>
+#ifndef _WIN32
+#include <signal.h>
+#endif
 
 #include "cpu.h"
 #include "fastrnn.h"
@@ -19,6 +21,7 @@ enum {
 };
 
 #define IDLE_SECONDS 0.03
+#define STACK_BYTES ((size_t)1 << 20) /* of a worker: where the system's limit is low, what it gives by itself is too small */
 
 typedef struct job {
     frnn_task *task;
@@ -33,6 +36,7 @@ static pthread_cond_t posted = PTHREAD_COND_INITIALIZER, finished = PTHREAD_COND
 static job *current; /* NULL: none */
 static pthread_t threads_of_pool[FRNN_MOST_THREADS];
 static size_t workers;
+static atomic_size_t forks; /* that lie behind this process */
 static int kept_off = -1;   /* the processor that workers are kept off: the last caller's */
 static size_t kept_workers; /* how many of them */
 
@@ -71,25 +75,49 @@ static void start_anew(void)
     current = NULL;
     workers = 0;
     kept_off = -1;
+    atomic_fetch_add(&forks, 1);
 }
+
+size_t frnn_forks(void) { return atomic_load_explicit(&forks, memory_order_relaxed); }
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static bool survives_fork;
 
-static void prepare(void) { survives_fork = pthread_atfork(NULL, NULL, start_anew) == 0; }
+static void prepare(void)
+{
+#ifdef _WIN32
+    (void)start_anew;
+    survives_fork = true; /* there are no forks */
+#else
+    survives_fork = pthread_atfork(NULL, NULL, start_anew) == 0;
+#endif
+}
 
 /* Signals are for the program's own threads: a worker that got one would leave its thread asleep. */
-static void start_workers(size_t wanted)
+static bool start_worker(pthread_t *thread, const pthread_attr_t *attributes)
 {
+#ifdef _WIN32
+    return !pthread_create(thread, attributes, worker, NULL);
+#else
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    for (; survives_fork && workers < wanted && workers + 1 < FRNN_MOST_THREADS; workers++) {
-        if (pthread_create(&threads_of_pool[workers], NULL, worker, NULL))
-            break;
-        pthread_detach(threads_of_pool[workers]);
-    }
+    const bool starts = !pthread_create(thread, attributes, worker, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return starts;
+#endif
+}
+
+static void start_workers(size_t wanted)
+{
+    pthread_attr_t attributes;
+    if (!survives_fork || workers >= wanted || pthread_attr_init(&attributes))
+        return;
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    while (workers < wanted && workers + 1 < FRNN_MOST_THREADS && start_worker(&threads_of_pool[workers], &attributes))
+        workers++;
+    pthread_attr_destroy(&attributes);
 }
 
 /* A caller does not sleep while its workers wake, and a worker that is put on its processor is not seen for some
@@ -113,11 +141,23 @@ static void keep_workers_off_caller(void)
 #endif
 }
 
+/* Whoever has the lock may have been stopped: a caller that has nothing to wait for yet does without. */
+static bool take_lock(void)
+{
+    for (size_t i = 0; i < SPINS; i++) {
+        if (!pthread_mutex_trylock(&lock))
+            return true;
+        frnn_pause(0);
+    }
+    return false;
+}
+
 /* Makes a job the pool's, and wakes as many workers as it has seats; false while the pool has another, or no workers. */
 static bool post(job *j)
 {
     pthread_once(&once, prepare); /* before the lock is ever held: another thread may fork at any time */
-    pthread_mutex_lock(&lock);
+    if (!take_lock())
+        return false;
     const bool vacant = !current;
     if (vacant)
         start_workers(j->helpers);
@@ -145,15 +185,16 @@ static bool wait_until(pthread_cond_t *condition, double seconds)
     return pthread_cond_timedwait(condition, &lock, &end) == ETIMEDOUT;
 }
 
-void frnn_parallel(size_t n, size_t threads, frnn_task *task, frnn_idle *idle, void *context)
+bool frnn_parallel(size_t n, size_t threads, frnn_task *task, frnn_idle *idle, void *context)
 {
     job j = {.task = task, .context = context, .n = n, .next = 1}; /* the first is the caller's */
     j.helpers = n < 2 || threads < 2 ? 0 : (threads < n ? threads : n) - 1;
     if (!j.helpers || !post(&j)) {
         for (size_t i = 0; i < n; i++)
             task(context, i, (frnn_seat){.caller = true, .alone = true});
-        return;
+        return true;
     }
+    const size_t before = frnn_forks();
     task(context, 0, (frnn_seat){.caller = true});
     pthread_mutex_lock(&lock);
     atomic_fetch_add(&j.done, 1);
@@ -162,7 +203,7 @@ void frnn_parallel(size_t n, size_t threads, frnn_task *task, frnn_idle *idle, v
     for (size_t i = 0; i < LAST_SPINS && atomic_load(&j.done) < n; i++)
         frnn_pause(0);
     pthread_mutex_lock(&lock);
-    while (atomic_load(&j.done) < n)
+    while (atomic_load(&j.done) < n && frnn_forks() == before)
         if (wait_until(&finished, IDLE_SECONDS)) {
             pthread_mutex_unlock(&lock);
             idle(context);
@@ -170,6 +211,7 @@ void frnn_parallel(size_t n, size_t threads, frnn_task *task, frnn_idle *idle, v
         }
     current = NULL;
     pthread_mutex_unlock(&lock);
+    return frnn_forks() == before;
 }
 
 void frnn_pause(size_t nth)
@@ -193,8 +235,11 @@ void frnn_barrier_wait(frnn_barrier *barrier)
         atomic_store_explicit(&barrier->turn, turn + 1, memory_order_release);
         return;
     }
-    for (size_t i = 0; atomic_load_explicit(&barrier->turn, memory_order_acquire) == turn; i++)
+    for (size_t i = 0; atomic_load_explicit(&barrier->turn, memory_order_acquire) == turn; i++) {
+        if (frnn_forks() != barrier->forks)
+            return;
         frnn_pause(i);
+    }
 }
 
 double frnn_seconds(void)
