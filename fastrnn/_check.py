@@ -129,6 +129,13 @@ def fail_busy() -> NoReturn:
     )
 
 
+def fail_orphaned() -> NoReturn:
+    raise RuntimeError(
+        "stream: expected a whole state, got one that a thread was at work on when this process was forked; "
+        "reset() or a state that is set makes it whole"
+    )
+
+
 def fail_output_as_input() -> NoReturn:
     raise ValueError(
         "x: expected memory of its own, got an output of this stream that this call writes over; x.copy() has its own"

@@ -13,6 +13,9 @@ from cpython.object cimport PyObject, PyTypeObject
 from libc.stddef cimport ptrdiff_t
 from libc.stdlib cimport free, malloc
 
+import os
+import threading
+
 from fastrnn import _check
 
 cnp.import_array()
@@ -25,6 +28,7 @@ cdef extern from *:
 
 
 cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident() noexcept
     int PyErr_CheckSignals() noexcept  # leaves its error set: of cpython.exc it would be raised at once
 
 
@@ -42,6 +46,7 @@ cdef extern from "fastrnn.h" nogil:
         FRNN_OK
         FRNN_NO_MEMORY
         FRNN_INTERRUPTED
+        FRNN_FORKED
 
     ctypedef enum frnn_dtype:
         FRNN_FLOAT32
@@ -272,6 +277,22 @@ cdef c_bool interrupted(void *context) noexcept with gil:
     return PyErr_CheckSignals() != 0  # the error stays set until the call is back, and is raised there
 
 
+# Signal handlers run in one thread alone. Others ask for nothing: an interpreter that is about to end gives them the GIL
+# no more and ends them where they ask for it, which must not be in the middle of a call.
+cdef unsigned long main_thread = threading.main_thread().ident
+cdef unsigned long generation = 1  # of this process: a child's is one more than its parent's
+
+
+def after_fork():
+    global main_thread, generation
+    main_thread = PyThread_get_thread_ident()
+    generation += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=after_fork)
+
+
 cdef inline bint is_dense(cnp.ndarray a, int type_num) noexcept:
     """Whether C can read the array: exactly of the type, aligned, in native order, with a dense last axis.
 
@@ -404,9 +425,9 @@ cdef int set_threads(Call *call, threads) except -1:
         call.c.threads = 1
     else:
         call.c.threads = _check.threads(threads)
-    call.c.interrupted = interrupted
-    if call.brief:
-        call.c.interrupted = NULL  # it would be asked for nothing
+    call.c.interrupted = NULL
+    if not call.brief and PyThread_get_thread_ident() == main_thread:
+        call.c.interrupted = interrupted
     call.c.context = NULL
     return 0
 
@@ -414,6 +435,8 @@ cdef int set_threads(Call *call, threads) except -1:
 cdef int check_status(frnn_status status, Call *call) except -1:
     if status == FRNN_INTERRUPTED:
         return -1  # with the error that `interrupted` left
+    if status == FRNN_FORKED:
+        raise RuntimeError("no result: this process was forked, by a signal handler, from one whose threads were at work")
     if status != FRNN_OK:
         raise MemoryError(f"no memory for the scratch of T={call.c.T} steps of B={call.c.B} rows")
     return 0
@@ -517,7 +540,9 @@ cdef class Stream:
     cdef Packed packed
     cdef tuple rows, single  # outputs (B, size), and (size,) where there is one row
     cdef bint brief
-    cdef bint busy  # C is at work without the GIL, or a signal handler runs within: nobody else may come in
+    # While C is at work without the GIL, or a signal handler runs within, nobody else may come in.
+    cdef unsigned long busy  # the generation of the process in which C began its work; 0: it is not at work
+    cdef unsigned long worker  # the thread
 
     def __cinit__(self, params, batch_size=1):
         if not isinstance(params, Params) or (<Params>params)._packed is None:
@@ -533,10 +558,21 @@ cdef class Stream:
         self.single = self.memory.outputs(1, 1) if self._batch_size == 1 else None
         self.brief = is_brief(self.packed, 1, self._batch_size)
 
+    cdef bint is_orphaned(self) noexcept:
+        """Whether the thread that was at work is gone: another one forked this process meanwhile."""
+        return self.busy != 0 and self.busy != generation and self.worker != main_thread
+
+    cdef int fail_busy(self) except -1:
+        _check.fail_orphaned() if self.is_orphaned() else _check.fail_busy()
+
+    cdef inline void begin_work(self) noexcept:
+        self.worker = PyThread_get_thread_ident()
+        self.busy = generation
+
     cdef int enter(self, const void *x) except -1:
         """Raises where another call is at work, or where x lies in the slot that the call writes over."""
         if self.busy:
-            _check.fail_busy()
+            self.fail_busy()
         cdef const char *older = <const char *>frnn_stream_output(self.stream, not frnn_stream_newest(self.stream))
         if <size_t>(<const char *>x - older) < <size_t>cnp.PyArray_NBYTES(<cnp.ndarray>self.rows[0]):
             _check.fail_output_as_input()
@@ -575,10 +611,10 @@ cdef class Stream:
         if self.brief:
             slot = frnn_stream_step(self.stream, data, row)
         else:
-            self.busy = True
+            self.begin_work()
             with nogil:
                 slot = frnn_stream_step(self.stream, data, row)
-            self.busy = False
+            self.busy = 0
         cdef cnp.ndarray y = (self.rows if ndim == 2 else self.single)[slot]
         if not self.is_untouched(y, ndim):  # somebody has set its shape or dtype
             self.rows = self.memory.outputs(2, self._batch_size)
@@ -618,13 +654,13 @@ cdef class Stream:
         set_threads(&call, threads)
         y = new_y(&call, self.packed, True, None, array, None, None)
         self.enter(call.c.x.data)
-        self.busy = True
+        self.begin_work()
         if call.brief:
             status = frnn_stream_run(self.stream, &call.c)
         else:
             with nogil:
                 status = frnn_stream_run(self.stream, &call.c)
-        self.busy = False
+        self.busy = 0
         check_status(status, &call)
         return y
 
@@ -634,7 +670,7 @@ cdef class Stream:
         if self.packed.cell == FRNN_LSTM:
             c = new_state(self.packed, 3, self._batch_size, self.packed.H)
         if self.busy:
-            _check.fail_busy()
+            self.fail_busy()
         frnn_stream_get_state(self.stream, cnp.PyArray_DATA(h), NULL if c is None else cnp.PyArray_DATA(c))
         return h if c is None else (h, c)
 
@@ -646,8 +682,9 @@ cdef class Stream:
             c = self.own_state("state[1] (c)", pair[1], self.packed.H)
         elif state is not None:
             h = self.own_state("state", state, self.packed.out)
-        if self.busy:
-            _check.fail_busy()
+        if self.busy and not self.is_orphaned():
+            self.fail_busy()
+        self.busy = 0
         frnn_stream_set_state(self.stream, NULL if h is None else cnp.PyArray_DATA(h),
                               NULL if c is None else cnp.PyArray_DATA(c))
 

@@ -34,7 +34,8 @@ class Stream(_core.Stream):
     ValueError
         An argument of a wrong shape, layout or value; layers that run in reverse.
     RuntimeError
-        A call while another one runs, in another thread or in a signal handler.
+        A call while another one runs, in another thread or in a signal handler; in a forked process, a stream that
+        another thread was at work on, until `reset`.
     MemoryError
         The stream's memory, or results or scratch of `run`, can't be had.
 
