@@ -51,11 +51,22 @@ def _check_array(name: str, value: object, converted: bool) -> Array:
     return array
 
 
-def _frozen(array: Array) -> Array:
-    """A dense copy that nobody can write to."""
-    copy: Array = np.array(array, order="C")
-    copy.flags.writeable = False
-    return copy
+def _rounded(option: Any, dtype: np.dtype[Any]) -> Any:
+    """An option with its numbers as they are computed with."""
+    if isinstance(option, tuple):
+        return tuple(_rounded(part, dtype) for part in option)
+    return dtype.type(option) if isinstance(option, float) else option
+
+
+class _Unpickled(dict[str, Any]):
+    """Weights that come from a pickle, and whose arrays nobody else was given: they are kept, not copied."""
+
+
+def _frozen(array: Array, keep: bool) -> Array:
+    """A dense copy, or the array itself if it is to be kept and is dense, that can't be written to."""
+    dense: Array = np.asarray(array, order="C") if keep else np.array(array, order="C")
+    dense.flags.writeable = False
+    return dense
 
 
 class Params(_core.Params):
@@ -63,6 +74,13 @@ class Params(_core.Params):
 
     Params are immutable, and any number of threads may use them. They can be pickled and copied. They are equal where
     they compute the same, on whatever target.
+
+    Notes
+    -----
+    Arrays that are given are copied twice: as `weights`, and packed for the target. Where params are loaded from a
+    pickle they are packed anew, but `weights` are the arrays of the pickle: with buffers of its own (protocol 5) or
+    mapped from a file (joblib), they are views of these. If the owner of such a buffer changes it, results stay what
+    they were, since they come from the packed copy; `weights`, `==`, `save` and later pickles have the changed numbers.
 
     Examples
     --------
@@ -81,7 +99,7 @@ class Params(_core.Params):
     ) -> None:
         if not isinstance(weights, Mapping):
             raise TypeError(f"weights: expected a mapping of names to arrays, got {type(weights).__name__}")
-        asked = check_dtype(dtype)
+        asked, keep = check_dtype(dtype), isinstance(weights, _Unpickled)
         weights = dict(weights)
         names = check_names(weights, self._plain_names)
         self._requested_target = target
@@ -93,7 +111,8 @@ class Params(_core.Params):
         self._directions = (any(not r for _, r in names), any(r for _, r in names))
         self._infer_sizes(names)
         self._check_shapes(names)
-        self._weights = {name: _frozen(array) for name, array in self._weights.items()}  # not before their sizes fit
+        # Not before their sizes fit.
+        self._weights = {name: _frozen(array, keep) for name, array in self._weights.items()}
         self._names = names
         self._pack()
 
@@ -148,7 +167,7 @@ class Params(_core.Params):
     def _parts(self) -> list[_Part]:
         """Arrays of every layer and direction, in the params' dtype."""
         return [
-            _Part(**{plain: np.ascontiguousarray(self._weights[name], self._dtype) for plain, name in part.items()})
+            _Part(**{plain: np.require(self._weights[name], self._dtype, ["C", "A"]) for plain, name in part.items()})
             for part in self._names.values()
         ]
 
@@ -253,7 +272,8 @@ class Params(_core.Params):
     @property
     def weights(self) -> dict[str, Array]:
         """The arrays as they were given, by the names that they were given under; they can't be written to."""
-        return {name: array.view() for name, array in self._weights.items()}  # a view can't be made writeable again
+        # A view of an array could be made writeable again where the buffer of a pickle can be written to.
+        return {name: np.asarray(array.data.toreadonly()) for name, array in self._weights.items()}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the weights and options to a file that `fastrnn.load` reads.
@@ -347,13 +367,7 @@ class Params(_core.Params):
         return hash(self._key())
 
     def _key(self) -> tuple[Any, ...]:
-        def rounded(option: Any) -> Any:
-            """An option with its numbers as they are computed with."""
-            if isinstance(option, tuple):
-                return tuple(map(rounded, option))
-            return self._dtype.type(option) if isinstance(option, float) else option
-
-        options = {name: rounded(option) for name, option in self._options.items()}
+        options = {name: _rounded(option, self._dtype) for name, option in self._options.items()}
         if self._cell == "lstm":
             options["output_activation"] = options["output_activation"] or options["activation"]
         sizes = (self._input_size, self._hidden_size, self._proj_size, self._num_layers, self._directions)
@@ -361,7 +375,7 @@ class Params(_core.Params):
 
 
 def _rebuild(kind: Any, weights: dict[str, Array], arguments: dict[str, Any]) -> Any:
-    return kind(weights, **arguments)
+    return kind(_Unpickled(weights), **arguments)
 
 
 class RNNParams(Params):

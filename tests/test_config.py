@@ -1,17 +1,14 @@
-"""Targets and threads: detection, environment variables, show_config, many callers at once, forks."""
+"""Targets and the number of threads: detection, environment variables, show_config; memory of calls."""
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import fastrnn
-from cases import CELLS, PARAMS, make_weights
 from conftest import TARGETS, run_python
 from fastrnn import _check, _core
 
@@ -63,79 +60,6 @@ def test_set_num_threads() -> None:
         assert fastrnn.get_num_threads() == 5
     finally:
         fastrnn.set_num_threads(before)
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_many_callers_at_once(cell: str) -> None:
-    """Any number of Python threads may use the same params, each call with threads of its own."""
-    rng = np.random.default_rng(3)
-    params = PARAMS[cell](make_weights(rng, cell, (16, 96), layers=2))
-    inputs = [rng.normal(size=(60, rows, 16)).astype("f4") for rows in (1, 4, 9, 33)] * 4
-    function = getattr(fastrnn, cell)
-    expected = [function(x, params, threads=1)[0] for x in inputs]
-    with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda x: function(x, params, threads=2)[0], inputs))
-    for got, y in zip(results, expected, strict=True):
-        np.testing.assert_array_equal(got, y)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_fork_after_use() -> None:
-    """A child whose parent has a pool of threads makes its own."""
-    code = """
-import os, warnings, numpy as np, fastrnn
-warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: what is tested
-w = {"weight_ih": np.full((512, 64), 0.01, "f4"), "weight_hh": np.full((512, 128), 0.01, "f4")}
-params = fastrnn.LSTMParams(w)
-x = np.ones((40, 64, 64), "f4")
-expected = fastrnn.lstm(x, params, threads=2)[0]
-child = os.fork()
-same = np.array_equal(fastrnn.lstm(x, params, threads=2)[0], expected)
-if child == 0:
-    os._exit(0 if same else 1)
-assert same and os.waitpid(child, 0)[1] == 0
-print("both")
-"""
-    assert run_python(code).stdout == "both\n"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
-def test_interrupt() -> None:
-    """Ctrl-C ends a call that would run for hours, and the params still serve."""
-    code = """
-import os, signal, threading, numpy as np, fastrnn
-w = {"weight_ih": np.full((64, 8), 0.1, "f4"), "weight_hh": np.full((64, 16), 0.1, "f4")}
-params = fastrnn.LSTMParams(w)
-x = np.ones((3, 2, 8), "f4")
-expected = fastrnn.lstm(x, params)[0]
-endless = np.broadcast_to(x[0], (10**12, 2, 8))
-threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-try:
-    fastrnn.lstm(endless, params, return_sequences=False)
-except KeyboardInterrupt:
-    print(np.array_equal(fastrnn.lstm(x, params)[0], expected))
-"""
-    assert run_python(code).stdout == "True\n"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
-def test_handlers_run_in_their_own_float_mode() -> None:
-    """Subnormals are flushed inside a call, but not in a signal handler that Python runs meanwhile."""
-    code = """
-import os, signal, threading, numpy as np, fastrnn
-class Done(Exception): pass
-def handler(*_):
-    print(1e-308 / 4 > 0)
-    raise Done
-signal.signal(signal.SIGUSR1, handler)
-w = {"weight_ih": np.full((64, 8), 0.1, "f4"), "weight_hh": np.full((64, 16), 0.1, "f4")}
-threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
-try:
-    fastrnn.lstm(np.broadcast_to(np.ones(8, "f4"), (10**12, 2, 8)), w, return_sequences=False)
-except Done:
-    pass
-"""
-    assert run_python(code).stdout == "True\n"
 
 
 def test_most_threads_is_said_once() -> None:
