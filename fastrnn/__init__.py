@@ -12,8 +12,8 @@
 try:
     from fastrnn import _core as _core
 except ImportError as error:
-    if "_core" not in str(error):
-        raise
+    if "cannot import name" not in str(error):
+        raise  # it is there and cannot be loaded
     raise ImportError(
         "fastrnn's extension is not built in the folder that it is imported from. If this is a checkout, run Python in "
         "another folder, where the installed fastrnn is found, or run `pip install -e .` here."
