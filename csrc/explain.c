@@ -9,7 +9,11 @@ typedef struct text {
     size_t size, used;
 } text;
 
-static void __attribute__((format(printf, 2, 3))) say(text *t, const char *format, ...)
+#ifndef __MINGW_PRINTF_FORMAT
+#define __MINGW_PRINTF_FORMAT printf /* MinGW-w64 has two printfs, of which this names the one in use */
+#endif
+
+static void __attribute__((format(__MINGW_PRINTF_FORMAT, 2, 3))) say(text *t, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);

@@ -172,7 +172,7 @@ size_t frnn_scratch_bytes(const frnn_params *params, const frnn_plan *plan, size
     const frnn_call call = {.T = T, .B = B};
     phase p = {.params = params, .call = &call, .plan = *plan, .layers = runs_by_layer(params) ? 1 : params->spec.L};
     frnn_strand longest = make_strand(&p, 0);
-    const size_t strands = plan->parts * params->D, each = frnn_strand_bytes(&longest);
-    const bool countable = !arena.too_large && each < (SIZE_MAX - arena.used) / strands;
-    return countable ? arena.used + each * strands : SIZE_MAX;
+    const size_t strands = plan->parts * params->D, each = frnn_strand_bytes(&longest), own = arena.used + FRNN_ALIGNMENT;
+    const bool countable = !arena.too_large && each < SIZE_MAX && each + FRNN_ALIGNMENT < (SIZE_MAX - own) / strands;
+    return countable ? own + (each + FRNN_ALIGNMENT) * strands : SIZE_MAX;
 }

@@ -37,8 +37,7 @@ static job *current; /* NULL: none */
 static pthread_t threads_of_pool[FRNN_MOST_THREADS];
 static size_t workers;
 static atomic_size_t forks; /* that lie behind this process */
-static int kept_off = -1;   /* the processor that workers are kept off: the last caller's */
-static size_t kept_workers; /* how many of them */
+static int kept_off = -1; /* the processor that workers are kept off: the last caller's */
 
 /* Takes tasks of a job until none is left to take. Called and left with the lock held. */
 static void work_on(job *j, bool by_caller)
@@ -125,6 +124,7 @@ static void start_workers(size_t wanted)
 static void keep_workers_off_caller(void)
 {
 #ifdef __linux__
+    static size_t kept_workers; /* how many of them are kept off */
     const int here = sched_getcpu();
     cpu_set_t set;
     if (here < 0 || (here == kept_off && workers == kept_workers))

@@ -58,6 +58,8 @@ def refuse_mask(name: str, value: object) -> None:
 def converted(name: str, value: object) -> Array:
     """What has `__array__`, or is a sequence, as an array."""
     refuse_mask(name, value)
+    if isinstance(value, np.ndarray):  # an error that a signal handler raises here is not the array's
+        return np.asarray(value)
     try:
         return np.asarray(value)
     except MemoryError:
