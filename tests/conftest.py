@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import platform
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,6 +71,31 @@ def run_python(code: str, *arguments: str, **environment: str) -> subprocess.Com
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
     here = Path(__file__).parent
     return subprocess.run(command, cwd=here, env=os.environ | environment, capture_output=True, text=True, timeout=120)
+
+
+def c_compiler() -> str:
+    """The one that CC names, or cc. A test that can't be without it is skipped."""
+    found = shutil.which(os.environ.get("CC", "cc").split()[-1])
+    if found is None:
+        pytest.skip("no C compiler")
+    return found
+
+
+GLIBC_ALONE = sys.platform == "linux" and platform.libc_ver()[0] == "glibc" and "LD_PRELOAD" not in os.environ
+GLIBC_REASON = "needs Linux and glibc, and nothing else that is preloaded"
+glibc_alone = pytest.mark.skipif(not GLIBC_ALONE, reason=GLIBC_REASON)
+
+
+@pytest.fixture(scope="session")
+def preload(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """LD_PRELOAD of a process whose memory is counted, or in which the system is to refuse: see preloaded.py."""
+    if not GLIBC_ALONE:
+        pytest.skip(GLIBC_REASON)
+    library = tmp_path_factory.mktemp("preload") / "preload.so"
+    source = Path(__file__).parent / "c" / "fault_preload.c"
+    command = [c_compiler(), "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", library, source, "-ldl"]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return str(library)
 
 
 def bad_calls(table: str, at_least: int) -> list[Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -439,52 +438,6 @@ def test_bad_number_of_threads_in_the_environment(value: str) -> None:
     result = run("import fastrnn", FASTRNN_NUM_THREADS=value)
     last = result.stderr.strip().splitlines()[-1]
     assert re.fullmatch(rf"ValueError: FASTRNN_NUM_THREADS: expected from 1 to 256, got '?{value}'?", last)
-
-
-NO_MEMORY = """
-import resource
-import numpy as np
-import fastrnn
-
-def weights(D=1, L=1, H=4):
-    ends = ["", "_reverse"][:D]
-    shapes = {f"weight_ih_l{k}{end}": (H, D * H if k else 3) for k in range(L) for end in ends}
-    shapes |= {f"weight_hh_l{k}{end}": (H, H) for k in range(L) for end in ends}
-    return {name: np.full(shape, 0.1, np.float32) for name, shape in shapes.items()}
-
-def view(T, B):
-    return np.broadcast_to(np.ones(3, np.float32), (T, B, 3))
-
-params, deep, large = fastrnn.RNNParams(weights()), fastrnn.RNNParams(weights(2, 2)), weights(H=4096)
-before = [fastrnn.rnn(view(9, 2), p)[0].tobytes() for p in (params, deep)]
-with open("/proc/self/statm") as statm:
-    used = int(statm.read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + (48 << 20),) * 2)
-try:
-    CALL
-except MemoryError as error:
-    print(error)
-assert [fastrnn.rnn(view(9, 2), p)[0].tobytes() for p in (params, deep)] == before
-"""
-
-
-@pytest.mark.address_space
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps to RLIMIT_AS")
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        ("rnn(view(2**40, 1), params)", r"Unable to allocate .*\(1099511627776, 1, 4\).*"),
-        ("rnn(view(2**24, 1), params)", r"Unable to allocate .*\(16777216, 1, 4\).*"),
-        ("rnn(view(2**40, 1), deep, return_sequences=False)", "no memory for the scratch of T=1099511627776 .*"),
-        ("rnn(view(2**22, 1), deep, return_sequences=False)", "no memory for the scratch of T=4194304 .*"),
-        ("rnn(view(1, 2**20), params, return_sequences=False)", "no memory for the scratch of T=1 .* B=1048576 .*"),
-        ("RNNParams(large)", ".*(no memory for the packed arrays|Unable to allocate).*"),
-    ],
-)
-def test_memory_that_cannot_be_had(call: str, message: str) -> None:
-    result = run(NO_MEMORY.replace("CALL", f"fastrnn.{call}"))
-    assert result.returncode == 0, result.stderr
-    assert re.fullmatch(message, result.stdout.strip())
 
 
 def test_lengths_that_out_overwrites_are_read_first() -> None:

@@ -66,21 +66,6 @@ def test_most_threads_is_said_once() -> None:
     assert _check.MOST_THREADS == _core.MOST_THREADS
 
 
-def test_memory_does_not_grow_with_time() -> None:
-    """A million steps without sequences: the peak of the process is that of a thousand, give or take a megabyte."""
-    code = """
-import resource, sys, numpy as np, fastrnn
-w = {f"{name}_l{layer}": np.full(shape, 0.01, "f4") for layer in range(2)
-     for name, shape in (("weight_ih", (64, 16)), ("weight_hh", (64, 16)))}
-params = fastrnn.LSTMParams(w)
-x = np.broadcast_to(np.ones(16, "f4"), (int(sys.argv[1]), 3, 16))
-fastrnn.lstm(x, params, return_sequences=False)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
-    peaks = [int(run_python(code, steps).stdout) for steps in ("1000", "1000000")]
-    assert peaks[1] - peaks[0] < 1024
-
-
 def test_strided_input_is_not_copied() -> None:
     """An input of 2 GB of address space, 4 kB of memory, is read where it is."""
     x = np.broadcast_to(np.ones(8, "f4"), (1 << 16, 1 << 10, 8))

@@ -11,15 +11,11 @@ from __future__ import annotations
 
 import copy
 import gc
-import os
 import pickle
 import platform
-import shutil
-import subprocess
 import sys
 import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +25,7 @@ from hypothesis import strategies as st
 
 import fastrnn
 from cases import CELLS, PARAMS, Case, assert_same_bits, cases, flat, make_weights
-from conftest import bad_calls, raises_as_said, run_python
+from conftest import bad_calls, glibc_alone, raises_as_said, run_python
 from fastrnn import GRUParams, LSTMParams, RNNParams, Stream
 
 
@@ -270,39 +266,6 @@ def test_copies_are_independent(kind: Any) -> None:
 
 # (c)
 
-COUNTER = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <pthread.h>
-#include <stddef.h>
-
-void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
-void *__libc_memalign(size_t, size_t);
-
-long allocations, locks;
-
-void *malloc(size_t n) { allocations++; return __libc_malloc(n); }
-void *calloc(size_t n, size_t m) { allocations++; return __libc_calloc(n, m); }
-void *realloc(void *p, size_t n) { allocations++; return __libc_realloc(p, n); }
-void *aligned_alloc(size_t a, size_t n) { allocations++; return __libc_memalign(a, n); }
-int posix_memalign(void **p, size_t a, size_t n)
-{
-    allocations++;
-    *p = __libc_memalign(a, n);
-    return *p ? 0 : ENOMEM;
-}
-
-int pthread_mutex_lock(pthread_mutex_t *mutex)
-{
-    static int (*real)(pthread_mutex_t *);
-    locks++;
-    if (!real)
-        real = (int (*)(pthread_mutex_t *))dlsym(RTLD_NEXT, "pthread_mutex_lock");
-    return real(mutex);
-}
-"""
-
 SMALL = """if True:
     import ctypes, sys, time
     from itertools import repeat
@@ -326,32 +289,14 @@ SMALL = """if True:
             second(x)
 """
 KINDS = [*CELLS, "lstm projected", "gru resets-before"]
-linux = pytest.mark.skipif(
-    not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc" or "LD_PRELOAD" in os.environ,
-    reason="needs Linux and glibc, and to be the one that is preloaded",
-)
 
 
-@pytest.fixture(scope="session")
-def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library that counts what is allocated and locked, to be loaded before all others."""
-    compiler = shutil.which(os.environ.get("CC", "cc").split()[-1])
-    if compiler is None:
-        pytest.skip("no C compiler")
-    folder = tmp_path_factory.mktemp("counter")
-    (folder / "counter.c").write_text(COUNTER)
-    command = [compiler, "-O1", "-shared", "-fPIC", "-o", "counter.so", "counter.c", "-ldl"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    return folder / "counter.so"
-
-
-@linux
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_step_allocates_and_locks_nothing(kind: str, target: str, counter: Path) -> None:
+def test_a_step_allocates_and_locks_nothing(kind: str, target: str, preload: str) -> None:
     """No object either: Python's own allocator is told to use that of C."""
     code = f"""{SMALL}
-    library = ctypes.CDLL({str(counter)!r})
-    counters = [ctypes.c_long.in_dll(library, name) for name in ("allocations", "locks")]
+    from preloaded import allocations, locks
+    counters = allocations, locks
 
     def counted(f, n):
         before = [counter.value for counter in counters]
@@ -363,7 +308,7 @@ def test_a_step_allocates_and_locks_nothing(kind: str, target: str, counter: Pat
     calls = counted(lambda n: [(function(x, params), time.sleep(0)) for _ in range(n)], 1000)
     print(min(calls) >= 1000)  # the counters count
     """
-    result = run_python(code, kind, target, LD_PRELOAD=str(counter), PYTHONMALLOC="malloc")
+    result = run_python(code, kind, target, LD_PRELOAD=preload, PYTHONMALLOC="malloc")
     assert result.returncode == 0, result.stderr
     assert result.stdout == "True\nTrue\n"
 
@@ -371,7 +316,7 @@ def test_a_step_allocates_and_locks_nothing(kind: str, target: str, counter: Pat
 EXIT = {"x86_64": 60, "aarch64": 93}  # the system call that ends one thread
 
 
-@linux
+@glibc_alone
 @pytest.mark.skipif(platform.machine() not in EXIT, reason="the number of a system call is not known")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_makes_no_system_call(kind: str, target: str) -> None:

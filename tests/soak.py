@@ -1,0 +1,335 @@
+"""Random calls of everything, for as long as is asked: `python tests/soak.py --minutes 60`.
+
+Each round does one of the methods `do_...` of `Soak` with numbers of its own, drawn from the seed and the round:
+`--seed 3 --only 712` does one round again. Bits are compared with those of one thread and the scalar target, values
+with `fastrnn.reference`. It ends with 1 where anything differed, or memory, threads or open files grew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import ctypes
+import gc
+import os
+import pickle
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from test_against_reference import assert_close, tolerance
+
+import fastrnn
+from cases import ACTIVATIONS, CELLS, EDGES, Case, assert_same_bits, flat, lay_out, make_weights
+from test_plan import SPLITS
+
+Rng = np.random.Generator
+KEPT = 40  # layers that are kept from round to round, least used dropped first
+MOST_THREADS = 6
+SCALAR_MULTIPLIES = 3e6  # of a call that is compared with the scalar target, which takes some 5 ns for each
+# What may come after the first tenth, when all that is kept has been dropped and what is free was given back to the
+# system: pieces of arenas, of glibc's and of Python's, that something small still lies in, and caches of both. A leak
+# of one object in each round passes both within minutes.
+GROWTH_BYTES, GROWTH_BLOCKS = 16 << 20, 1000
+WARM_ROUNDS = 40  # after which everything was done some times
+
+
+def pick(rng: Rng, choices: Any) -> Any:
+    return choices[rng.integers(len(choices))]
+
+
+def random_case(rng: Rng, most: int = 131) -> Case:
+    """A layer stack with any options, and a call of it; sizes up to `most`."""
+    cell, dtype = pick(rng, CELLS), pick(rng, ["float32", "float64"])
+    sizes = [size for size in (*EDGES, *range(1, 25)) if size <= most]
+    inputs, hidden, layers = pick(rng, [0, *sizes]), pick(rng, sizes), int(rng.integers(1, 4))
+    directions = pick(rng, [("",), ("_reverse",), ("", "_reverse")])
+    proj = pick(rng, [0, 0, 1, 5, 17]) if cell == "lstm" else 0
+    weights = make_weights(
+        rng,
+        cell,
+        (inputs, hidden),
+        layers=layers,
+        directions=directions,
+        proj=proj,
+        biases=pick(rng, [(), ("bias_ih",), ("bias_hh",), ("bias_ih", "bias_hh")]),
+        peepholes=cell == "lstm" and rng.random() < 0.5,
+        dtype=dtype,
+    )
+    options: dict[str, Any] = {"reset_after": rng.random() < 0.5} if cell == "gru" else {}
+    if rng.random() < 0.3:
+        options |= {"activation": pick(rng, ACTIVATIONS), "clip": pick(rng, [None, 0.125, 0.5])}
+    T, B, depth = int(rng.integers(0, 20)), int(rng.integers(0, 20)), layers * len(directions)
+
+    def uniform(*shape: int) -> np.ndarray:
+        return rng.uniform(-1, 1, shape).astype(dtype)
+
+    state: Any = None
+    if rng.random() < 0.5:
+        state = uniform(depth, B, proj or hidden)
+        state = (state, uniform(depth, B, hidden)) if cell == "lstm" else state
+    batch_first = rng.random() < 0.5
+    x = lay_out(rng, uniform(*((B, T) if batch_first else (T, B)), inputs), pick(rng, ["dense", "backward", "part"]))
+    lengths = rng.integers(0, T + 1, B) if rng.random() < 0.5 else None
+    return Case(cell, weights, x, state, lengths, options, batch_first, rng.random() < 0.7)
+
+
+def shared_case(rng: Rng) -> Case:
+    """Of a size at which two threads share a call."""
+    cell = pick(rng, CELLS)
+    sizes, layers, directions, B, T, _ = SPLITS[pick(rng, list(SPLITS))]
+    weights = make_weights(rng, cell, sizes, layers=layers, directions=("", "_reverse")[:directions])
+    x = rng.uniform(-1, 1, (T, B, sizes[0])).astype("float32")
+    return Case(cell, weights, x, lengths=rng.integers(0, T + 1, B) if rng.random() < 0.5 else None)
+
+
+class Layer(NamedTuple):
+    case: Case
+    params: Any
+    expected: tuple[np.ndarray, ...]
+
+
+class Usage(NamedTuple):
+    """Of the process: bytes of resident memory, blocks of memory of Python's objects, threads, open files."""
+
+    rss: int
+    blocks: int
+    threads: int
+    files: int
+
+    @staticmethod
+    def now() -> Usage:
+        gc.collect()
+        with suppress(AttributeError):  # glibc alone has it
+            ctypes.CDLL(None).malloc_trim(0)
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        threads, files = (len(os.listdir(f"/proc/self/{name}")) for name in ("task", "fd"))
+        return Usage(resident, sys.getallocatedblocks(), threads, files)
+
+    def exceeds(self, early: Usage) -> bool:
+        more = [b - a for a, b in zip(early, self)]
+        return any(n > limit for n, limit in zip(more, (GROWTH_BYTES, GROWTH_BLOCKS, 0, 0), strict=True))
+
+    def __str__(self) -> str:
+        return f"{self.rss / 1e6:.1f} MB resident, {self.blocks} blocks, {self.threads} threads, {self.files} files"
+
+
+class EnoughError(Exception):
+    pass
+
+
+class Soak:
+    def __init__(self, seed: int, folder: str) -> None:
+        self.seed, self.folder, self.done = seed, Path(folder), Counter[str]()
+        self.layer = lru_cache(KEPT)(self.make_layer)
+        self.actions = [name for name in dir(self) if name.startswith("do_")]
+
+    def make_layer(self, number: int) -> Layer:
+        rng = np.random.default_rng([self.seed, number])
+        case = shared_case(rng) if number % 8 == 0 else random_case(rng)
+        work = sum(array.size for array in case.weights.values()) * max(1, case.x.shape[0] * case.x.shape[1])
+        targets = fastrnn.usable_targets()  # the last is scalar
+        slow = work > SCALAR_MULTIPLIES and len(targets) > 1
+        params = case.params(pick(rng, targets[:-1] if slow else targets))
+        return Layer(case, params, case.run(targets[0] if slow else "scalar", threads=1))
+
+    def some_layer(self, rng: Rng, number: int) -> Layer:
+        """One that is new or was used before."""
+        return self.layer(number + int(rng.integers(2 * KEPT)))
+
+    def run(self, layer: Layer, **options: Any) -> tuple[np.ndarray, ...]:
+        self.done["calls"] += 1
+        case = layer.case
+        return flat(getattr(fastrnn, case.cell)(case.x, layer.params, case.state, **case.call, **options))
+
+    def compare(self, got: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> None:
+        self.done["comparisons"] += 1
+        assert_same_bits(got, expected)
+
+    def check(self, layer: Layer, **options: Any) -> None:
+        self.compare(self.run(layer, **options), layer.expected)
+
+    def round(self, number: int) -> None:
+        rng = np.random.default_rng([self.seed, number, 1])
+        fastrnn.set_num_threads(int(rng.integers(1, MOST_THREADS + 1)))
+        name = self.actions[number % len(self.actions)]
+        self.done[name] += 1
+        getattr(self, name)(rng, self.some_layer(rng, number))
+
+    def do_calls(self, rng: Rng, layer: Layer) -> None:
+        for _ in range(5):
+            self.check(layer, threads=pick(rng, [None, 1, 2, 3]))
+
+    def do_out(self, rng: Rng, layer: Layer) -> None:
+        out = np.full((*layer.expected[0].shape[:-1], layer.expected[0].shape[-1] + 3), np.nan, layer.expected[0].dtype)
+        self.check(layer, out=out[..., 1:-2])
+        assert np.isnan(out[..., [0, -1]]).all()
+
+    def do_reference(self, rng: Rng, layer: Layer) -> None:
+        case = random_case(rng, most=33)
+        expected, self.done["comparisons"] = case.reference(), self.done["comparisons"] + 1
+        assert_close(case.run(), expected, tolerance(case, expected))
+
+    def do_params(self, rng: Rng, layer: Layer) -> None:
+        """A layer of its own, made, carried elsewhere and dropped."""
+        params = layer.params
+        copies = [copy.deepcopy(params), pickle.loads(pickle.dumps(params))]
+        for suffix in (".npz", ".safetensors"):
+            path = self.folder / f"layer{suffix}"
+            try:
+                params.save(path)
+            except ImportError:
+                continue
+            copies.append(fastrnn.load(path))
+        for other in [*copies, layer.case.params()]:
+            assert other == params
+            self.check(layer._replace(params=other))
+        assert str(params.hidden_size) in repr(params)
+        assert "Scratch" in params.explain(int(rng.integers(100)), int(rng.integers(100)))
+
+    def do_stream(self, rng: Rng, layer: Layer) -> None:
+        case, params = layer.case, layer.params
+        x = case.x.swapaxes(0, 1) if case.batch_first else case.x
+        if params.direction != "forward" or not x.size:
+            return
+        expected = flat(getattr(fastrnn, case.cell)(x, params, case.state))
+        stream, ys, t = fastrnn.Stream(params, x.shape[1]), [], 0
+        stream.state = case.state
+        while t < len(x):
+            steps = int(rng.integers(1, len(x) - t + 1)) if rng.random() < 0.3 else 1
+            ys.append(stream.step(x[t])[None].copy() if steps == 1 else stream.run(x[t : t + steps], threads=2))
+            t += steps
+            if rng.random() < 0.1:
+                stream = pickle.loads(pickle.dumps(stream))
+        self.done["calls"] += len(ys)
+        self.compare(flat((np.concatenate(ys), stream.state)), expected)
+
+    def do_errors(self, rng: Rng, layer: Layer) -> None:
+        def endless(x: np.ndarray) -> np.ndarray:
+            return np.broadcast_to(x.dtype.type(0), (1 << 55, 1, x.shape[-1]))
+
+        params, x, function = layer.params, layer.case.x, getattr(fastrnn, layer.case.cell)
+        make: Any = type(params)
+        wrong: list[Callable[[], Any]] = [
+            lambda: function(x[..., None], params),
+            lambda: function(x, params, threads=0),
+            lambda: function(x, params, lengths=[-1] * 3),
+            lambda: function(endless(x), params),
+            lambda: fastrnn.Stream(params, 1 << 55),
+            lambda: make({**layer.case.weights, "weight_xx": x}),
+        ]
+        for call in wrong:
+            self.done["errors"] += 1
+            try:
+                call()
+            except (ValueError, TypeError, MemoryError):
+                continue
+            raise AssertionError("a wrong call passed")
+        self.check(layer)
+
+    def do_signals(self, rng: Rng, layer: Layer) -> None:
+        """A handler that makes calls, then one that raises."""
+
+        def calling(*_: object) -> None:
+            self.check(other, threads=2)
+            signal.setitimer(signal.ITIMER_REAL, 0.02)  # not before: handlers would lie in handlers without end
+
+        def raising(*_: object) -> None:
+            raise EnoughError
+
+        other = self.layer(0)
+        before = signal.signal(signal.SIGALRM, calling)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 1e-3)
+            for _ in range(5):
+                self.check(layer)
+            signal.signal(signal.SIGALRM, raising)
+            signal.setitimer(signal.ITIMER_REAL, 1e-3)
+            while True:
+                self.check(layer)
+        except EnoughError:
+            pass
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        self.check(layer)
+
+    def do_fork(self, rng: Rng, layer: Layer) -> None:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            try:
+                self.check(layer, threads=3)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        self.check(layer, threads=3)
+        assert os.waitpid(child, 0)[1] == 0
+
+    def do_threads(self, rng: Rng, layer: Layer) -> None:
+        layers = [layer, self.layer(0), self.some_layer(rng, int(rng.integers(100)))]
+        with ThreadPoolExecutor(4) as pool:
+            for future in [pool.submit(self.check, layers[i % 3], threads=1 + i % 4) for i in range(16)]:
+                future.result()
+
+
+def soak(seconds: float, seed: int, only: int | None) -> bool:
+    """Whether all was well."""
+    warnings.simplefilter("ignore", DeprecationWarning)  # of forks of a process with threads, which is what is wanted
+    start, said, number, failures = time.monotonic(), 0.0, 0, 0
+    early: Usage | None = None
+    with tempfile.TemporaryDirectory() as folder:
+        all_rounds = Soak(seed, folder)
+        while (elapsed := time.monotonic() - start) < seconds or number == 0:
+            try:
+                all_rounds.round(number if only is None else only)
+            except Exception:
+                failures += 1
+                print(f"--seed {seed} --only {number if only is None else only}:", file=sys.stderr)
+                traceback.print_exc()
+            number += 1
+            if early is None and elapsed > seconds / 10 and number > WARM_ROUNDS:
+                all_rounds.layer.cache_clear()
+                early = Usage.now()
+            if elapsed > said + 60:
+                said = elapsed
+                print(f"{elapsed / 60:.0f} min: {number} rounds, {failures} failures, {Usage.now()}", flush=True)
+            if only is not None:
+                break
+        all_rounds.layer.cache_clear()
+        late = Usage.now()
+    early = early or late
+    print(", ".join(f"{count} {name.removeprefix('do_')}" for name, count in all_rounds.done.items()))
+    print(f"at a tenth: {early}\nat the end: {late}")
+    grew = late.exceeds(early)
+    print(f"{number} rounds, {failures} failures{', and it grew' if grew else ''}")
+    return not failures and not grew
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, metavar="ROUND", help="do this round alone")
+    arguments = parser.parse_args()
+    # Workers up to the most that any round asks for: their number is then the same at a tenth and at the end.
+    case = shared_case(np.random.default_rng(0))
+    case.run(threads=MOST_THREADS)
+    threading.stack_size(1 << 20)
+    return 0 if soak(60 * arguments.minutes, arguments.seed, arguments.only) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
