@@ -1,11 +1,15 @@
 """Builds the one extension; the only place with compiler flags. Metadata is in pyproject.toml.
 
+CC names the compiler: gcc or clang; on Windows one that builds for MinGW-w64, the first of these on the PATH.
 FASTRNN_SANITIZE=address,undefined builds with these sanitizers, with assertions and without optimisation for release.
 FASTRNN_WERROR=1 makes warnings errors.
 """
 
 import os
 import re
+import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from platform import machine
@@ -15,36 +19,52 @@ import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import PlatformError
 
-PLATFORM = get_platform()  # that of the Python that is built for: a cross build changes it
-if "universal2" in PLATFORM:
-    PLATFORM = f"macosx-{machine()}"
-X86 = PLATFORM.endswith(("x86_64", "amd64"))
-ARM64 = PLATFORM.endswith(("aarch64", "arm64"))
 SANITIZE = os.environ.get("FASTRNN_SANITIZE", "")
 
 # Bits are promised: products and sums are fused only where the text says so.
 EXACT = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
 WARNINGS = ["-Wall", "-Wextra", *(["-Werror"] if os.environ.get("FASTRNN_WERROR") else [])]
-RELEASE = ["-O2", "-DNDEBUG", "-g0"]
-MODE = [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-O1", "-g", "-UNDEBUG"] if SANITIZE else RELEASE
-TARGETS = {"scalar": []}
-if X86:
-    TARGETS["avx2"] = ["-mavx2", "-mfma"]
-    TARGETS["avx512"] = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"]
-if ARM64:
-    TARGETS["neon"] = []
+SANITIZERS = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+MODE = [*SANITIZERS, "-fno-sanitize-recover=all", "-O2", "-g", "-UNDEBUG"] if SANITIZE else ["-O2", "-DNDEBUG", "-g0"]
+TARGETS = {  # of a processor, by the name that compilers define for it
+    "__x86_64__": {
+        "avx2": ["-mavx2", "-mfma"],
+        "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"],
+    },
+    "__aarch64__": {"neon": []},
+}
 SOURCES = ["cpu", "explain", "target", "pack", "plan", "run", "strand", "stream", "threads"]
+
+# gcc for Windows takes its stack to be aligned for wide registers, and it is not: all moves are made unaligned.
+WINDOWS_GCC = ["-Wa,-muse-unaligned-vector-move"]
+# The threads of MinGW-w64 go into the extension, so that it needs no DLL but Python's and the system's.
+WINDOWS_LINK = ["-static-libgcc", "-Wl,-Bstatic", "-lwinpthread", "-Wl,-Bdynamic"]
 
 
 class BuildExtension(build_ext):
     """Compiles every target and element type with flags of its own, beside the sources that need none."""
 
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if sys.platform == "win32":
+            self.compiler = choose_windows_compiler(self.compiler)
+
     def build_extension(self, ext: Extension) -> None:
-        jobs = [(f"csrc/targets/{target}.c", bits, flags) for target, flags in TARGETS.items() for bits in (32, 64)]
+        defined = ask_compiler(self.compiler.compiler_so)
+        windows = "_WIN32" in defined
+        windows_gcc = WINDOWS_GCC if windows and "__clang__" not in defined else []
+        targets = {"scalar": []}
+        for processor in TARGETS.keys() & defined:
+            targets |= {name: [*flags, *windows_gcc] for name, flags in TARGETS[processor].items()}
+        jobs = [(f"csrc/targets/{target}.c", bits, flags) for target, flags in targets.items() for bits in (32, 64)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = list(pool.map(lambda job: self.compile_target(*job), jobs))
         ext.extra_objects = objects
+        ext.extra_link_args = [*(WINDOWS_LINK if windows else ["-pthread"]), *SANITIZERS]
+        if windows:
+            ext.define_macros.append(("MS_WIN64", ""))  # which Python's headers define for Microsoft's compiler alone
         super().build_extension(ext)
 
     def compile_target(self, source: str, bits: int, flags: list[str]) -> str:
@@ -57,11 +77,42 @@ class BuildExtension(build_ext):
         return built
 
 
+def choose_windows_compiler(chosen: str | None) -> str:
+    """The name that setuptools has for compilers of MinGW-w64, whatever else is installed; CC is the command."""
+    if chosen not in (None, "mingw32"):
+        raise PlatformError(f"--compiler: expected mingw32, got {chosen}: kernels need gcc or clang")
+    if "CC" not in os.environ:
+        found = [command for command in ("gcc", "clang") if shutil.which(command)]
+        if not found:
+            raise PlatformError("no C compiler found: put gcc or clang of MinGW-w64 on the PATH, or name it with CC")
+        os.environ["CC"] = found[0]
+    return "mingw32"
+
+
+def ask_compiler(command: list[str]) -> dict[str, str]:
+    """What a compiler defines, for the processor and system that it builds for; csrc/require.h says what is refused."""
+    ask = [*command, *EXACT, "-include", "csrc/require.h", "-dM", "-E", "-x", "c", "-"]
+    try:
+        answer = subprocess.run(ask, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    except OSError as error:
+        raise PlatformError(f"no C compiler found: install gcc or clang, or name it with CC ({error})") from None
+    defined = dict(re.findall(r"^#define (\w+) ?(.*)$", answer.stdout, re.MULTILINE))
+    if answer.returncode or "__GNUC__" not in defined:
+        reasons = re.findall(r'error: (?:#error )?"?(.*?)"?$', answer.stderr, re.MULTILINE) or ["it is no gcc or clang"]
+        raise PlatformError(f"{command[0]} cannot build fastrnn: {reasons[0]}")
+    if defined["__SIZEOF_POINTER__"] != "8":
+        raise PlatformError("fastrnn needs a 64-bit processor: what it promises of bits is not tested on 32-bit ones")
+    return defined
+
+
 def version() -> str:
     """The one literal of the version."""
     with open("fastrnn/config.py", encoding="utf-8") as file:
         return re.search(r'^__version__ = "(.+)"$', file.read(), re.MULTILINE)[1]
 
+
+if "universal2" in get_platform():  # a Python for two processors: the extension is for the one that it is built on
+    os.environ.setdefault("ARCHFLAGS", f"-arch {machine()}")
 
 extension = Extension(
     "fastrnn._core",
@@ -69,7 +120,6 @@ extension = Extension(
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_26_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION")],
     extra_compile_args=[*EXACT, *WARNINGS, *MODE, "-pthread"],
-    extra_link_args=["-pthread", *([f"-fsanitize={SANITIZE}"] if SANITIZE else [])],
     depends=[path for path in glob("csrc/**/*", recursive=True) if os.path.isfile(path)],
 )
 
