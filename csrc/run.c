@@ -47,12 +47,13 @@ static frnn_strand make_strand(phase *p, size_t i)
 {
     const size_t D = p->params->D, parts = p->plan.parts, part = i / D;
     const size_t each = p->call->B / parts, longer = p->call->B % parts; /* as deal_rows deals */
+    const size_t before = part * each + (part < longer ? part : longer);
     frnn_strand strand = {
         .params = p->params,
         .call = p->call,
         .plan = p->plan,
         .n = each + (part < longer),
-        .rows = p->rows + part * each + (part < longer ? part : longer),
+        .rows = p->rows ? p->rows + before : NULL, /* NULL where scratch is only counted */
         .first = p->first,
         .layers = p->layers,
         .direction = i % D,
