@@ -80,7 +80,7 @@ static void ask(void *context)
 {
     phase *p = context;
     int expected = FRNN_OK;
-    if (atomic_load(&p->progress.status) == FRNN_OK && p->call->interrupted && p->call->interrupted(p->call->context))
+    if (atomic_load(&p->progress.status) == FRNN_OK && p->call->interrupted && frnn_interrupted(p->call, &p->progress))
         atomic_compare_exchange_strong(&p->progress.status, &expected, FRNN_INTERRUPTED);
 }
 
@@ -120,7 +120,8 @@ static call_memory lay_out(frnn_arena *arena, const frnn_params *params, const f
     return all;
 }
 
-frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, frnn_plan plan)
+/* Called in the floating-point mode of calls; at its end the thread is back in the one that it came with. */
+static frnn_status run(const frnn_params *params, const frnn_call *call, frnn_plan plan, uint64_t mode)
 {
     /* Of this thread's calls: the next one goes through the panels from where the last one ended. It bears on time alone. */
     static _Thread_local size_t steps_so_far;
@@ -129,8 +130,10 @@ frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, f
 
     frnn_arena arena = {0};
     lay_out(&arena, params, &plan, call->T, call->B);
-    if (!frnn_arena_allocate(&arena, local, sizeof local))
+    if (!frnn_arena_allocate(&arena, local, sizeof local)) {
+        frnn_leave_float_mode(mode);
         return FRNN_NO_MEMORY;
+    }
     const call_memory all = lay_out(&arena, params, &plan, call->T, call->B);
     deal_rows(call, plan.parts, all.ranks, all.rows);
 
@@ -149,6 +152,7 @@ frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, f
     };
     atomic_init(&p.progress.status, FRNN_OK);
     p.progress.forks = frnn_forks();
+    p.progress.mode = mode;
     for (p.first = 0; p.first < L && atomic_load(&p.progress.status) == FRNN_OK; p.first += p.layers) {
         const frnn_sequence inner = {all.whole[p.first % 2], (ptrdiff_t)(call->B * width), (ptrdiff_t)width, 0};
         const frnn_sequence y = {call->return_sequences ? call->y : NULL, call->y_time, call->y_row, 0};
@@ -158,12 +162,19 @@ frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, f
     }
     steps_so_far += call->T;
     free(arena.memory);
+    frnn_leave_float_mode(p.progress.mode);
     return (frnn_status)atomic_load(&p.progress.status);
+}
+
+frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, frnn_plan plan)
+{
+    return run(params, call, plan, frnn_enter_float_mode());
 }
 
 frnn_status frnn_run(const frnn_params *params, const frnn_call *call)
 {
-    return frnn_run_planned(params, call, frnn_make_plan(params, call->T, call->B, call->threads));
+    const uint64_t mode = frnn_enter_float_mode(); /* the plan computes too, and would leave flags */
+    return run(params, call, frnn_make_plan(params, call->T, call->B, call->threads), mode);
 }
 
 size_t frnn_scratch_bytes(const frnn_params *params, const frnn_plan *plan, size_t T, size_t B)
@@ -173,7 +184,8 @@ size_t frnn_scratch_bytes(const frnn_params *params, const frnn_plan *plan, size
     const frnn_call call = {.T = T, .B = B};
     phase p = {.params = params, .call = &call, .plan = *plan, .layers = runs_by_layer(params) ? 1 : params->spec.L};
     frnn_strand longest = make_strand(&p, 0);
-    const size_t strands = plan->parts * params->D, each = frnn_strand_bytes(&longest), own = arena.used + FRNN_ALIGNMENT;
+    const size_t strands = plan->parts * params->D, each = frnn_strand_bytes(&longest),
+                 own = arena.used + FRNN_ALIGNMENT;
     const bool countable = !arena.too_large && each < SIZE_MAX && each + FRNN_ALIGNMENT < (SIZE_MAX - own) / strands;
     return countable ? own + (each + FRNN_ALIGNMENT) * strands : SIZE_MAX;
 }

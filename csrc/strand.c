@@ -169,7 +169,6 @@ typedef struct worker {
     size_t share, shares; /* of the units */
     bool alone;           /* no other thread takes part in the call */
     bool asks;            /* it runs on the calling thread, which wants to be asked */
-    uint64_t mode;        /* the floating-point mode that it came with */
 } worker;
 
 /* The x part of all steps of a block, in one product. */
@@ -259,6 +258,14 @@ static void give_up(frnn_strand *self, frnn_status why)
     atomic_compare_exchange_strong(&self->progress->status, &expected, (int)why);
 }
 
+bool frnn_interrupted(const frnn_call *call, frnn_progress *progress)
+{
+    frnn_leave_float_mode(progress->mode);
+    const bool stop = call->interrupted(call->context);
+    progress->mode = frnn_enter_float_mode();
+    return stop;
+}
+
 static bool may_go_on(worker *self)
 {
     frnn_strand *strand = self->strand;
@@ -269,9 +276,7 @@ static bool may_go_on(worker *self)
     if (self->asks && !progress->ask_at)
         progress->ask_at = now + ASK_SECONDS;
     if (self->asks && now >= progress->ask_at) {
-        frnn_leave_float_mode(self->mode); /* the caller's code runs in the caller's mode */
-        const bool stop = strand->call->interrupted(strand->call->context);
-        self->mode = frnn_enter_float_mode();
+        const bool stop = frnn_interrupted(strand->call, progress);
         progress->ask_at = frnn_seconds() + ASK_SECONDS;
         if (stop)
             give_up(strand, FRNN_INTERRUPTED);
@@ -408,7 +413,7 @@ static size_t join(frnn_strand *self)
 void frnn_strand_run(frnn_strand *strand, bool first, frnn_seat where, void *local, size_t local_bytes)
 {
     worker self = {.strand = strand, .shares = 1, .alone = where.alone};
-    self.mode = frnn_enter_float_mode();
+    const uint64_t mode = where.caller ? 0 : frnn_enter_float_mode(); /* the calling thread is in it */
     self.asks = where.caller && strand->call->interrupted && strand->plan.alone > SHORT_SECONDS;
     const size_t index = first ? 0 : join(strand);
     if (first ? begin(strand, where, local, local_bytes) : index > 0) {
@@ -421,7 +426,8 @@ void frnn_strand_run(frnn_strand *strand, bool first, frnn_seat where, void *loc
             run_together(&self);
         }
     }
-    frnn_leave_float_mode(self.mode);
+    if (!where.caller)
+        frnn_leave_float_mode(mode);
 }
 
 void frnn_strand_end(frnn_strand *strand)

@@ -11,6 +11,7 @@
 typedef struct frnn_progress {
     atomic_int status; /* the first that cannot go on says why, and ends the others */
     size_t forks;      /* frnn_forks() at the beginning */
+    uint64_t mode;     /* the floating-point mode that the calling thread came with */
     double ask_at;     /* the calling thread's alone; 0: it has not asked for the time yet */
 } frnn_progress;
 
@@ -62,6 +63,9 @@ typedef struct frnn_strand {
     frnn_barrier barrier;
     bool goes_on; /* as the first member found it: all must agree */
 } frnn_strand;
+
+/* Asks the caller's question, in the caller's mode: for the calling thread alone. */
+bool frnn_interrupted(const frnn_call *call, frnn_progress *progress);
 
 /* Runs a strand, or takes part in it: `first` is true for one of its threads, whose task must begin before the others'.
  * Scratch is in `local` where that is large enough, and in memory of its own where not. */
