@@ -1,19 +1,67 @@
-#define _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE /* sizes of caches, on Linux */
 
 #include "cpu.h"
 
 #include <stdatomic.h>
+
+/* What the system says of the second-level cache; 0: nothing. */
+#if defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+
+#include <stdlib.h>
+
+static size_t ask_l2_bytes(void)
+{
+    DWORD bytes = 0;
+    size_t found = 0;
+    GetLogicalProcessorInformation(NULL, &bytes); /* how many it has to say */
+    SYSTEM_LOGICAL_PROCESSOR_INFORMATION *all = malloc(bytes ? bytes : 1);
+    if (all && GetLogicalProcessorInformation(all, &bytes))
+        for (size_t i = 0; i < bytes / sizeof *all && !found; i++)
+            if (all[i].Relationship == RelationCache && all[i].Cache.Level == 2)
+                found = all[i].Cache.Size;
+    free(all);
+    return found;
+}
+
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+
+static size_t ask_system(const char *name)
+{
+    uint64_t number = 0; /* of 4 or 8 bytes: the low ones are written */
+    size_t bytes = sizeof number;
+    return sysctlbyname(name, &number, &bytes, NULL, 0) ? 0 : (size_t)number;
+}
+
+/* Apple's own processors: a cache for some of the fast cores. */
+static size_t ask_l2_bytes(void)
+{
+    const size_t shared = ask_system("hw.perflevel0.l2cachesize"), cores = ask_system("hw.perflevel0.cpusperl2");
+    return shared && cores ? shared / cores : ask_system("hw.l2cachesize");
+}
+
+#else
 #include <unistd.h>
+
+static size_t ask_l2_bytes(void)
+{
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    const long told = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    return told > 0 ? (size_t)told : 0;
+#else
+    return 0;
+#endif
+}
+#endif
 
 size_t frnn_l2_bytes(void)
 {
     static atomic_size_t known;
     size_t bytes = atomic_load_explicit(&known, memory_order_relaxed);
-#ifdef _SC_LEVEL2_CACHE_SIZE
-    const long told = bytes ? 0 : sysconf(_SC_LEVEL2_CACHE_SIZE);
-    if (told > 0)
-        bytes = (size_t)told;
-#endif
+    if (!bytes)
+        bytes = ask_l2_bytes();
     if (!bytes)
         bytes = (size_t)1 << 20;
     atomic_store_explicit(&known, bytes, memory_order_relaxed);

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "require.h"
+
 #if defined(__x86_64__)
 #define FRNN_X86 1
 #else
@@ -26,7 +28,7 @@ enum {
 /* The FRNN_CPU_ sets that can be used here: the processor has them, and the system saves their registers. */
 unsigned frnn_cpu_features(void);
 
-/* Bytes of the second-level cache of a core, or a guess. Asked once: the answer may take long. */
+/* Bytes of the second-level cache of a core, or its share of it, or a guess. Asked once: the answer may take long. */
 size_t frnn_l2_bytes(void);
 
 /* The calling thread's floating-point mode inside a call: round to nearest, no traps, subnormals flushed to zero as

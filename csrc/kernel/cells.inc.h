@@ -105,7 +105,7 @@ INLINE void finish_unit(frnn_stage_kind kind, bool usual, const task *k, size_t 
         y = blend(v_load(side_of(k, r, b)), candidate(usual, stage, y), load_units(k->previous[r], unit, units));
         break;
     case FRNN_STAGE_PROJECT: break;
-    case FRNN_STAGE_KINDS: assert(!"no kind");
+    case FRNN_STAGE_KINDS: assert(0 && "no kind");
     }
     store_units(k->y[r], unit, units, y);
 }
@@ -137,6 +137,6 @@ static void finish(const task *k, const tile *t)
         break;
 #include "../stages.def"
 #undef FRNN_STAGE
-    case FRNN_STAGE_KINDS: assert(!"no kind");
+    case FRNN_STAGE_KINDS: assert(0 && "no kind");
     }
 }

@@ -49,7 +49,7 @@ static const real *column_ahead(const operands *o, size_t gates, size_t block, s
 /* A chain's panels are passed by all rows of a band before the next chain: they are read once from far and then from
  * the nearest cache. Meanwhile each tile fetches a column of the panels that follow. One tile alone goes
  * through all chains at once. */
-static void multiply_band(const task *k, const operands *o, product *multiply, tile t, bool from_start)
+static void multiply_band(const task *k, const operands *o, product *pass, tile t, bool from_start)
 {
     const size_t begin = t.row, rows = t.rows, tiles = (rows + MAX_ROWS - 1) / MAX_ROWS;
     const size_t gates = frnn_stage_gates(k->stage->kind), columns = gates * t.blocks;
@@ -69,7 +69,7 @@ static void multiply_band(const task *k, const operands *o, product *multiply, t
                 t.start = t.sums;
                 t.start_stride = t.stride;
             }
-            multiply(o, &t, ks);
+            pass(o, &t, ks);
         }
         from += step;
     } while (from < o->K);

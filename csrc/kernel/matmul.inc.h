@@ -144,7 +144,7 @@ INLINE void multiply_rows(shape s, const operands *o, const tile *t, range ks)
     case 5: s.rows = 5, multiply(s, o, t, ks); break;
     case 6: s.rows = 6, multiply(s, o, t, ks); break;
 #endif
-    default: assert(!"a tile has from 1 to MAX_ROWS rows");
+    default: assert(0 && "a tile has from 1 to MAX_ROWS rows");
     }
 }
 
@@ -155,7 +155,7 @@ INLINE void multiply_blocks(shape s, const operands *o, const tile *t, range ks)
     case 2: s.blocks = 2, multiply_rows(s, o, t, ks); break;
     case 4: s.blocks = 4, multiply_rows(s, o, t, ks); break;
     case 8: s.blocks = 8, multiply_rows(s, o, t, ks); break;
-    default: assert(!"blocks side by side are a power of two");
+    default: assert(0 && "blocks side by side are a power of two");
     }
 }
 

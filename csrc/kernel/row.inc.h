@@ -83,7 +83,7 @@ static OUTLINE void row_of_rnn(const task *k, size_t block, size_t blocks)
         BLOCKS(RNN, s, s, 6)
         BLOCKS(RNN, s, s, 7)
         BLOCKS(RNN, s, s, 8)
-    default: assert(!"from 1 to RNN_ACROSS");
+    default: assert(0 && "from 1 to RNN_ACROSS");
     }
 }
 
@@ -94,7 +94,7 @@ static OUTLINE void row_of_lstm(const task *k, size_t block, size_t blocks)
         BLOCKS(LSTM, s, s, 1)
         BLOCKS(LSTM, s, s, 2)
         BLOCKS(LSTM, s, s, 3)
-    default: assert(!"from 1 to LSTM_ACROSS");
+    default: assert(0 && "from 1 to LSTM_ACROSS");
     }
 }
 
@@ -106,7 +106,7 @@ static OUTLINE void row_of_gru(const task *k, size_t block, size_t blocks)
         BLOCKS(GRU, x, h, 2)
         BLOCKS(GRU, x, h, 3)
         BLOCKS(GRU, x, h, 4)
-    default: assert(!"from 1 to GRU_ACROSS");
+    default: assert(0 && "from 1 to GRU_ACROSS");
     }
 }
 

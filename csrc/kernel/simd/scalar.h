@@ -1,11 +1,6 @@
 /* One lane, any processor. The other headers of this folder define the same words. */
-#include <float.h>
 #include <math.h>
 #include <string.h>
-
-#if FLT_EVAL_METHOD != 0
-#error "fastrnn needs arithmetic in the operands' own precision (on 32-bit x86: -msse2 -mfpmath=sse)"
-#endif
 
 #define REGISTERS 16
 #define PIN(a) (void)(a)
@@ -58,7 +53,12 @@ static __attribute__((noinline)) vec v_fma(vec a, vec b, vec c)
 #else
 INLINE vec v_abs(vec a) { return fabs(a); }
 INLINE vec v_copysign(vec a, vec sign) { return copysign(a, sign); }
+#if defined(_WIN32) && FRNN_X86 && !defined(FP_FAST_FMA)
+#include "fused64.h"
+INLINE vec v_fma(vec a, vec b, vec c) { return fused(a, b, c); }
+#else
 INLINE vec v_fma(vec a, vec b, vec c) { return fma(a, b, c); }
+#endif
 #endif
 
 INLINE vec v_exponent(vec a)

@@ -1,0 +1,123 @@
+#!/usr/bin/env bash
+# processors.sh FOLDER [PART..]: random layers through the C interface (tests/c) under other compilers, processors and
+# systems, to the bits of tests/c/digest.txt. Without parts, all of them:
+#   gcc clang   for this processor, each target of FASTRNN_EXPECT_TARGETS
+#   arm         64-bit Arm, with a cross compiler and an emulator
+#   windows     with a cross compiler, under Wine
+#   older       x86 processors without AVX-512 and without AVX2, emulated: which targets are found, and their bits
+#   valgrind    memory that is read before it is written, or lost
+#   refused     what cannot give the bits is refused by the compiler, with the reason
+# It builds in FOLDER and leaves it there. Debian's packages are installed where they are missing.
+set -euo pipefail
+work=$1
+shift
+top=$(cd "$(dirname "$0")/.." && pwd)
+cd "$top"
+. .ci/functions.sh
+mkdir -p "$work"
+expected=${FASTRNN_EXPECT_TARGETS:?the targets of this processor, as avx2,scalar}
+
+build() { # COMPILER NAME: once
+    if [ ! -e "$work/$2/built" ]; then .ci/build_c.sh "$1" "$work/$2" && touch "$work/$2/built"; fi
+}
+# Prints what a command prints, and fails unless it is "TARGET DIGEST" for each of these targets: bits DIGEST TARGETS COMMAND..
+bits() {
+    local digest=$1 targets=$2
+    "${@:3}" | tr -d '\r' | tee "$work/bits"
+    diff "$work/bits" <(printf "%s $digest\n" ${targets//,/ })
+}
+whole=$(<tests/c/digest.txt)
+
+part_gcc() {
+    build gcc gcc
+    bits "$whole" "$expected" "$work/gcc/digest"
+    "$work/gcc/promises"
+}
+
+part_clang() {
+    need clang clang
+    build clang clang
+    bits "$whole" "$expected" "$work/clang/digest"
+    "$work/clang/promises" --seed "$RANDOM"
+}
+
+part_arm() {
+    need gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc
+    need libc6-dev-arm64-cross /usr/aarch64-linux-gnu/include/stdio.h
+    need qemu-user qemu-aarch64
+    build "aarch64-linux-gnu-gcc -static" arm
+    bits "$whole" neon,scalar qemu-aarch64 "$work/arm/digest"
+    qemu-aarch64 "$work/arm/promises" --layers 24 neon
+}
+
+part_windows() {
+    need gcc-mingw-w64-x86-64 x86_64-w64-mingw32-gcc
+    need wine64 /usr/lib/wine/wine64
+    build x86_64-w64-mingw32-gcc windows
+    if objdump -d --no-show-raw-insn "$work"/windows/avx*.o | grep -E 'vmov(ap[sd]|dqa(32|64)?) .*\('; then
+        echo "a move that needs an alignment that Windows does not give the stack" >&2
+        return 1
+    fi
+    export WINEPREFIX=$work/wine WINEDEBUG=-all
+    bits "$whole" "$expected" /usr/lib/wine/wine64 "$work/windows/digest.exe"
+    /usr/lib/wine/wine64 "$work/windows/promises.exe" --layers 24
+    /usr/lib/wine/wineserver64 -k || true
+}
+
+# Emulation takes its time: few layers, compared with what this processor makes of the same.
+part_older() {
+    need qemu-user qemu-x86_64
+    build gcc gcc
+    local layers=4 some processor
+    some=$("$work/gcc/digest" --layers $layers scalar | cut -d' ' -f2)
+    declare -A has=(
+        [Nehalem]=scalar                  # no AVX
+        [SandyBridge]=scalar              # AVX, but neither AVX2 nor fused multiply-add
+        [Haswell,-fma]=scalar             # AVX2 alone
+        [Haswell,-xsave]=scalar           # AVX2, but a system that does not keep its registers
+        [Haswell]=avx2,scalar             # the emulator has no AVX-512
+    )
+    for processor in "${!has[@]}"; do
+        echo "$processor:"
+        bits "$some" "${has[$processor]}" qemu-x86_64 -cpu "$processor" "$work/gcc/digest" --layers $layers 2>/dev/null
+    done
+    qemu-x86_64 -cpu Nehalem "$work/gcc/promises" --layers 3
+}
+
+# Without assertions: with them scratch is filled before it is used. It has no floating-point mode but the rounding.
+part_valgrind() {
+    need valgrind valgrind
+    build "gcc -g -DNDEBUG" valgrind
+    local program
+    for program in "promises --no-mode --layers 6" "digest --layers 3"; do
+        valgrind -q --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite,possible \
+            --suppressions=tests/c/valgrind.supp "$work/valgrind/"$program
+    done
+}
+
+refuse() { # REASON COMPILER.. FLAGS..: every source, for its own part
+    local source
+    for source in csrc/*.c csrc/targets/scalar.c; do
+        if "${@:2}" -std=c11 -DFRNN_BITS=32 -Icsrc -fsyntax-only "$source" >"$work/refused" 2>&1 ||
+            ! grep -q "error: .*$1" "$work/refused"; then
+            echo "$source is not refused by ${*:2} for: $1" >&2
+            return 1
+        fi
+    done
+    echo "refused: $1"
+}
+
+part_refused() {
+    need gcc-s390x-linux-gnu s390x-linux-gnu-gcc
+    need libc6-dev-s390x-cross /usr/s390x-linux-gnu/include/stdio.h
+    refuse "little-endian processor" s390x-linux-gnu-gcc
+    refuse "without -ffast-math" gcc -ffast-math
+    refuse "without -ffast-math" gcc -fno-signed-zeros
+    refuse "operands' own precision" gcc -mfpmath=387
+    refuse "without -fsingle-precision-constant" gcc -fsingle-precision-constant
+}
+
+for part in ${*:-gcc clang arm windows older valgrind refused}; do
+    step "C library: $part"
+    "part_$part"
+done

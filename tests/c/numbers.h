@@ -1,0 +1,194 @@
+/* Promises about numbers: the equations, NaN and infinity, targets that agree, subnormals, the caller's mode. */
+#ifndef NUMBERS_H
+#define NUMBERS_H
+
+#include "mode.h"
+#include "naive.h"
+#include "subject.h"
+
+/* On every target there is. */
+static inline void check_targets(const subject *s)
+{
+    for (size_t i = 0; i < frnn_target_count(); i++) {
+        if (!frnn_target_usable(frnn_target_at(i)) || frnn_target_at(i) == s->target)
+            continue;
+        layer other = *s->l;
+        other.params = make_params(s->l, frnn_target_at(i));
+        result r = run(&other, s->b);
+        must(same_results(s->l, s->b, &r, &s->whole), "targets agree");
+        frnn_params_free(other.params), free_result(&r);
+    }
+}
+
+/* Both NaN, or the same infinity, or as near as so few steps come in this type. */
+static inline bool is_near(double computed, double exact, frnn_dtype dtype)
+{
+    if (is_nan(exact) || is_nan(computed))
+        return is_nan(exact) && is_nan(computed);
+    if (is_infinite(exact) || is_infinite(computed))
+        return computed == exact;
+    return fabs(computed - exact) <= (dtype == FRNN_FLOAT32 ? 1e-3 : 1e-11) * (1 + fabs(exact));
+}
+
+/* Two steps, and NaN and infinities among what goes in. */
+static inline void check_equations(const subject *s)
+{
+    if (!s->plain)
+        return;
+    const size_t rows[] = {pick(s->b->B), pick(s->b->B)}, width = y_width(s->l);
+    const double odd[] = {(double)NAN, (double)INFINITY, -(double)INFINITY};
+    batch two = take_rows(s->l, s->b, rows, 2, s->b->T < 2 ? s->b->T : 2);
+    if (two.T && s->l->spec.I)
+        put(two.x, ((two.T - 1) * 2 + 1) * s->l->spec.I + pick(s->l->spec.I), s->l->spec.dtype, odd[pick(3)]);
+    if (pick(2))
+        put(two.c, s->l->spec.H + pick(s->l->spec.H), s->l->spec.dtype, odd[pick(3)]); /* of the second row */
+    result r = run(s->l, &two);
+    for (size_t row = 0; row < 2; row++) {
+        double *y = naive_row(s->l, &two, row);
+        for (size_t i = 0; i < two.lengths[row] * width; i++)
+            must(is_near(get(r.y, (i / width * 2 + row) * width + i % width, s->l->spec.dtype), y[i], s->l->spec.dtype),
+                 "results are those of the equations, NaN and infinity too");
+        free(y);
+    }
+    free_batch(&two), free_result(&r);
+}
+
+static inline bool is_subnormal(double value, frnn_dtype dtype)
+{
+    return value != 0 && fabs(value) < (dtype == FRNN_FLOAT32 ? (double)FLT_MIN : DBL_MIN);
+}
+
+/* Subnormals, or zeros of their signs, in place of some numbers; the numbers that are small come the same both times. */
+static inline void make_tiny(void *array, size_t n, frnn_dtype dtype, uint64_t seed, bool flushed)
+{
+    const uint64_t before = random_state;
+    const double least = dtype == FRNN_FLOAT32 ? (double)FLT_MIN : DBL_MIN;
+    random_state = seed;
+    for (size_t i = 0; i < n && array; i++) {
+        const double sign = pick(2) ? -1 : 1, value = least * (double)(1 + pick(31)) / 16;
+        const bool small = is_subnormal(value, dtype);
+        if (pick(4) > 0)
+            put(array, i, dtype, sign * (small && flushed ? 0 : value));
+    }
+    random_state = before;
+}
+
+typedef enum tiny_state { TINY, ZERO, NONE } tiny_state;
+
+static inline result run_tiny(const subject *s, uint64_t seed, bool flushed, tiny_state state)
+{
+    layer l = *s->l;
+    const frnn_dtype dtype = l.spec.dtype;
+    const size_t B = s->b->B, T = s->b->T < 4 ? s->b->T : 4;
+    size_t rows[MOST_ROWS] = {0};
+    for (size_t i = 0; i < B; i++)
+        rows[i] = i;
+    batch tiny = take_rows(&l, s->b, rows, B, T);
+    make_tiny(tiny.x, T * B * l.spec.I, dtype, seed, flushed);
+    memset(tiny.h, 0, h_count(&l, B) * l.element);
+    memset(tiny.c, 0, c_count(&l, B) * l.element);
+    make_tiny(tiny.h, state == TINY ? h_count(&l, B) : 0, dtype, seed + 2, flushed);
+    make_tiny(tiny.c, state == TINY ? c_count(&l, B) : 0, dtype, seed + 4, flushed);
+    for (size_t i = 0; i < B; i++)
+        tiny.lengths[i] = T;
+    void *bias = allocate(4 * l.spec.H, l.element);
+    make_tiny(bias, 4 * l.spec.H, dtype, seed + 6, flushed);
+    for (size_t i = 0; i < l.spec.L * l.D; i++)
+        l.weights[i].b = bias, l.weights[i].d = NULL;
+    l.params = make_params(&l, s->target);
+    const result r = new_result(&l, T, B);
+    frnn_call call = make_call(&l, &tiny, &r);
+    if (state == NONE)
+        call.h.data = call.c.data = NULL;
+    run_call(&l, &call, "a call succeeds");
+    frnn_params_free(l.params);
+    free(bias), free_batch(&tiny);
+    return r;
+}
+
+static inline bool has_subnormal(const void *array, size_t n, frnn_dtype dtype)
+{
+    for (size_t i = 0; i < n; i++)
+        if (is_subnormal(get(array, i, dtype), dtype))
+            return true;
+    return false;
+}
+
+static inline void must_agree(const subject *s, result *a, result *b, size_t T, const char *promise)
+{
+    must(digest_result(s->l, a, T, s->b->B) == digest_result(s->l, b, T, s->b->B), promise);
+    free_result(a), free_result(b);
+}
+
+/* As inputs, of weights too, and as results. Sums that are flushed are the ones that are -0 before U h is added. */
+static inline void check_subnormals(const subject *s)
+{
+    const layer *l = s->l;
+    const size_t B = s->b->B, T = s->b->T < 4 ? s->b->T : 4;
+    const uint64_t seed = next() | 1;
+    if (!T)
+        return;
+    result given = run_tiny(s, seed, false, TINY), flushed = run_tiny(s, seed, true, TINY);
+    must(!has_subnormal(given.y, T * B * y_width(l), l->spec.dtype) &&
+             !has_subnormal(given.h, h_count(l, B), l->spec.dtype) &&
+             !has_subnormal(given.c, has_c(l) ? c_count(l, B) : 0, l->spec.dtype),
+         "no result is subnormal");
+    must_agree(s, &given, &flushed, T, "subnormals that go in are zeros");
+    result zeros = run_tiny(s, seed, false, ZERO), none = run_tiny(s, seed, false, NONE);
+    must_agree(s, &zeros, &none, T, "no state is a state of +0, to the sign of sums that are flushed");
+}
+
+static inline void must_keep(uint64_t mode, const char *promise)
+{
+    const bool kept = get_float_mode() == mode;
+    set_float_mode(float_modes[0]);
+    must(kept, promise);
+    set_float_mode(mode);
+}
+
+static inline void run_stream_in(const subject *s, uint64_t mode, const frnn_call *call)
+{
+    frnn_stream *stream;
+    must(frnn_stream_new(s->l->params, s->b->B, &stream) == FRNN_OK, "a stream is made");
+    must_keep(mode, "the caller's mode and flags are kept by frnn_stream_new");
+    frnn_stream_set_state(stream, s->b->h, s->b->c);
+    must_keep(mode, "the caller's mode and flags are kept by frnn_stream_set_state");
+    if (s->b->T)
+        frnn_stream_step(stream, s->b->x, call->x.row);
+    must_keep(mode, "the caller's mode and flags are kept by frnn_stream_step");
+    must(frnn_stream_run(stream, call) == FRNN_OK, "a stream's run succeeds");
+    must_keep(mode, "the caller's mode and flags are kept by frnn_stream_run");
+    frnn_stream_get_state(stream, call->h_n, call->c_n);
+    frnn_stream_free(stream);
+}
+
+static inline void check_mode(const subject *s, uint64_t mode)
+{
+    const layer *l = s->l;
+    layer other = *l;
+    result r = new_result(l, s->b->T, s->b->B), unused = new_result(l, s->b->T, s->b->B);
+    frnn_call call = make_call(l, s->b, &r), streamed = make_call(l, s->b, &unused);
+    set_float_mode(mode);
+    mode = get_float_mode(); /* an emulator may not have all of it */
+    other.params = make_params(l, s->target);
+    must_keep(mode, "the caller's mode and flags are kept by frnn_params_new");
+    for (call.threads = 1; call.threads <= 2; call.threads++) {
+        run_call(&other, &call, "a call succeeds");
+        must_keep(mode, "the caller's mode and flags are kept by frnn_run");
+    }
+    if (!l->spec.reverse)
+        run_stream_in(s, mode, &streamed);
+    set_float_mode(float_modes[0]);
+    must(same_results(l, s->b, &r, &s->whole), "the caller's mode changes no bit");
+    frnn_params_free(other.params);
+    free_result(&r), free_result(&unused);
+}
+
+/* In the mode that programs start in, and in one of the others. */
+static inline void check_modes(const subject *s)
+{
+    check_mode(s, float_modes[0]);
+    check_mode(s, float_modes[pick(sizeof float_modes / sizeof *float_modes)]);
+}
+
+#endif

@@ -1,0 +1,377 @@
+/* What docs/numerics.md promises, of random layers of every cell and type, through the C interface:
+ *
+ *     promises [--layers N] [--seed N] [--no-mode] [TARGET..]
+ *
+ * on all targets that can be used here if none is named. It says what it has run; the first promise that is broken ends
+ * it with status 1, a target that cannot be used with status 2. --no-mode leaves out what an emulator without the
+ * processor's floating-point mode can't have: subnormals that are flushed, roundings, exception flags. */
+#include "numbers.h"
+#include "strided.h"
+#include "subject.h"
+
+/* Whether row i of a batch comes out as when it is alone, and as long as it is. */
+static bool same_alone(const layer *l, const batch *b, const result *r, size_t row)
+{
+    batch one = take_rows(l, b, &row, 1, length_of(b, row));
+    one.ragged = false;
+    result alone = run(l, &one);
+    const bool kept = same_row(l, &one, &alone, 0, b, r, row);
+    free_batch(&one), free_result(&alone);
+    return kept;
+}
+
+static void check_alone(const subject *s)
+{
+    for (int i = 0; i < 3; i++)
+        must(same_alone(s->l, s->b, &s->whole, pick(s->b->B)), "a row alone is as in a batch");
+}
+
+static void check_neighbours(const subject *s)
+{
+    const size_t n = 1 + pick(2 * s->b->B + 2);
+    size_t rows[2 * MOST_ROWS + 2];
+    bool kept[2 * MOST_ROWS + 2];
+    for (size_t i = 0; i < n; i++)
+        rows[i] = pick(s->b->B);
+    batch some = take_rows(s->l, s->b, rows, n, s->b->T);
+    for (size_t i = 0; i < n; i++) {
+        kept[i] = pick(2);
+        if (!kept[i]) {
+            some.lengths[i] = pick(some.T + 1);
+            spoil_row(s->l, &some, i);
+        }
+    }
+    result r = run(s->l, &some);
+    for (size_t i = 0; i < n; i++)
+        must(!kept[i] || same_row(s->l, &some, &r, i, s->b, &s->whole, rows[i]),
+             "neighbours and order leave a row alone");
+    free_batch(&some), free_result(&r);
+}
+
+/* So many rows that a kernel takes them in more than one band: on one thread, and dealt out to two. */
+static void check_crowd(const subject *s)
+{
+    enum { CROWD = 240 };
+    const size_t n = 97 + pick(s->l->large ? 9 : CROWD - 97), most = s->l->large ? 1 : 2;
+    const size_t T = s->b->T < most ? s->b->T : most;
+    size_t rows[CROWD];
+    if (pick(s->l->large ? 2 : 4))
+        return;
+    for (size_t i = 0; i < n; i++)
+        rows[i] = pick(s->b->B);
+    batch crowd = take_rows(s->l, s->b, rows, n, T);
+    result r = run(s->l, &crowd);
+    for (int i = 0; i < 4; i++)
+        must(same_alone(s->l, &crowd, &r, pick(n)), "a row alone is as in a crowd");
+    frnn_plan plan = {.block = 1 + pick(2), .parts = 2, .members = 1, .hands = 1, .threads = 2};
+    plan.x_part = pick(2) ? FRNN_X_AHEAD : FRNN_X_ENOUGH_ROWS;
+    result planned = new_result(s->l, crowd.T, crowd.B);
+    const frnn_call call = make_call(s->l, &crowd, &planned);
+    must(frnn_run_planned(s->l->params, &call, plan) == FRNN_OK, "a call succeeds");
+    must(same_results(s->l, &crowd, &r, &planned), "a crowd is the same under any plan");
+    free_batch(&crowd), free_result(&r), free_result(&planned);
+}
+
+/* Steps [from, to) of what a batch holds, where steps of a reverse direction are counted from the end. */
+static void run_chunk(const subject *s, size_t from, size_t to, result *r)
+{
+    size_t lengths[MOST_ROWS];
+    const batch *b = s->b;
+    for (size_t i = 0; i < b->B; i++) {
+        const size_t left = length_of(b, i) > from ? length_of(b, i) - from : 0;
+        lengths[i] = left < to - from ? left : to - from;
+    }
+    result chunk = new_result(s->l, to - from, b->B);
+    frnn_call call = make_call(s->l, b, &chunk);
+    call.x.data = (const char *)b->x + (ptrdiff_t)from * call.x.outer;
+    call.h.data = r->h, call.c.data = r->c;
+    call.T = to - from;
+    call.lengths = b->ragged || pick(2) ? lengths : NULL;
+    run_call(s->l, &call, "a chunk succeeds");
+    memcpy((char *)r->y + (ptrdiff_t)from * call.y_time, chunk.y, (to - from) * (size_t)call.y_time);
+    memcpy(r->h, chunk.h, h_count(s->l, b->B) * s->l->element);
+    memcpy(r->c, chunk.c, (has_c(s->l) ? c_count(s->l, b->B) : 0) * s->l->element);
+    free_result(&chunk);
+}
+
+/* A layer in both directions can't be cut: one of them begins at the other end. */
+static void check_cuts(const subject *s)
+{
+    const layer *l = s->l;
+    if (l->D == 2)
+        return;
+    result r = new_result(l, s->b->T, s->b->B);
+    memcpy(r.h, s->b->h, h_count(l, s->b->B) * l->element);
+    memcpy(r.c, s->b->c, (has_c(l) ? c_count(l, s->b->B) : 0) * l->element);
+    const size_t T = s->b->T, first = pick(T + 1), second = first + pick(T + 1 - first);
+    const size_t cuts[] = {0, first, second, T};
+    for (size_t i = 0; i < 3; i++) {
+        const size_t chunk = l->spec.forward ? i : 2 - i;
+        run_chunk(s, cuts[chunk], cuts[chunk + 1], &r);
+    }
+    must(same_results(l, s->b, &r, &s->whole), "time may be cut anywhere");
+    free_result(&r);
+}
+
+static void take_steps(const subject *s, frnn_stream *stream, const frnn_call *whole, result *r)
+{
+    for (size_t t = 0, n; t < s->b->T; t += n) {
+        const char *x = (const char *)s->b->x + (ptrdiff_t)t * whole->x.outer;
+        char *y = (char *)r->y + (ptrdiff_t)t * whole->y_time;
+        n = 1;
+        if (pick(3)) {
+            const int slot = frnn_stream_step(stream, x, whole->x.row);
+            memcpy(y, frnn_stream_output(stream, slot), (size_t)whole->y_time);
+        } else {
+            n += pick(s->b->T - t);
+            frnn_call call = *whole;
+            call.T = n, call.x.data = x, call.y = y;
+            must(frnn_stream_run(stream, &call) == FRNN_OK, "a stream's run succeeds");
+        }
+        if (pick(4) == 0) {
+            frnn_stream_get_state(stream, r->h, r->c);
+            frnn_stream_set_state(stream, r->h, r->c);
+        }
+    }
+}
+
+static void check_stream(const subject *s)
+{
+    const layer *l = s->l;
+    if (l->spec.reverse)
+        return;
+    batch even = *s->b;
+    even.ragged = false;
+    const bool from_zeros = pick(3) == 0;
+    result r = new_result(l, even.T, even.B), expected = new_result(l, even.T, even.B);
+    frnn_call call = make_call(l, &even, &expected);
+    if (from_zeros)
+        call.h.data = call.c.data = NULL;
+    run_call(l, &call, "a call succeeds");
+    frnn_stream *stream;
+    must(frnn_stream_new(l->params, even.B, &stream) == FRNN_OK, "a stream is made");
+    if (!from_zeros)
+        frnn_stream_set_state(stream, even.h, even.c);
+    take_steps(s, stream, &call, &r);
+    frnn_stream_get_state(stream, r.h, r.c);
+    must(same_results(l, &even, &r, &expected), "step by step is as all at once");
+    frnn_stream_free(stream);
+    free_result(&r), free_result(&expected);
+}
+
+static void check_threads(const subject *s)
+{
+    for (size_t i = 0; i < 8; i++) {
+        result r = new_result(s->l, s->b->T, s->b->B);
+        frnn_call call = make_call(s->l, s->b, &r);
+        call.threads = i < 4 ? 1 + i : 1;
+        const frnn_plan plan = random_plan(&s->l->spec, s->b->T, s->b->B);
+        must((i < 4 ? frnn_run(s->l->params, &call) : frnn_run_planned(s->l->params, &call, plan)) == FRNN_OK,
+             "a call succeeds");
+        must(same_results(s->l, s->b, &r, &s->whole), "threads and plans change nothing");
+        free_result(&r);
+    }
+}
+
+static void check_layout(const subject *s)
+{
+    const layer *l = s->l;
+    const batch *b = s->b;
+    const size_t states = l->spec.L * l->D;
+    const strided x = new_strided(b->T, b->B, l->spec.I, l->element),
+                  y = new_strided(b->T, b->B, y_width(l), l->element);
+    const strided h = new_strided(states, b->B, l->out, l->element),
+                  c = new_strided(states, b->B, l->spec.H, l->element);
+    result r = new_result(l, b->T, b->B);
+    frnn_call call = make_call(l, b, &r);
+    scatter(&x, b->x), scatter(&h, b->h), scatter(&c, b->c);
+    call.x = array_of(&x), call.h = array_of(&h), call.c = array_of(&c);
+    call.y = y.data, call.y_time = y.outer, call.y_row = y.row;
+    run_call(l, &call, "a call succeeds");
+    gather(r.y, &y);
+    must(is_tidy(&y), "nothing is written beside y");
+    must(same_results(l, b, &r, &s->whole), "strides and addresses change nothing");
+    const strided *const all[] = {&x, &y, &h, &c};
+    for (size_t i = 0; i < 4; i++)
+        free(all[i]->memory);
+    free_result(&r);
+}
+
+/* Also where sums are zeros of either sign: some layers have weights and inputs for it. */
+static void check_no_state(const subject *s)
+{
+    const size_t B = s->b->B;
+    batch zeros = *s->b;
+    zeros.h = allocate(h_count(s->l, B), s->l->element);
+    zeros.c = allocate(c_count(s->l, B), s->l->element);
+    result given = run(s->l, &zeros), none = new_result(s->l, zeros.T, B);
+    frnn_call call = make_call(s->l, &zeros, &none);
+    call.h.data = NULL;
+    call.c.data = pick(2) ? NULL : zeros.c;
+    run_call(s->l, &call, "a call succeeds");
+    must(same_results(s->l, &zeros, &given, &none), "no state is a state of +0");
+    free(zeros.h), free(zeros.c);
+    free_result(&given), free_result(&none);
+}
+
+/* The row of y that return_sequences = false gives: of each direction its last step's. */
+static bool is_last(const subject *s, const void *last, size_t row)
+{
+    const layer *l = s->l;
+    const size_t length = length_of(s->b, row), width = y_width(l);
+    bool all = true;
+    for (size_t d = 0; d < l->D; d++) {
+        const size_t t = d || !l->spec.forward ? 0 : length - 1, to = row * width + d * l->out;
+        const size_t state = ((l->spec.L - 1) * l->D + d) * s->b->B + row;
+        all = all && same(l, last, to, s->whole.h, state * l->out, l->out);
+        all = all && (!length || same(l, last, to, s->whole.y, t * s->b->B * width + to, l->out));
+    }
+    return all;
+}
+
+static void check_ends(const subject *s)
+{
+    const layer *l = s->l;
+    const size_t B = s->b->B, width = y_width(l), H = l->spec.H;
+    void *last = allocate(B * width, l->element), *zeros = allocate(width, l->element);
+    result r = new_result(l, s->b->T, B);
+    frnn_call call = make_call(l, s->b, &r);
+    call.return_sequences = false;
+    call.y = last, call.y_time = 0;
+    run_call(l, &call, "a call succeeds");
+    for (size_t row = 0; row < B; row++) {
+        must(is_last(s, last, row), "the last step is that of the sequence");
+        for (size_t t = length_of(s->b, row); t < s->b->T; t++)
+            must(same(l, s->whole.y, (t * B + row) * width, zeros, 0, width), "y is zero past a row's end");
+        for (size_t i = 0; i < l->spec.L * l->D && !length_of(s->b, row); i++) {
+            const size_t state = i * B + row;
+            must(same(l, r.h, state * l->out, s->b->h, state * l->out, l->out), "no step leaves h");
+            must(!has_c(l) || same(l, r.c, state * H, s->b->c, state * H, H), "no step leaves c");
+        }
+    }
+    memcpy(r.y, s->whole.y, s->b->T * B * width * l->element); /* it has none of its own */
+    must(same_results(l, s->b, &r, &s->whole), "states are those of the sequence");
+    free(last), free(zeros), free_result(&r);
+}
+
+static uint64_t digest_stage(uint64_t hash, const layer *l, const frnn_stage *stage)
+{
+    const size_t lanes = stage->blocks * l->params->kernels->width, sums = frnn_stage_sums(stage->kind);
+    const size_t gates = frnn_stage_gates(stage->kind);
+    hash = digest(hash, stage->W, stage->I * gates * lanes, l->spec.dtype);
+    hash = digest(hash, stage->U, stage->K * gates * lanes, l->spec.dtype);
+    hash = digest(hash, stage->bias, sums * lanes, l->spec.dtype);
+    hash = digest(hash, stage->zero_h, sums * lanes, l->spec.dtype);
+    return digest(hash, stage->peephole, stage->peephole ? 3 * lanes : 0, l->spec.dtype);
+}
+
+/* Of everything that calls read and may not write. */
+static uint64_t digest_inputs(const subject *s)
+{
+    const layer *l = s->l;
+    uint64_t hash = digest(1, s->b->x, s->b->T * s->b->B * l->spec.I, l->spec.dtype);
+    hash = digest(hash, s->b->h, h_count(l, s->b->B), l->spec.dtype);
+    hash = digest(hash, s->b->c, c_count(l, s->b->B), l->spec.dtype);
+    for (size_t i = 0; i < l->spec.L * l->D; i++)
+        for (int stage = 0; stage < l->params->layers[i].stages; stage++)
+            hash = digest_stage(hash, l, &l->params->layers[i].stage[stage]);
+    return hash;
+}
+
+/* Usual numbers; half of them zeros of either sign; every sum of a first step -0; a few that are anything at all. */
+typedef enum flavour { PLAIN, ZEROS, NEGATIVE, WILD, FLAVOURS } flavour;
+
+static void season(void *array, size_t n, frnn_dtype dtype, flavour f, bool negative_zeros)
+{
+    for (size_t i = 0; i < n && array && f == NEGATIVE; i++)
+        put(array, i, dtype, negative_zeros ? -0.0 : -fabs(get(array, i, dtype)));
+    if (f == ZEROS || f == WILD)
+        spoil(array, n, dtype, f == ZEROS ? 2 : 200, f == ZEROS);
+}
+
+static void season_weights(layer *l, flavour f)
+{
+    static const size_t gates[] = {1, 4, 3};
+    const size_t rows = gates[l->spec.cell] * l->spec.H;
+    const frnn_dtype dtype = l->spec.dtype;
+    for (size_t i = 0; i < l->spec.L * l->D; i++) {
+        const frnn_weights *w = &l->weights[i];
+        season((void *)(uintptr_t)w->W, rows * (i < l->D ? l->spec.I : l->D * l->out), dtype, f, false);
+        season((void *)(uintptr_t)w->U, rows * l->out, dtype, f, false);
+        season((void *)(uintptr_t)w->b, rows, dtype, f, true);
+        season((void *)(uintptr_t)w->d, rows, dtype, f, true);
+        season((void *)(uintptr_t)w->V, l->spec.P * l->spec.H, dtype, f, false);
+        season((void *)(uintptr_t)w->p, 3 * l->spec.H, dtype, f, false);
+    }
+    if (f == NEGATIVE && l->spec.cell == FRNN_RNN)
+        l->spec.activation.function = FRNN_TANH; /* which shows the sign */
+}
+
+static void season_batch(const layer *l, batch *b, flavour f)
+{
+    if (f == NEGATIVE)
+        memset(b->x, 0, b->T * b->B * l->spec.I * l->element);
+    if (f == ZEROS || f == WILD)
+        spoil_batch(l, b, f == ZEROS ? 2 : 200, f == ZEROS);
+}
+
+static void check_layer(const frnn_target *target, size_t i, bool with_mode)
+{
+    layer l = random_layer((frnn_cell)(i % 3), (frnn_dtype)(i / 3 % 2), MOST_STACKED);
+    batch b = random_batch(&l);
+    const flavour f = (flavour)(i / 6 % FLAVOURS);
+    frnn_activation *const activations[] = {&l.spec.activation, &l.spec.recurrent_activation,
+                                            &l.spec.output_activation};
+    for (int a = 0; a < 3; a++) /* numbers whose products are rounded */
+        *activations[a] = (frnn_activation){activations[a]->function, 0.3, 0.45};
+    season_weights(&l, f);
+    season_batch(&l, &b, f);
+    static const char *const cells[] = {"rnn", "lstm", "gru"};
+    snprintf(context, sizeof context, "%s: layer %d: %s float%d I=%d H=%d P=%d L=%d D=%d T=%d B=%d",
+             frnn_target_name(target), (int)i, cells[l.spec.cell], (int)(8 * l.element), (int)l.spec.I, (int)l.spec.H,
+             (int)l.spec.P, (int)l.spec.L, (int)l.D, (int)b.T, (int)b.B);
+    l.params = make_params(&l, target);
+    subject s = {.target = target, .l = &l, .b = &b, .plain = f == PLAIN};
+    s.whole = run(&l, &b);
+    const uint64_t inputs = digest_inputs(&s);
+    check_alone(&s), check_neighbours(&s), check_crowd(&s);
+    check_cuts(&s), check_stream(&s), check_ends(&s), check_no_state(&s);
+    check_threads(&s), check_layout(&s), check_targets(&s), check_equations(&s);
+    if (with_mode)
+        check_subnormals(&s), check_modes(&s);
+    must(digest_inputs(&s) == inputs, "params and inputs are left as they were");
+    free_result(&s.whole), free_batch(&b), free_layer(&l);
+}
+
+static void check_target(const frnn_target *target, size_t layers, uint64_t seed, bool with_mode)
+{
+    random_state = seed;
+    for (size_t i = 0; i < layers; i++)
+        check_layer(target, i, with_mode);
+    printf("%s: kept by %d layers\n", frnn_target_name(target), (int)layers);
+    fflush(stdout);
+}
+
+int main(int count, char **arguments)
+{
+    size_t layers = 72, named = 0;
+    uint64_t seed = 88172645463325252u;
+    bool with_mode = true;
+    for (int i = 1; i < count; i++) {
+        const char *word = arguments[i], *value = i + 1 < count ? arguments[i + 1] : "";
+        if (strcmp(word, "--layers") == 0)
+            layers = (size_t)strtoul(value, NULL, 10), i++;
+        else if (strcmp(word, "--seed") == 0)
+            seed = strtoull(value, NULL, 10) | 1, i++;
+        else if (strcmp(word, "--no-mode") == 0)
+            with_mode = false;
+        else if (named++, !find_target(word))
+            return fprintf(stderr, "%s: no target that can be used here\n", word), 2;
+        else
+            check_target(find_target(word), layers, seed, with_mode);
+    }
+    for (size_t i = 0; !named && i < frnn_target_count(); i++)
+        if (frnn_target_usable(frnn_target_at(i)))
+            check_target(frnn_target_at(i), layers, seed, with_mode);
+    return 0;
+}
