@@ -21,7 +21,8 @@ enum {
 };
 
 #define IDLE_SECONDS 0.03
-#define STACK_BYTES ((size_t)1 << 20) /* of a worker: where the system's limit is low, what it gives by itself is too small */
+#define STACK_BYTES                                                                                                    \
+    ((size_t)1 << 20) /* of a worker: where the system's limit is low, what it gives by itself is too small */
 
 typedef struct job {
     frnn_task *task;
@@ -37,7 +38,7 @@ static job *current; /* NULL: none */
 static pthread_t threads_of_pool[FRNN_MOST_THREADS];
 static size_t workers;
 static atomic_size_t forks; /* that lie behind this process */
-static int kept_off = -1; /* the processor that workers are kept off: the last caller's */
+static int kept_off = -1;   /* the processor that workers are kept off: the last caller's */
 
 /* Takes tasks of a job until none is left to take. Called and left with the lock held. */
 static void work_on(job *j, bool by_caller)

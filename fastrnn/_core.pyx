@@ -277,8 +277,8 @@ cdef c_bool interrupted(void *context) noexcept with gil:
     return PyErr_CheckSignals() != 0  # the error stays set until the call is back, and is raised there
 
 
-# Signal handlers run in one thread alone. Others ask for nothing: an interpreter that is about to end gives them the GIL
-# no more and ends them where they ask for it, which must not be in the middle of a call.
+# Signal handlers run in one thread alone. Others ask for nothing: an interpreter that is about to end gives them the
+# GIL no more and ends them where they ask for it, which must not be in the middle of a call.
 cdef unsigned long main_thread = threading.main_thread().ident
 cdef unsigned long generation = 1  # of this process: a child's is one more than its parent's
 
@@ -436,7 +436,9 @@ cdef int check_status(frnn_status status, Call *call) except -1:
     if status == FRNN_INTERRUPTED:
         return -1  # with the error that `interrupted` left
     if status == FRNN_FORKED:
-        raise RuntimeError("no result: this process was forked, by a signal handler, from one whose threads were at work")
+        raise RuntimeError(
+            "no result: this process was forked, by a signal handler, from one whose threads were at work"
+        )
     if status != FRNN_OK:
         raise MemoryError(f"no memory for the scratch of T={call.c.T} steps of B={call.c.B} rows")
     return 0

@@ -95,7 +95,9 @@ class Node:
     def op(self) -> str:
         """The operator, with its domain unless that is ONNX's own."""
         domain = self.proto.domain
-        return str(self.proto.op_type if domain in DEFAULT_DOMAIN else f"{_check.shown(domain)[1:-1]}.{self.proto.op_type}")
+        return str(
+            self.proto.op_type if domain in DEFAULT_DOMAIN else f"{_check.shown(domain)[1:-1]}.{self.proto.op_type}"
+        )
 
     def described(self) -> str:
         """In an error: name, operator, sizes."""

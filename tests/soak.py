@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from test_against_reference import assert_close, tolerance
 
 import fastrnn
 from cases import ACTIVATIONS, CELLS, EDGES, Case, assert_same_bits, flat, lay_out, make_weights
+from test_against_reference import assert_close, tolerance
 from test_plan import SPLITS
 
 Rng = np.random.Generator

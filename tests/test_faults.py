@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from apart import succeed
 
+from apart import succeed
 from conftest import GLIBC_ALONE, c_compiler, glibc_alone
 
 HERE = Path(__file__).parent

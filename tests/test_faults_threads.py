@@ -21,8 +21,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from apart import SETUP, succeed
 
+from apart import SETUP, succeed
 from conftest import glibc_alone, run_python
 
 HERE = Path(__file__).parent

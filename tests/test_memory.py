@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from apart import succeed
 
 import fastrnn
+from apart import succeed
 from cases import CELLS, PARAMS, assert_same_bits, flat, make_weights
 from conftest import run_python
 

@@ -23,12 +23,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_against_reference import assert_close, tolerance
 
 import fastrnn
 from cases import Case, assert_same_bits
 from conftest import bad_calls, package, raises_as_said
 from onnx_models import INPUTS, Drawn, drawn_nodes, evaluator, helper, numpy_helper, onnx, onnx_load
+from test_against_reference import assert_close, tolerance
 
 EXAMPLE = Path(__file__).parent.parent / "examples/onnx_model.py"
 
