@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# sanitized.sh address|thread [PYTEST'S ARGUMENTS]: the tests under a sanitizer, in an environment where fastrnn was
+# installed with FASTRNN_SANITIZE=address,undefined or FASTRNN_SANITIZE=thread.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+library() { gcc -print-file-name="lib$1.so"; }
+export HYPOTHESIS_PROFILE=${HYPOTHESIS_PROFILE:-quick}
+case $1 in
+address)
+    # Python itself leaves memory at its end; a limit on address space leaves no room for the sanitizer's own. What has no
+    # C of its own to run is left to other runs: the example, the documents, the benchmark, the reference.
+    export LD_PRELOAD="$(library asan) $(library ubsan)"
+    export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
+    exec pytest -q -p no:cacheprovider -m "not address_space" --ignore=tests/test_char_lm.py --ignore=tests/test_docs.py \
+        --ignore=tests/test_bench.py --ignore=tests/test_reference.py "${@:2}"
+    ;;
+thread)
+    # It knows nothing of threads of a process that was forked from one with threads: no tests of forks.
+    export LD_PRELOAD="$(library tsan)" TSAN_OPTIONS="suppressions=$PWD/tests/c/tsan.supp"
+    exec pytest -q -p no:cacheprovider tests/test_threads.py tests/test_plan.py "${@:2}"
+    ;;
+*) sed -n '2,/^set/s/^# //p' "$0" && exit 2 ;;
+esac
