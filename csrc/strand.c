@@ -273,7 +273,7 @@ static bool may_go_on(worker *self)
     if (atomic_load_explicit(&progress->status, memory_order_relaxed) != FRNN_OK)
         return false;
     const double now = self->asks ? frnn_seconds() : 0;
-    if (self->asks && !progress->ask_at)
+    if (self->asks && progress->ask_at == 0)
         progress->ask_at = now + ASK_SECONDS;
     if (self->asks && now >= progress->ask_at) {
         const bool stop = frnn_interrupted(strand->call, progress);

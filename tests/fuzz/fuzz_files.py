@@ -1,8 +1,8 @@
 """Coverage-guided fuzzing of fastrnn.load: ``run.sh SECONDS files`` runs it.
 
 The first byte says how a file is loaded, the others are the file. It is loaded, or refused with a ValueError of one
-line; nothing else may happen, within bounded memory and time. What loads has the numbers that NumPy and safetensors read
-from it, computes, and survives being saved and loaded. Half of the mutations know the formats: blind ones break a
+line; nothing else may happen, within bounded memory and time. What loads has the numbers that NumPy and safetensors
+read from it, computes, and survives being saved and loaded. Half of the mutations know the formats: blind ones break a
 checksum.
 """
 
