@@ -25,11 +25,13 @@ def _type_name(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """How a message shows a value of any type: short, and whatever its repr does."""
+    """How a message shows a value of any type: short, on one line, and whatever its repr does."""
     try:
         text = repr(value)
     except Exception:
         return f"an object of type {_type_name(value)}"
+    if "\n" in text:
+        text = " ".join(text.split())
     return text if len(text) <= 100 else f"{text[:100]}..."
 
 

@@ -58,6 +58,8 @@ TypeError: node: expected a str or None, got int
 ValueError: node: expected one of 'layer' (GRU, input size 3, hidden size 4), got ''
 >>> load(make(), "lstm")
 ValueError: node: expected one of 'layer' (GRU, input size 3, hidden size 4), got 'lstm'
+>>> load(make(layer(domain="a\nb"), layer(output="Z")))
+ValueError: node: expected the name of one of 'layer' (a\nb.GRU, input size 3, hidden size 4), 'layer' (GRU, ...
 >>> load(make(layer(), layer("RNN", output="Z", name="b")))
 ValueError: node: expected the name of one of 'layer' (GRU, input size 3, hidden size 4), 'b' (RNN, ...), got None
 >>> load(make(layer(), layer(output="Z")), "layer")
@@ -108,6 +110,8 @@ ValueError: node 'layer': clip: expected a positive number or None, got 0.0
 ValueError: node 'layer': clip: expected a finite number, got nan
 >>> gru(clip=1)
 ValueError: node 'layer': clip: expected a float, got 1
+>>> gru(clip=tensor(np.zeros((1, 2), "f4"), "t"))
+ValueError: node 'layer': clip: expected a float, got dims: 1 dims: 2 data_type: 1 name: "t" raw_data: ...
 >>> load(make(referring()))
 ValueError: node 'layer': 'hidden_size': expected a value, got that of whoever calls the graph
 >>> load(make(twice()))
