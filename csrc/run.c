@@ -86,6 +86,7 @@ static void ask(void *context)
 
 static void run_phase(phase *p)
 {
+    p->progress.forks = frnn_forks(); /* not the call's: a phase that ran alone may have gone on in a child */
     const size_t strands = p->plan.parts * p->params->D;
     for (size_t i = 0; i < strands; i++)
         p->strands[i] = make_strand(p, i);
@@ -151,7 +152,6 @@ static frnn_status run(const frnn_params *params, const frnn_call *call, frnn_pl
         .local_bytes = one ? sizeof scratch : 0,
     };
     atomic_init(&p.progress.status, FRNN_OK);
-    p.progress.forks = frnn_forks();
     p.progress.mode = mode;
     for (p.first = 0; p.first < L && atomic_load(&p.progress.status) == FRNN_OK; p.first += p.layers) {
         const frnn_sequence inner = {all.whole[p.first % 2], (ptrdiff_t)(call->B * width), (ptrdiff_t)width, 0};

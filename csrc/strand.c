@@ -280,9 +280,9 @@ static bool may_go_on(worker *self)
         progress->ask_at = frnn_seconds() + ASK_SECONDS;
         if (stop)
             give_up(strand, FRNN_INTERRUPTED);
-        if (!self->alone && frnn_forks() != progress->forks)
-            give_up(strand, FRNN_FORKED);
     }
+    if (!self->alone && frnn_forks() != progress->forks)
+        give_up(strand, FRNN_FORKED);
     return atomic_load_explicit(&progress->status, memory_order_relaxed) == FRNN_OK;
 }
 

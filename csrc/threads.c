@@ -210,7 +210,8 @@ bool frnn_parallel(size_t n, size_t threads, frnn_task *task, frnn_idle *idle, v
             idle(context);
             pthread_mutex_lock(&lock);
         }
-    current = NULL;
+    if (current == &j) /* not so in a child, which may have made calls since */
+        current = NULL;
     pthread_mutex_unlock(&lock);
     return frnn_forks() == before;
 }

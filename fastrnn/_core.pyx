@@ -29,6 +29,7 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() noexcept
+    PyObject *PyErr_Occurred() noexcept
     int PyErr_CheckSignals() noexcept  # leaves its error set: of cpython.exc it would be raised at once
 
 
@@ -433,15 +434,15 @@ cdef int set_threads(Call *call, threads) except -1:
 
 
 cdef int check_status(frnn_status status, Call *call) except -1:
-    if status == FRNN_INTERRUPTED:
-        return -1  # with the error that `interrupted` left
+    if status == FRNN_OK:
+        return 0
+    if PyErr_Occurred() != NULL:
+        return -1  # with the error that `interrupted` left, whatever else ended the call
     if status == FRNN_FORKED:
         raise RuntimeError(
             "no result: this process was forked, by a signal handler, from one whose threads were at work"
         )
-    if status != FRNN_OK:
-        raise MemoryError(f"no memory for the scratch of T={call.c.T} steps of B={call.c.B} rows")
-    return 0
+    raise MemoryError(f"no memory for the scratch of T={call.c.T} steps of B={call.c.B} rows")
 
 
 cdef run(frnn_cell cell, x, params, state, lengths, batch_first, return_sequences, out, threads):
