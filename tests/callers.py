@@ -16,7 +16,7 @@ from cases import CELLS, PARAMS, assert_same_bits, flat, make_weights
 from conftest import run_python
 from test_plan import SPLITS
 
-LIMIT = 60  # seconds, after which a process is taken to hang
+LIMIT = 110  # seconds, after which a process is taken to hang
 OTHERS = {  # sizes as in SPLITS, of calls that take one thread
     "brief": ((5, 12), 1, 1, 1, 3),  # the interpreter lock is kept
     "small": ((5, 12), 1, 1, 1, 500),  # it is released, and all scratch is on the stack

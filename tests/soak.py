@@ -256,7 +256,8 @@ class Soak:
             for _ in range(5):
                 self.check(layer)
             signal.signal(signal.SIGALRM, raising)
-            signal.setitimer(signal.ITIMER_REAL, 1e-3)
+            # Again and again, since Python may have nobody to raise the first to.
+            signal.setitimer(signal.ITIMER_REAL, 1e-3, 1e-2)
             while True:
                 self.check(layer)
         except EnoughError:

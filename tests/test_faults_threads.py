@@ -202,7 +202,7 @@ def test_nobody_waits_for_a_thread_that_is_stopped(who: str) -> None:
             watch.cancel()
             child.kill()
         assert child.returncode == 0, said
-        assert len(moments) >= 4, moments
+        assert len(moments) > 1, moments
 
 
 # (c)

@@ -82,7 +82,7 @@ SCRIPT = """if True:
 """
 KINDS = ["units", "units, short", "layers", "layers, short", "rows", "one thread", "directions", "brief", "run", "step"]
 ALL = "; ".join([*KINDS, "error"])
-SOON = 5  # seconds: far more than it takes, and far less than the calls
+SOON = 30  # seconds: far more than it takes, and far less than the calls
 
 
 def run(ending: str, kinds: str) -> tuple[int, str, str]:

@@ -19,7 +19,6 @@ long allocations, locks; /* everybody's */
 uintptr_t extension_begin, extension_end; /* where its code lies */
 long extension_mallocs;                   /* how often it asked */
 long extension_bytes, extension_peak;     /* that it holds, and the most that it held */
-long extension_blocks;                    /* that it holds */
 long refuse_from, refuse_until;           /* of its mallocs, the first being 1: those that fail */
 long threads_left = LONG_MAX;             /* that may still be created, by anybody */
 atomic_long signals;                      /* that count_signal was given */
@@ -52,7 +51,6 @@ static void *count(size_t n)
             i++;
         blocks[i].at = p;
         blocks[i].bytes = n;
-        extension_blocks++;
         extension_bytes += (long)n;
         extension_peak = extension_bytes > extension_peak ? extension_bytes : extension_peak;
     } else {
@@ -67,7 +65,6 @@ static void forget(void *p)
     enter();
     for (int i = 0; p && i < MOST_BLOCKS; i++)
         if (blocks[i].at == p) {
-            extension_blocks--;
             extension_bytes -= (long)blocks[i].bytes;
             blocks[i].at = NULL;
             break;
