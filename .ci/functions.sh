@@ -19,8 +19,10 @@ find_python() {
 need() {
     local package=$1 proof=$2
     if command -v "$proof" >/dev/null || [ -e "$proof" ]; then return; fi
-    if [ ! -f "$work/updated" ]; then apt-get update -qq && touch "$work/updated"; fi
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package" >/dev/null
+    local as_root=
+    if [ "$(id -u)" != 0 ]; then as_root=sudo; fi
+    if [ ! -f "$work/updated" ]; then $as_root apt-get update -qq && touch "$work/updated"; fi
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package" >/dev/null
 }
 
 # An environment with what is built from a clone of its own: prepare NAME SETTINGS PACKAGES..

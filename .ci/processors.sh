@@ -47,7 +47,7 @@ part_arm() {
     need qemu-user qemu-aarch64
     build "aarch64-linux-gnu-gcc -static" arm
     bits "$whole" neon,scalar qemu-aarch64 "$work/arm/digest"
-    qemu-aarch64 "$work/arm/promises" --layers 24 neon
+    qemu-aarch64 "$work/arm/promises" --layers 12 neon
 }
 
 part_windows() {
@@ -60,7 +60,7 @@ part_windows() {
     fi
     export WINEPREFIX=$work/wine WINEDEBUG=-all
     bits "$whole" "$expected" /usr/lib/wine/wine64 "$work/windows/digest.exe"
-    /usr/lib/wine/wine64 "$work/windows/promises.exe" --layers 24
+    /usr/lib/wine/wine64 "$work/windows/promises.exe" --layers 12
     /usr/lib/wine/wineserver64 -k || true
 }
 
