@@ -209,6 +209,37 @@ def test_child_returns_from_the_handler() -> None:
     run_apart(child_returns_from_the_handler)
 
 
+def forked_while_another_has_the_pool() -> None:
+    """A call of two layers, of which the first is alone in the parent, and the second has threads in the child."""
+    holder, call, over = prepare("lstm", "layers"), prepare("gru", "directions"), threading.Event()
+    long = np.broadcast_to(holder.x[0], (100_000, *holder.x.shape[1:]))
+
+    def hold() -> None:
+        while not over.is_set():
+            fastrnn.lstm(long, holder.params, threads=2, return_sequences=False)
+
+    whole = 0
+    with Crowd([hold]):
+        for threads in (2, 4):
+            time.sleep(0.02)
+            child, result, expected = call_that_is_forked(call, threads)
+            if child == 0:
+                if isinstance(result, str):  # this call had the pool, between two of the other's
+                    os._exit(2)
+                end_after(partial(assert_same_bits, result, expected))
+            assert_same_bits(result, expected)
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            assert status in (0, 2)
+            whole += status == 0
+        over.set()
+    assert whole
+
+
+@forks
+def test_forked_while_another_has_the_pool() -> None:
+    run_apart(forked_while_another_has_the_pool)
+
+
 def stream_of_another_thread() -> None:
     """A stream that was at work when the process was forked is whole again after a reset; the parent's goes on."""
     call = prepare("lstm", "units")

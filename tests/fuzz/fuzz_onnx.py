@@ -76,7 +76,7 @@ NAMES = [
 ]
 NAMES += ["Constant", "If", "body", "then_branch", "hidden_size", "direction", "layout", "clip", "input_forget"]
 NAMES += ["linear_before_reset", "activations", "activation_alpha", "activation_beta", "location", "offset", "length"]
-NAMES += ["weights", "../weights", ".", "/etc/passwd", "n" * 1000, "a\nb", "Custom.LSTM"]
+NAMES += ["weights", "../weights", ".", "/etc/passwd", "n" * 1000, "a\nb", "Custom.LSTM", "a\nLSTM", "n" * 1000 + "GRU"]
 WORDS = [b"forward", b"reverse", b"bidirectional", b"Tanh", b"sigmoid", b"Relu", b"Softsign", b"HardSigmoid", b"Affine"]
 WORDS += [b"ScaledTanh", b"LeakyRelu", b"Elu", b"\xff\xfe", b"", b"\0" * 48, b"\x7f" * 192]
 INTEGERS = [0, 1, 2, 3, 4, 6, 7, 8, 11, 14, 16, 22, 64, 255, 10000, 2**31 - 1, 2**62, 2**63 - 1, -1, -4, -(2**31)]
@@ -107,11 +107,19 @@ def is_list(value: Any) -> bool:
     return hasattr(value, "extend")
 
 
-def some_value(draw: random.Random, field: Any, old: Any) -> Any:
+def some_name(draw: random.Random, everything: list[Any]) -> str:
+    """One of those above, or one of the model's own: so names meet, in loops too."""
+    message = draw.choice(everything)
+    values = [value for field, value in message.ListFields() if field.type == FieldDescriptor.TYPE_STRING]
+    own = [name for value in values for name in (value if is_list(value) else [value])]
+    return str(draw.choice(own)) if own and draw.randrange(2) else draw.choice(NAMES)
+
+
+def some_value(draw: random.Random, field: Any, old: Any, everything: list[Any]) -> Any:
     if field.type == FieldDescriptor.TYPE_BYTES:
         return draw.choice([*WORDS, atheris.Mutate(old or b"", len(old or b"") + 16), (old or b"")[:-4]])
     if field.type == FieldDescriptor.TYPE_STRING:
-        return draw.choice(NAMES)
+        return some_name(draw, everything)
     return draw.choice(KINDS.get(field.cpp_type, [0, 1]))
 
 
@@ -137,9 +145,9 @@ def change_list(draw: random.Random, field: Any, items: Any, everything: list[An
         copy = copy_of_some(draw, field.message_type, everything)
         (items[place] if kind == 2 and items else items.add()).CopyFrom(copy)
     elif kind < 4 and items:
-        items[place] = some_value(draw, field, items[place])
+        items[place] = some_value(draw, field, items[place], everything)
     else:
-        items.append(some_value(draw, field, items[place] if items else None))
+        items.append(some_value(draw, field, items[place] if items else None, everything))
 
 
 def change(draw: random.Random, model: Any) -> None:
@@ -157,7 +165,7 @@ def change(draw: random.Random, model: Any) -> None:
     elif field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
         value.CopyFrom(copy_of_some(draw, field.message_type, everything))
     else:
-        setattr(message, field.name, some_value(draw, field, value))
+        setattr(message, field.name, some_value(draw, field, value, everything))
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
