@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # processors.sh FOLDER [PART..]: random layers through the C interface (tests/c) under other compilers, processors and
 # systems, to the bits of tests/c/digest.txt. Without parts, all of them:
+#   tsan        ThreadSanitizer under random plans
 #   gcc clang   for this processor, each target of FASTRNN_EXPECT_TARGETS
 #   arm         64-bit Arm, with a cross compiler and an emulator
 #   windows     with a cross compiler, under Wine
@@ -32,6 +33,11 @@ part_gcc() {
     build gcc gcc
     bits "$whole" "$expected" "$work/gcc/digest"
     "$work/gcc/promises"
+}
+
+part_tsan() {
+    build "gcc -g -fsanitize=thread" tsan
+    bits "$whole" "$expected" "$work/tsan/digest"
 }
 
 part_clang() {
@@ -117,7 +123,7 @@ part_refused() {
     refuse "without -fsingle-precision-constant" gcc -fsingle-precision-constant
 }
 
-for part in ${*:-gcc clang arm windows older valgrind refused}; do
+for part in ${*:-gcc clang tsan arm windows older valgrind refused}; do
     step "C library: $part"
     "part_$part"
 done

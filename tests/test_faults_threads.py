@@ -11,6 +11,7 @@ import ctypes
 import errno
 import os
 import platform
+import select
 import shutil
 import subprocess
 import sys
@@ -186,23 +187,26 @@ def test_nobody_waits_for_a_thread_that_is_stopped(who: str) -> None:
     ) as child:
         assert child.stdin
         assert child.stdout
-        watch = threading.Timer(60, child.kill)
+        watch = threading.Timer(100, child.kill)
         watch.start()
-        moments = set()
+        answers = []
         try:
             tid = int(child.stdout.readline())
             with suppress(ProcessLookupError):  # its work is done
-                for _ in range(100):
+                enough = time.monotonic() + 10
+                while time.monotonic() < enough and len(answers) < 50:
                     with stopped(tid):
                         print("stopped", file=child.stdin, flush=True)
-                        moments.add(child.stdout.readline())
+                        answers.append(bool(select.select([child.stdout], [], [], 3)[0]))
+                    child.stdout.readline()
                     time.sleep(0.005)
             _, said = child.communicate()
         finally:
             watch.cancel()
             child.kill()
         assert child.returncode == 0, said
-        assert len(moments) > 1, moments
+        # A caller may have been stopped while it had the interpreter lock, between two calls.
+        assert sum(answers) == len(answers) > 0 if who == "worker" else sum(answers) > len(answers) / 2
 
 
 # (c)
