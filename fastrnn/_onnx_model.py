@@ -94,10 +94,8 @@ class Node:
     @property
     def op(self) -> str:
         """The operator, with its domain unless that is ONNX's own."""
-        domain = self.proto.domain
-        return str(
-            self.proto.op_type if domain in DEFAULT_DOMAIN else f"{_check.shown(domain)[1:-1]}.{self.proto.op_type}"
-        )
+        domain, op = (_check.shown(text)[1:-1] for text in (self.proto.domain, self.proto.op_type))
+        return op if self.proto.domain in DEFAULT_DOMAIN else f"{domain}.{op}"
 
     def described(self) -> str:
         """In an error: name, operator, sizes."""
@@ -223,7 +221,7 @@ def _external(tensor: Any, folder: str | None, nbytes: int) -> Array:
         bounded.external_data.add(key=key, value=value)
     try:
         array: Array = onnx.numpy_helper.to_array(bounded, folder)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, RuntimeError) as error:  # of a name that no file system takes, the latter
         raise ValueError(
             f"expected a file in the model's folder, got {_check.shown(location)}: {short(error)}"
         ) from None

@@ -219,6 +219,7 @@ def test_external_data(tmp_path: Path) -> None:
         (external("missing"), "expected a file in the model's folder, got 'missing': ..."),
         (external("."), "expected a file in the model's folder, got '.': ..."),
         (external(""), "expected a file in the model's folder, got '': ..."),
+        (external("n" * 300), "expected a file in the model's folder, got 'nnn..."),
         (external("weights", offset=9), "expected 144 bytes from 9 on in 'weights', got 152 bytes in all"),
         (external("weights", offset=-8), "expected a number of bytes as the offset of its data, got '-8'"),
         (

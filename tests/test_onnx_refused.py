@@ -58,6 +58,8 @@ TypeError: node: expected a str or None, got int
 ValueError: node: expected one of 'layer' (GRU, input size 3, hidden size 4), got ''
 >>> load(make(), "lstm")
 ValueError: node: expected one of 'layer' (GRU, input size 3, hidden size 4), got 'lstm'
+>>> load(make(layer("c\nGRU", domain="a"), layer(output="Z")))
+ValueError: node: expected the name of one of 'layer' (a.c\nGRU, input size 3, hidden size 4), 'layer' (GRU, ...
 >>> load(make(layer(domain="a\nb"), layer(output="Z")))
 ValueError: node: expected the name of one of 'layer' (a\nb.GRU, input size 3, hidden size 4), 'layer' (GRU, ...
 >>> load(make(layer(), layer("RNN", output="Z", name="b")))
