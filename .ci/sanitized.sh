@@ -11,11 +11,13 @@ case $1 in
 address)
     proof __asan_init
     # Python itself leaves memory at its end; a limit on address space leaves no room for the sanitizer's own. What has no
-    # C of its own to run is left to other runs: the example, the documents, the benchmark, the reference.
+    # C of its own to run is left to other runs: the example, the documents, the benchmark, the reference, the command
+    # line, hostile files.
     export LD_PRELOAD="$(library asan) $(library ubsan)"
     export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
     exec pytest -q -p no:cacheprovider -m "not address_space" --ignore=tests/test_char_lm.py --ignore=tests/test_docs.py \
-        --ignore=tests/test_bench.py --ignore=tests/test_reference.py "${@:2}"
+        --ignore=tests/test_bench.py --ignore=tests/test_reference.py --ignore=tests/test_cli.py \
+        --ignore=tests/test_hostile_files.py "${@:2}"
     ;;
 thread)
     proof __tsan_init
