@@ -6,7 +6,10 @@ cd "$(dirname "$0")/.."
 library() { gcc -print-file-name="lib$1.so"; }
 export HYPOTHESIS_PROFILE=${HYPOTHESIS_PROFILE:-few}
 # Whether what is installed has the sanitizer in it.
-proof() { nm -D "$(cd / && python -c 'import importlib.util; print(importlib.util.find_spec("fastrnn._core").origin)')" | grep -q "$1"; }
+proof() {
+    nm -D "$(cd / && python -c 'import importlib.util as u, pathlib as p
+print(*p.Path(u.find_spec("fastrnn").origin).parent.glob("_core*.so"))')" | grep "$1" >/dev/null
+}
 case $1 in
 address)
     proof __asan_init
