@@ -25,7 +25,10 @@ import fastrnn
 from callers import LIMIT, Call, Crowd, check_some, open_files, os_threads, prepare, prepare_all, run_apart
 from cases import assert_same_bits, flat
 
-forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+forks = pytest.mark.skipif(
+    not hasattr(os, "fork") or "LD_PRELOAD" in os.environ,
+    reason="no fork on this system, or a sanitizer whose locks a child of a process with threads inherits",
+)
 LINUX = sys.platform == "linux"  # has /proc to count in
 METHODS = multiprocessing.get_all_start_methods()
 
