@@ -37,7 +37,7 @@ TARGETS = {  # of a processor, by the name that compilers define for it
     },
     "__aarch64__": {"neon": []},
 }
-SOURCES = ["cpu", "explain", "target", "pack", "plan", "run", "strand", "stream", "threads"]
+SOURCES = ["call", "cpu", "explain", "pack", "plan", "strand", "stream", "target", "threads"]
 
 # gcc for Windows takes its stack to be aligned for wide registers, and it is not: all moves are made unaligned.
 WINDOWS_GCC = ["-Wa,-muse-unaligned-vector-move"]

@@ -40,14 +40,14 @@ static void say_seconds(text *t, double seconds)
 
 static const char *plural(size_t n) { return n == 1 ? "" : "s"; }
 
-static void say_block(text *t, const frnn_params *params, const frnn_plan *plan, size_t rows)
+static void say_chunk(text *t, const frnn_params *params, const frnn_plan *plan, size_t rows)
 {
-    const size_t block_rows = plan->block * rows;
-    say(t, "Blocks of %zu step%s. ", plan->block, plural(plan->block));
+    const size_t chunk_rows = plan->chunk * rows;
+    say(t, "Chunks of %zu step%s. ", plan->chunk, plural(plan->chunk));
     switch (plan->x_part) {
     case FRNN_X_AHEAD:
-        say(t, "W x + b of a block is one product of %zu rows, whose sums (", block_rows);
-        say_bytes(t, (double)frnn_kept_bytes(params) * (double)block_rows);
+        say(t, "W x + b of a chunk is one product of %zu rows, whose sums (", chunk_rows);
+        say_bytes(t, (double)frnn_kept_bytes(params) * (double)chunk_rows);
         say(t, ") wait for their steps in L2.\n");
         break;
     case FRNN_X_ENOUGH_ROWS:
@@ -64,11 +64,11 @@ static void say_memory(text *t, const frnn_params *params, const frnn_plan *plan
 {
     const frnn_stage *stage = &params->layers[0].stage[0];
     const double bytes = (double)(stage->K * frnn_stage_gates(stage->kind) * frnn_unit_bytes(params, stage));
-    const double share = bytes / (double)plan->members;
+    const double share = bytes / (double)plan->unit_threads;
     const bool near = frnn_stays_near(params, share);
     say(t, "U of a layer has ");
     say_bytes(t, bytes);
-    if (plan->members > 1) {
+    if (plan->unit_threads > 1) {
         say(t, ", ");
         say_bytes(t, share);
         say(t, " a thread");
@@ -93,10 +93,10 @@ static void say_threads(text *t, const frnn_params *params, const frnn_plan *pla
         say(t, "the two directions run side by side; ");
     if (plan->parts > 1)
         say(t, "the batch is dealt out in %zu parts; ", plan->parts);
-    if (plan->members > 1)
-        say(t, "%zu share the units of a layer and meet after each stage; ", plan->members);
-    if (plan->hands > 1)
-        say(t, "%zu take the layers, each a block of steps behind the one below; ", plan->hands);
+    if (plan->unit_threads > 1)
+        say(t, "%zu share the units of a layer and meet after each stage; ", plan->unit_threads);
+    if (plan->layer_threads > 1)
+        say(t, "%zu take the layers, each a chunk behind the one below; ", plan->layer_threads);
     say_seconds(t, plan->seconds);
     say(t, " expected, ");
     say_seconds(t, plan->alone);
@@ -110,7 +110,7 @@ size_t frnn_explain(const frnn_params *params, size_t T, size_t B, size_t thread
     text t = {.at = to, .size = size};
     say(&t, "T=%zu steps, B=%zu row%s, at most %zu thread%s: %zu strand%s of %zu row%s.\n", T, B, plural(B), threads,
         plural(threads), strands, plural(strands), rows, plural(rows));
-    say_block(&t, params, &plan, rows);
+    say_chunk(&t, params, &plan, rows);
     say_memory(&t, params, &plan, T);
     say_threads(&t, params, &plan, threads);
     const size_t scratch = frnn_scratch_bytes(params, &plan, T, B);

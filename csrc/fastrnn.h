@@ -43,7 +43,7 @@ typedef struct frnn_activation {
 typedef struct frnn_spec {
     frnn_cell cell;
     frnn_dtype dtype;
-    size_t I, H, P, L; /* P = 0: no projection */
+    size_t input_size, hidden_size, proj_size, num_layers; /* I, H, P and L; proj_size 0: no projection */
     bool forward, reverse;
     bool reset_after;                     /* GRU: the reset gate acts after the recurrent product */
     bool input_forget;                    /* LSTM: f = 1 - i; the rows of f are not used */
@@ -100,7 +100,7 @@ typedef struct frnn_array {
 /* One call on a batch of sequences. Addresses and strides are multiples of a number's size. What is written overlaps
  * nothing that is read, nor anything else that is written.
  *
- * Scratch does not grow with T: it is O(L B H), and a block of steps of each layer, three where layers run apart. But for
+ * Scratch does not grow with T: it is O(L B H), and a chunk of steps of each layer, three in a wavefront of layers. But for
  * bidirectional stacks of two layers and more: each layer needs the whole output of the one below, so it is O(T B H). */
 typedef struct frnn_call {
     size_t T, B;

@@ -2,7 +2,7 @@
 #include <math.h>
 
 #include "arena.h"
-#include "target.h"
+#include "kernel.h"
 
 /* A stage, and the first of the gates that it takes from a cell's weights. */
 typedef struct stage_plan {
@@ -18,7 +18,7 @@ static int plan_stages(const frnn_spec *spec, stage_plan plans[FRNN_MOST_STAGES]
     case FRNN_LSTM:
         plans[0] = (stage_plan){FRNN_STAGE_LSTM, 0};
         plans[1] = (stage_plan){FRNN_STAGE_PROJECT, 0};
-        return spec->P ? 2 : 1;
+        return spec->proj_size ? 2 : 1;
     case FRNN_GRU:
         plans[0] = (stage_plan){spec->reset_after ? FRNN_STAGE_GRU : FRNN_STAGE_GRU_RESET, 0};
         plans[1] = (stage_plan){FRNN_STAGE_GRU_NEW, 2};
@@ -27,7 +27,7 @@ static int plan_stages(const frnn_spec *spec, stage_plan plans[FRNN_MOST_STAGES]
     return 0;
 }
 
-static bool is_usual(const frnn_spec *spec, const frnn_weights *w)
+static bool is_standard(const frnn_spec *spec, const frnn_weights *w)
 {
     const bool gates = spec->cell == FRNN_RNN || spec->recurrent_activation.function == FRNN_SIGMOID;
     const bool lstm =
@@ -142,10 +142,10 @@ static void make_stage(frnn_stage *stage, const frnn_params *params, stage_plan 
     stage->kind = plan.kind;
     stage->spec = spec;
     stage->I = projects ? 0 : stage->I;
-    stage->K = projects ? spec->H : params->out;
-    stage->units = projects ? spec->P : spec->H;
+    stage->K = projects ? spec->hidden_size : params->out;
+    stage->units = projects ? spec->proj_size : spec->hidden_size;
     stage->blocks = (stage->units + params->kernels->width - 1) / params->kernels->width;
-    stage->usual = is_usual(spec, w);
+    stage->standard = is_standard(spec, w);
 
     const size_t gates = frnn_stage_gates(plan.kind), lanes = frnn_unit_bytes(params, stage);
     char *W = frnn_arena_take(arena, stage->I, gates * lanes), *U = frnn_arena_take(arena, stage->K, gates * lanes);
@@ -172,10 +172,11 @@ static void make_layers(frnn_params *params, frnn_arena *arena, const frnn_weigh
 {
     stage_plan plans[FRNN_MOST_STAGES];
     const int stages = plan_stages(&params->spec, plans);
-    for (size_t i = 0; i < params->spec.L * params->D; i++) {
+    for (size_t i = 0; i < params->spec.num_layers * params->D; i++) {
         params->layers[i].stages = stages;
         for (int s = 0; s < stages; s++) {
-            params->layers[i].stage[s] = (frnn_stage){.I = i < params->D ? params->spec.I : params->D * params->out};
+            params->layers[i].stage[s] =
+                (frnn_stage){.I = i < params->D ? params->spec.input_size : params->D * params->out};
             make_stage(&params->layers[i].stage[s], params, plans[s], &weights[i], arena);
         }
     }
@@ -185,15 +186,15 @@ frnn_status frnn_params_new(const frnn_spec *spec, const frnn_weights *weights, 
                             frnn_params **result)
 {
     const size_t D = (size_t)spec->forward + (size_t)spec->reverse;
-    assert(D > 0 && spec->H > 0 && spec->L > 0 && frnn_target_usable(target));
-    frnn_params *params = malloc(sizeof *params + spec->L * D * sizeof *params->layers);
+    assert(D > 0 && spec->hidden_size > 0 && spec->num_layers > 0 && frnn_target_usable(target));
+    frnn_params *params = malloc(sizeof *params + spec->num_layers * D * sizeof *params->layers);
     if (!params)
         return FRNN_NO_MEMORY;
     params->spec = *spec;
     params->kernels = target->kernels[spec->dtype];
     params->D = D;
     params->l2_bytes = frnn_l2_bytes();
-    params->out = spec->P ? spec->P : spec->H;
+    params->out = spec->proj_size ? spec->proj_size : spec->hidden_size;
     params->element = spec->dtype == FRNN_FLOAT32 ? sizeof(float) : sizeof(double);
 
     frnn_arena arena = {0};

@@ -1,6 +1,6 @@
 /* Why a call runs as it does, on one page. frnn_explain (explain.c) says it in words.
  *
- * (a) Time goes in blocks. The x part of a block is one product of many rows, at the multipliers' full speed, and its
+ * (a) Time goes in chunks of steps. The x part of a chunk is one product of many rows, at the multipliers' full speed, and its
  *     sums wait for their steps in L2. Where there are so many rows in one step that the panels of W are read rarely
  *     anyway, or W is so small that nothing can be gained, x and h are multiplied together, step by step.
  * (b) The h part goes step by step. With one row its speed is that of the memory which holds U; with many rows that of
@@ -8,7 +8,7 @@
  *     read first: as much of U as L2 holds is found there.
  * (c) Threads split the directions and the rows of a batch, which never wait for each other; or the units of a layer,
  *     when they meet after each stage, and each keeps its own part of U in its own L2; or the layers of a
- *     stack, each a block of steps behind the one below. What is expected to be fastest is taken, and one thread where
+ *     stack, each a chunk behind the one below (a wavefront). What is expected to be fastest is taken, and one thread where
  *     more would gain too little.
  *
  * The numbers below were measured on one machine (a Xeon with AVX-512, 2 MB of L2 and a slow third level). On others
@@ -25,15 +25,16 @@
 #define MEET_SECONDS 500e-9     /* threads that meet */
 #define WORTH_IT 0.9            /* of the time alone: more threads must gain as much */
 #define TRIFLE_SECONDS 60e-6    /* a call as short as this is run alone without looking further */
-#define DEAF_SECONDS 30e-3      /* a strand may take so long over a block, in which nobody asks whether to go on */
+#define DEAF_SECONDS 30e-3      /* a strand may take so long over a chunk, in which nobody asks whether to go on */
 
 enum {
-    HOISTED_ROWS = 192,     /* of an x product: enough that its panels are read rarely */
-    HOISTED_PART = 3,       /* eighths of L2 for the sums that wait */
-    TILES_ENOUGH = 12,      /* tiles of rows in one step after which W is read rarely enough without hoisting */
-    ROWS_ENOUGH = 192,      /* of a strand: more rows do not make it faster */
-    SMALL_W = 4096,         /* bytes of W: one row's x part fits between the waits of the h part before it */
-    WAVE_BLOCKS_WANTED = 12 /* of a sequence whose layers run apart: threads wait at its ends, a block a layer */
+    HOISTED_ROWS = 192, /* of an x product: enough that its panels are read rarely */
+    HOISTED_PART = 3,   /* eighths of L2 for the sums that wait */
+    TILES_ENOUGH = 12,  /* tiles of rows in one step after which W is read rarely enough without hoisting */
+    ROWS_ENOUGH = 192,  /* of a strand: more rows do not make it faster */
+    SMALL_W = 4096,     /* bytes of W: one row's x part fits between the waits of the h part before it */
+    WAVEFRONT_CHUNKS_WANTED =
+        12 /* of a sequence whose layers run as a wavefront: threads wait at its ends, a chunk a layer */
 };
 
 static size_t at_least_one(size_t n) { return n ? n : 1; }
@@ -80,11 +81,12 @@ static double reload_seconds(const frnn_params *params, const frnn_layer *layer)
     return frnn_stays_near(params, bytes) ? 0 : bytes / FAR_BYTES;
 }
 
-/* One step of one layer in one direction, for some rows and one of `members` equal parts of the units. */
-static double step_seconds(const frnn_params *params, const frnn_layer *layer, size_t rows, size_t members, bool hoist)
+/* One step of one layer in one direction, for some rows and one of `unit_threads` equal parts of the units. */
+static double step_seconds(const frnn_params *params, const frnn_layer *layer, size_t rows, size_t unit_threads,
+                           bool hoist)
 {
     const double lanes = (double)params->kernels->width, rate = multiplies_per_second(params);
-    const double row_count = (double)rows, part = 1 / (double)members;
+    const double row_count = (double)rows, part = 1 / (double)unit_threads;
     double seconds = 0;
     for (int s = 0; s < layer->stages; s++) {
         const frnn_stage *stage = &layer->stage[s];
@@ -95,32 +97,32 @@ static double step_seconds(const frnn_params *params, const frnn_layer *layer, s
         seconds +=
             (hoist ? x * row_count / rate : 0) + (alone > read ? alone + OVERLAP * read : read + OVERLAP * alone);
         seconds += row_count * (double)stage->blocks * part * CELL_SECONDS + STEP_SECONDS;
-        seconds += members > 1 ? MEET_SECONDS : 0;
+        seconds += unit_threads > 1 ? MEET_SECONDS : 0;
     }
     return seconds;
 }
 
-/* Whether the x part of a block is one product, and why. */
-static frnn_x_part x_part_of(const frnn_params *params, size_t block, size_t rows)
+/* Whether the x part of a chunk is one product, and why. */
+static frnn_x_part x_part_of(const frnn_params *params, size_t chunk, size_t rows)
 {
     const frnn_stage *first = &params->layers[0].stage[0];
     const size_t W = first->I * frnn_stage_gates(first->kind) * frnn_unit_bytes(params, first);
     if (rows >= TILES_ENOUGH * params->kernels->max_rows)
         return FRNN_X_ENOUGH_ROWS;
-    if (block == 1)
+    if (chunk == 1)
         return FRNN_X_ONE_STEP;
     return rows == 1 && W <= SMALL_W ? FRNN_X_SMALL : FRNN_X_AHEAD;
 }
 
-/* Block and x part for strands of some rows. */
-static frnn_plan with_block(const frnn_params *params, size_t T, size_t rows, frnn_plan plan)
+/* Chunk and x part for strands of some rows. */
+static frnn_plan with_chunk(const frnn_params *params, size_t T, size_t rows, frnn_plan plan)
 {
     const size_t affordable = params->l2_bytes / 8 * HOISTED_PART / frnn_kept_bytes(params);
-    plan.block = at_least_one(smaller(affordable, HOISTED_ROWS) / rows);
-    if (plan.hands > 1)
-        plan.block = smaller(plan.block, at_least_one(T / WAVE_BLOCKS_WANTED));
-    plan.block = smaller(plan.block, at_least_one(T));
-    plan.x_part = x_part_of(params, plan.block, rows);
+    plan.chunk = at_least_one(smaller(affordable, HOISTED_ROWS) / rows);
+    if (plan.layer_threads > 1)
+        plan.chunk = smaller(plan.chunk, at_least_one(T / WAVEFRONT_CHUNKS_WANTED));
+    plan.chunk = smaller(plan.chunk, at_least_one(T));
+    plan.x_part = x_part_of(params, plan.chunk, rows);
     return plan;
 }
 
@@ -128,10 +130,10 @@ static frnn_plan with_block(const frnn_params *params, size_t T, size_t rows, fr
 static double stack_seconds(const frnn_params *params, size_t rows, const frnn_plan *plan)
 {
     double seconds = 0;
-    for (size_t l = 0; l < params->spec.L; l++) {
+    for (size_t l = 0; l < params->spec.num_layers; l++) {
         const frnn_layer *layer = &params->layers[l * params->D];
-        seconds += step_seconds(params, layer, rows, plan->members, plan->x_part == FRNN_X_AHEAD);
-        seconds += plan->hands > 1 ? reload_seconds(params, layer) / (double)plan->block : 0;
+        seconds += step_seconds(params, layer, rows, plan->unit_threads, plan->x_part == FRNN_X_AHEAD);
+        seconds += plan->layer_threads > 1 ? reload_seconds(params, layer) / (double)plan->chunk : 0;
     }
     return seconds;
 }
@@ -139,17 +141,18 @@ static double stack_seconds(const frnn_params *params, size_t rows, const frnn_p
 static frnn_plan make(const frnn_params *params, size_t T, size_t B, size_t threads, frnn_plan split)
 {
     const size_t rows = at_least_one((B + split.parts - 1) / split.parts), strands = split.parts * params->D;
-    frnn_plan plan = with_block(params, T, rows, split);
+    frnn_plan plan = with_chunk(params, T, rows, split);
     double seconds = stack_seconds(params, rows, &plan);
-    if ((double)plan.block * seconds > DEAF_SECONDS) {
-        plan.block = at_least_one((size_t)(DEAF_SECONDS / seconds));
-        plan.x_part = x_part_of(params, plan.block, rows);
+    if ((double)plan.chunk * seconds > DEAF_SECONDS) {
+        plan.chunk = at_least_one((size_t)(DEAF_SECONDS / seconds));
+        plan.x_part = x_part_of(params, plan.chunk, rows);
         seconds = stack_seconds(params, rows, &plan);
     }
     seconds *= (double)T;
-    if (plan.hands > 1)
-        seconds = seconds / (double)plan.hands * (1 + (double)((plan.hands - 1) * plan.block) / (double)T);
-    const size_t together = plan.members * plan.hands;
+    if (plan.layer_threads > 1)
+        seconds =
+            seconds / (double)plan.layer_threads * (1 + (double)((plan.layer_threads - 1) * plan.chunk) / (double)T);
+    const size_t together = plan.unit_threads * plan.layer_threads;
     const size_t at_once = smaller(strands, at_least_one(threads / together));
     plan.threads = at_once * together;
     plan.seconds = seconds * (double)((strands + at_once - 1) / at_once) + (plan.threads > 1 ? FRNN_WAKE_SECONDS : 0);
@@ -159,7 +162,7 @@ static frnn_plan make(const frnn_params *params, size_t T, size_t B, size_t thre
 /* Parts of the batch: a multiple of `wanted`, and so many that no step of one is too long. */
 static size_t parts_of(const frnn_params *params, size_t B, size_t wanted)
 {
-    const frnn_plan whole = {.block = 1, .members = 1, .hands = 1};
+    const frnn_plan whole = {.chunk = 1, .unit_threads = 1, .layer_threads = 1};
     const double longest = stack_seconds(params, at_least_one(B), &whole) / DEAF_SECONDS;
     const size_t most = at_least_one(B / ROWS_ENOUGH);
     const size_t least = longest < (double)most ? at_least_one((size_t)longest) : most;
@@ -175,10 +178,11 @@ typedef struct search {
     frnn_plan on_one, best;
 } search;
 
-static void consider(search *s, size_t parts, size_t members, size_t hands)
+static void consider(search *s, size_t parts, size_t unit_threads, size_t layer_threads)
 {
-    const frnn_plan split = {.parts = parts_of(s->params, s->B, parts), .members = members, .hands = hands};
-    if (members * hands > 1 && split.parts * s->params->D * members * hands > s->threads)
+    const frnn_plan split = {
+        .parts = parts_of(s->params, s->B, parts), .unit_threads = unit_threads, .layer_threads = layer_threads};
+    if (unit_threads * layer_threads > 1 && split.parts * s->params->D * unit_threads * layer_threads > s->threads)
         return; /* all strands that are shared must run at once */
     const frnn_plan plan = make(s->params, s->T, s->B, s->threads, split);
     if (plan.seconds < WORTH_IT * s->on_one.seconds && plan.seconds < s->best.seconds)
@@ -187,15 +191,16 @@ static void consider(search *s, size_t parts, size_t members, size_t hands)
 
 frnn_plan frnn_make_plan(const frnn_params *params, size_t T, size_t B, size_t threads)
 {
-    const frnn_plan alone = {.parts = parts_of(params, B, 1), .members = 1, .hands = 1};
+    const frnn_plan alone = {.parts = parts_of(params, B, 1), .unit_threads = 1, .layer_threads = 1};
     search s = {.params = params, .T = T, .B = B, .threads = threads, .on_one = make(params, T, B, 1, alone)};
     s.best = s.on_one;
     if (threads > 1 && B > 0 && s.on_one.seconds > TRIFLE_SECONDS) {
         for (size_t parts = 1, most = smaller(B, threads); parts <= most; parts = next_count(parts, most))
-            for (size_t members = 1; parts * members <= threads; members = next_count(members, threads / parts))
-                consider(&s, parts, members, 1);
-        if (params->D == 1 && params->spec.L > 1)
-            consider(&s, 1, 1, smaller(threads, params->spec.L));
+            for (size_t unit_threads = 1; parts * unit_threads <= threads;
+                 unit_threads = next_count(unit_threads, threads / parts))
+                consider(&s, parts, unit_threads, 1);
+        if (params->D == 1 && params->spec.num_layers > 1)
+            consider(&s, 1, 1, smaller(threads, params->spec.num_layers));
     }
     s.best.alone = s.on_one.seconds;
     return s.best;

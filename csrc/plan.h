@@ -2,30 +2,31 @@
 #ifndef FRNN_PLAN_H
 #define FRNN_PLAN_H
 
-#include "target.h"
+#include "kernel.h"
 
-/* What is done with the x part of a block of steps, and why. */
+/* What is done with the x part of a chunk, and why. */
 typedef enum frnn_x_part {
     FRNN_X_AHEAD,       /* one product, kept until its steps */
     FRNN_X_ENOUGH_ROWS, /* with the h part, step by step: a step has so many rows that W is read rarely anyway */
-    FRNN_X_ONE_STEP,    /* the same: a block is one step */
+    FRNN_X_ONE_STEP,    /* the same: a chunk is one step */
     FRNN_X_SMALL        /* the same: W is so small that its product fits where the h part waits */
 } frnn_x_part;
 
 /* A strand is some rows of the batch in one direction: parts * D of them run side by side. */
 typedef struct frnn_plan {
-    size_t block; /* steps that a layer takes before the next layer takes them */
+    size_t chunk; /* steps that a layer takes before the next layer takes them */
     frnn_x_part x_part;
-    size_t parts;   /* of the batch */
-    size_t members; /* threads that share the units of a strand, and meet at the end of each stage */
-    size_t hands;   /* threads that share the layers of a strand, which run one block apart; 1: layer by layer */
-    size_t threads; /* all that take part */
-    double seconds; /* what it is expected to take */
-    double alone;   /* the same on one thread */
+    size_t parts;        /* of the batch */
+    size_t unit_threads; /* threads that share the units of a strand, and meet at the end of each stage */
+    size_t
+        layer_threads; /* threads that share the layers of a strand, a wavefront, one chunk apart; 1: layer by layer */
+    size_t threads;    /* all that take part */
+    double seconds;    /* what it is expected to take */
+    double alone;      /* the same on one thread */
 } frnn_plan;
 
 enum {
-    FRNN_WAVE_BLOCKS = 3 /* blocks between two layers that run apart: how far one may be ahead of the next */
+    FRNN_WAVEFRONT_CHUNKS = 3 /* chunks between two layers of a wavefront: how far one may be ahead of the next */
 };
 
 /* Seconds from a thread's being wanted to its being there, as expected. */
@@ -33,7 +34,7 @@ enum {
 
 frnn_plan frnn_make_plan(const frnn_params *params, size_t T, size_t B, size_t threads);
 
-/* frnn_run under a plan of one's own. parts <= B unless 1; at least one of members and hands is 1; hands > 1 is for a
+/* frnn_run under a plan of one's own. parts <= B unless 1; at least one of unit_threads and layer_threads is 1; layer_threads > 1 is for a
  * stack in one direction. */
 frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, frnn_plan plan);
 
@@ -46,11 +47,11 @@ size_t frnn_kept_bytes(const frnn_params *params);
 /* Whether so much memory is found in L2 again, step after step. */
 bool frnn_stays_near(const frnn_params *params, double bytes);
 
-/* Steps that a ring of outputs holds. Those of a block lie in order, and the step before a block is still there. */
+/* Steps that a ring of outputs holds. Those of a chunk lie in order, and the step before a chunk is still there. */
 static inline size_t frnn_plan_slots(const frnn_plan *plan)
 {
-    const size_t blocks = plan->hands > 1 ? FRNN_WAVE_BLOCKS : plan->block == 1 ? 2 : 1;
-    return blocks * plan->block;
+    const size_t chunks = plan->layer_threads > 1 ? FRNN_WAVEFRONT_CHUNKS : plan->chunk == 1 ? 2 : 1;
+    return chunks * plan->chunk;
 }
 
 #endif

@@ -1,11 +1,11 @@
-/* The loop over time blocks, layers and steps: the same for every cell and target.
+/* The loop over time chunks, layers and steps: the same for every cell and target.
  *
- * (a) A block of steps goes through all layers, then the next block: between layers there is one block.
+ * (a) A chunk of steps goes through all layers, then the next chunk: between layers there is one chunk.
  * (b) Steps are counted from where a row starts: step s of a row of length n is time s, or n-1-s in reverse. Rows run
  *     longest first, so the rows still active at a step are the first ones, and nothing is done for the others.
  * (c) Nothing is copied between steps: h of a step is read where the step before wrote it.
  * (d) Where several threads share a strand, all run this loop. Either each computes its share of the units, and they
- *     meet after each stage; or each takes whatever block of whatever layer is ready.
+ *     meet after each stage; or each takes whatever chunk of whatever layer is ready.
  */
 #include "strand.h"
 
@@ -35,7 +35,7 @@ static char *at(const frnn_strand *self, const frnn_sequence *s, size_t step, si
     return s->base + (ptrdiff_t)time * s->time + (ptrdiff_t)self->rows[row] * s->row;
 }
 
-/* Bytes from a row's step to its next one, within a block. */
+/* Bytes from a row's step to its next one, within a chunk. */
 static ptrdiff_t step_bytes(const frnn_strand *self, const frnn_sequence *s)
 {
     return !s->slots && is_reverse(self) ? -s->time : s->time;
@@ -69,7 +69,7 @@ static const void *initial(const frnn_strand *self, const frnn_array *state, siz
            (ptrdiff_t)self->rows[row] * state->row;
 }
 
-/* Whether x parts are kept from block to step. */
+/* Whether x parts are kept from chunk to step. */
 static bool is_ahead(const frnn_strand *self) { return self->plan.x_part == FRNN_X_AHEAD; }
 
 /* Whether a stage has an x part. */
@@ -78,7 +78,7 @@ static bool takes_x(const frnn_stage *stage) { return stage->kind != FRNN_STAGE_
 /* Bytes of the longer of an h row and a c row. */
 static size_t state_bytes(const frnn_params *params)
 {
-    return (params->out > params->spec.H ? params->out : params->spec.H) * params->element;
+    return (params->out > params->spec.hidden_size ? params->out : params->spec.hidden_size) * params->element;
 }
 
 static frnn_sequence make_ring(frnn_strand *self)
@@ -89,48 +89,48 @@ static frnn_sequence make_ring(frnn_strand *self)
 }
 
 /* What a thread needs for itself. Threads that share units work on the same rows and share what is between stages. */
-static frnn_hand make_hand(frnn_strand *self, const frnn_hand *shared)
+static frnn_scratch make_scratch(frnn_strand *self, const frnn_scratch *shared)
 {
     const frnn_params *params = self->params;
     const frnn_layer *layer = layer_of(self, 0); /* the others have the same stages, but for I */
-    const size_t kept_rows = is_ahead(self) ? frnn_arena_product(&self->arena, self->plan.block, self->n) : 0;
-    const size_t side = frnn_unit_bytes(params, &layer->stage[0]), two = layer->stages == 2 ? self->n : 0;
+    const size_t kept_rows = is_ahead(self) ? frnn_arena_product(&self->arena, self->plan.chunk, self->n) : 0;
+    const size_t carry = frnn_unit_bytes(params, &layer->stage[0]), two = layer->stages == 2 ? self->n : 0;
     frnn_arena *arena = &self->arena;
-    frnn_hand hand = {0};
+    frnn_scratch scratch = {0};
     if (shared)
-        hand = *shared;
-    hand.x = frnn_arena_take(arena, is_ahead(self) ? kept_rows : self->n, sizeof *hand.x);
-    hand.h = frnn_arena_take(arena, self->n, sizeof *hand.h);
-    hand.y = frnn_arena_take(arena, self->n, sizeof *hand.y);
+        scratch = *shared;
+    scratch.x = frnn_arena_take(arena, is_ahead(self) ? kept_rows : self->n, sizeof *scratch.x);
+    scratch.h = frnn_arena_take(arena, self->n, sizeof *scratch.h);
+    scratch.y = frnn_arena_take(arena, self->n, sizeof *scratch.y);
     if (shared)
-        return hand;
-    hand.z = frnn_arena_take(arena, has_c(self) ? 0 : two, side);
-    hand.middle = frnn_arena_take(arena, two, sizeof *hand.middle);
-    char *middle = frnn_arena_take(arena, two, params->spec.H * params->element);
+        return scratch;
+    scratch.z = frnn_arena_take(arena, has_c(self) ? 0 : two, carry);
+    scratch.middle = frnn_arena_take(arena, two, sizeof *scratch.middle);
+    char *middle = frnn_arena_take(arena, two, params->spec.hidden_size * params->element);
     for (size_t r = 0; r < two && arena->base; r++)
-        hand.middle[r] = middle + r * params->spec.H * params->element;
+        scratch.middle[r] = middle + r * params->spec.hidden_size * params->element;
     for (int s = 0; s < layer->stages; s++) {
         const frnn_stage *stage = &layer->stage[s];
-        hand.sums[s] = frnn_arena_take(arena, takes_x(stage) ? kept_rows : 0, frnn_sums_bytes(params, stage));
+        scratch.sums[s] = frnn_arena_take(arena, takes_x(stage) ? kept_rows : 0, frnn_sums_bytes(params, stage));
     }
-    return hand;
+    return scratch;
 }
 
 /* Lays a strand's scratch out: once to learn its size, once for real. */
 static void lay_out(frnn_strand *self)
 {
-    const size_t side = frnn_unit_bytes(self->params, &layer_of(self, 0)->stage[0]);
-    const bool apart = self->plan.hands > 1;
-    const size_t threads = apart ? self->plan.hands : self->plan.members;
+    const size_t carry = frnn_unit_bytes(self->params, &layer_of(self, 0)->stage[0]);
+    const bool wavefront = self->plan.layer_threads > 1;
+    const size_t threads = wavefront ? self->plan.layer_threads : self->plan.unit_threads;
     frnn_arena *arena = &self->arena;
 
     self->c = frnn_arena_take(arena, self->layers, sizeof *self->c);
     self->between = frnn_arena_take(arena, self->layers, sizeof *self->between);
-    self->lanes = frnn_arena_take(arena, apart ? self->layers : 0, sizeof *self->lanes);
-    self->hands = frnn_arena_take(arena, threads, sizeof *self->hands);
+    self->fronts = frnn_arena_take(arena, wavefront ? self->layers : 0, sizeof *self->fronts);
+    self->scratch = frnn_arena_take(arena, threads, sizeof *self->scratch);
     for (size_t l = 0; l < self->layers; l++) {
         const frnn_sequence out = l + 1 < self->layers || !self->sink.base ? make_ring(self) : self->sink;
-        char *c = has_c(self) ? frnn_arena_take(arena, self->n, side) : NULL;
+        char *c = has_c(self) ? frnn_arena_take(arena, self->n, carry) : NULL;
         if (arena->base) {
             self->between[l] = out;
             self->c[l] = c;
@@ -138,52 +138,54 @@ static void lay_out(frnn_strand *self)
     }
     self->zeros = frnn_arena_take(arena, 1, state_bytes(self->params));
     for (size_t i = 0; i < threads; i++) {
-        static const frnn_hand nothing;
-        const frnn_hand hand = make_hand(self, i == 0 || apart ? NULL : arena->base ? &self->hands[0] : &nothing);
+        static const frnn_scratch nothing;
+        const frnn_scratch scratch = make_scratch(self, i == 0 || wavefront ? NULL
+                                                        : arena->base       ? &self->scratch[0]
+                                                                            : &nothing);
         if (arena->base)
-            self->hands[i] = hand;
+            self->scratch[i] = scratch;
     }
 }
 
 static void fill_start(frnn_strand *self)
 {
-    const size_t H = self->params->spec.H * self->params->element;
+    const size_t H = self->params->spec.hidden_size * self->params->element;
     memset(self->zeros, 0, state_bytes(self->params));
     for (size_t l = 0; l < self->layers && has_c(self); l++) {
-        const size_t side = frnn_unit_bytes(self->params, &layer_of(self, l)->stage[0]);
+        const size_t carry = frnn_unit_bytes(self->params, &layer_of(self, l)->stage[0]);
         for (size_t r = 0; r < self->n; r++) {
-            memcpy(self->c[l] + r * side, initial(self, &self->call->c, l, r), H);
-            memset(self->c[l] + r * side + H, 0, side - H);
+            memcpy(self->c[l] + r * carry, initial(self, &self->call->c, l, r), H);
+            memset(self->c[l] + r * carry + H, 0, carry - H);
         }
     }
-    for (size_t l = 0; l < self->layers && self->plan.hands > 1; l++) {
-        atomic_init(&self->lanes[l].taken, false);
-        atomic_init(&self->lanes[l].done, 0);
+    for (size_t l = 0; l < self->layers && self->plan.layer_threads > 1; l++) {
+        atomic_init(&self->fronts[l].taken, false);
+        atomic_init(&self->fronts[l].done, 0);
     }
 }
 
 /* A thread at work on a strand. */
-typedef struct worker {
+typedef struct context {
     frnn_strand *strand;
-    frnn_hand hand;
+    frnn_scratch scratch;
     size_t share, shares; /* of the units */
     bool alone;           /* no other thread takes part in the call */
     bool asks;            /* it runs on the calling thread, which wants to be asked */
-} worker;
+} context;
 
-/* The x part of all steps of a block, in one product. */
-static void keep_inputs(worker *self, size_t layer, size_t begin, size_t end, size_t active)
+/* The x part of all steps of a chunk, in one product. */
+static void keep_inputs(context *self, size_t layer, size_t begin, size_t end, size_t active)
 {
     frnn_strand *strand = self->strand;
     size_t n = 0;
     for (size_t step = begin; step < end; step++) {
         active = active_at(strand, step, active);
         for (size_t r = 0; r < active; r++)
-            self->hand.x[n++] = at(strand, source_of(strand, layer), step, r);
+            self->scratch.x[n++] = at(strand, source_of(strand, layer), step, r);
     }
     for (int s = 0; s < layer_of(strand, layer)->stages; s++) {
         const frnn_stage *stage = &layer_of(strand, layer)->stage[s];
-        const frnn_inputs inputs = {n, self->hand.x, self->hand.sums[s], self->share, self->shares};
+        const frnn_inputs inputs = {n, self->scratch.x, self->scratch.sums[s], self->share, self->shares};
         if (takes_x(stage))
             strand->params->kernels->input(stage, &inputs);
     }
@@ -192,7 +194,7 @@ static void keep_inputs(worker *self, size_t layer, size_t begin, size_t end, si
 static void meet(void *strand) { frnn_barrier_wait(&((frnn_strand *)strand)->barrier); }
 
 /* Consecutive steps of one layer, for the first n rows, whose kept sums (if any) start at row `kept`. */
-static void run_steps(worker *self, size_t layer, size_t begin, size_t end, size_t n, size_t kept)
+static void run_steps(context *self, size_t layer, size_t begin, size_t end, size_t n, size_t kept)
 {
     frnn_strand *strand = self->strand;
     const frnn_sequence *source = source_of(strand, layer), *sink = &strand->between[layer];
@@ -201,15 +203,15 @@ static void run_steps(worker *self, size_t layer, size_t begin, size_t end, size
         .layer = layer_of(strand, layer),
         .n = n,
         .steps = end - begin,
-        .x = ahead ? NULL : self->hand.x,
-        .h = self->hand.h,
-        .y = self->hand.y,
+        .x = ahead ? NULL : self->scratch.x,
+        .h = self->scratch.h,
+        .y = self->scratch.y,
         .from_zeros = begin == 0 && !strand->call->h.data,
         .x_step = step_bytes(strand, source),
         .y_step = step_bytes(strand, sink),
-        .middle = self->hand.middle,
-        .side = has_c(strand) ? strand->c[layer] : self->hand.z,
-        .turn = strand->turn + begin,
+        .middle = self->scratch.middle,
+        .carry = has_c(strand) ? strand->c[layer] : self->scratch.z,
+        .parity = strand->parity + begin,
         .share = self->share,
         .shares = self->shares,
         .meet = meet,
@@ -224,13 +226,13 @@ static void run_steps(worker *self, size_t layer, size_t begin, size_t end, size
     for (int s = 0; s < steps.layer->stages; s++) {
         const frnn_stage *stage = &steps.layer->stage[s];
         if (ahead && takes_x(stage))
-            steps.sums[s] = self->hand.sums[s] + kept * frnn_sums_bytes(strand->params, stage);
+            steps.sums[s] = self->scratch.sums[s] + kept * frnn_sums_bytes(strand->params, stage);
     }
     strand->params->kernels->steps(&steps);
 }
 
-/* One block of one layer, `active` rows having steps at its beginning. */
-static void run_block(worker *self, size_t layer, size_t begin, size_t end, size_t active)
+/* One chunk of one layer, `active` rows having steps at its beginning. */
+static void run_chunk(context *self, size_t layer, size_t begin, size_t end, size_t active)
 {
     if (is_ahead(self->strand))
         keep_inputs(self, layer, begin, end, active);
@@ -245,10 +247,10 @@ static void run_block(worker *self, size_t layer, size_t begin, size_t end, size
 /* Steps of the longest row. */
 static size_t steps_of(const frnn_strand *self) { return self->n ? length_of(self, 0) : 0; }
 
-static void run_block_at(worker *self, size_t layer, size_t begin)
+static void run_chunk_at(context *self, size_t layer, size_t begin)
 {
-    const size_t steps = steps_of(self->strand), block = self->strand->plan.block;
-    run_block(self, layer, begin, steps - begin < block ? steps : begin + block,
+    const size_t steps = steps_of(self->strand), chunk = self->strand->plan.chunk;
+    run_chunk(self, layer, begin, steps - begin < chunk ? steps : begin + chunk,
               active_at(self->strand, begin, self->strand->n));
 }
 
@@ -266,7 +268,7 @@ bool frnn_interrupted(const frnn_call *call, frnn_progress *progress)
     return stop;
 }
 
-static bool may_go_on(worker *self)
+static bool may_go_on(context *self)
 {
     frnn_strand *strand = self->strand;
     frnn_progress *progress = strand->progress;
@@ -286,11 +288,11 @@ static bool may_go_on(worker *self)
     return atomic_load_explicit(&progress->status, memory_order_relaxed) == FRNN_OK;
 }
 
-/* All blocks, layer by layer. Threads that share the units meet before each block to agree on whether to go on. */
-static void run_together(worker *self)
+/* All chunks, layer by layer. Threads that share the units meet before each chunk to agree on whether to go on. */
+static void run_layers(context *self)
 {
     frnn_strand *strand = self->strand;
-    for (size_t begin = 0; begin < steps_of(strand); begin += strand->plan.block) {
+    for (size_t begin = 0; begin < steps_of(strand); begin += strand->plan.chunk) {
         if (self->share == 0)
             strand->goes_on = may_go_on(self);
         if (self->shares > 1)
@@ -298,40 +300,40 @@ static void run_together(worker *self)
         if (!strand->goes_on)
             break;
         for (size_t layer = 0; layer < strand->layers; layer++)
-            run_block_at(self, layer, begin);
+            run_chunk_at(self, layer, begin);
     }
 }
 
-/* Takes a layer's next block if it can be run now: the layer below has it ready, and the ring above has room. */
-static bool take_block(frnn_strand *self, size_t layer, size_t blocks)
+/* Takes a layer's next chunk if it can be run now: the layer below has it ready, and the ring above has room. */
+static bool take_chunk(frnn_strand *self, size_t layer, size_t chunks)
 {
-    frnn_lane *lane = &self->lanes[layer];
-    if (atomic_load_explicit(&lane->taken, memory_order_relaxed) ||
-        atomic_exchange_explicit(&lane->taken, true, memory_order_acquire))
+    frnn_front *front = &self->fronts[layer];
+    if (atomic_load_explicit(&front->taken, memory_order_relaxed) ||
+        atomic_exchange_explicit(&front->taken, true, memory_order_acquire))
         return false;
-    const size_t next = atomic_load_explicit(&lane->done, memory_order_relaxed);
-    const bool ready = !layer || atomic_load_explicit(&lane[-1].done, memory_order_acquire) > next;
+    const size_t next = atomic_load_explicit(&front->done, memory_order_relaxed);
+    const bool ready = !layer || atomic_load_explicit(&front[-1].done, memory_order_acquire) > next;
     const bool room = layer + 1 == self->layers ||
-                      next < atomic_load_explicit(&lane[1].done, memory_order_acquire) + FRNN_WAVE_BLOCKS;
-    if (next < blocks && ready && room)
+                      next < atomic_load_explicit(&front[1].done, memory_order_acquire) + FRNN_WAVEFRONT_CHUNKS;
+    if (next < chunks && ready && room)
         return true;
-    atomic_store_explicit(&lane->taken, false, memory_order_release);
+    atomic_store_explicit(&front->taken, false, memory_order_release);
     return false;
 }
 
-/* Whatever block is ready, until none is left: of the same layer as before if possible, whose weights are near. */
-static void run_apart(worker *self)
+/* Whatever chunk is ready, until none is left: of the same layer as before if possible, whose weights are near. */
+static void run_wavefront(context *self)
 {
     frnn_strand *strand = self->strand;
-    const size_t block = strand->plan.block, blocks = (steps_of(strand) + block - 1) / block;
-    const frnn_lane *last = &strand->lanes[strand->layers - 1];
+    const size_t chunk = strand->plan.chunk, chunks = (steps_of(strand) + chunk - 1) / chunk;
+    const frnn_front *last = &strand->fronts[strand->layers - 1];
     size_t layer = 0, misses = 0;
-    while (atomic_load_explicit(&last->done, memory_order_acquire) < blocks && may_go_on(self)) {
-        if (take_block(strand, layer, blocks)) {
-            frnn_lane *lane = &strand->lanes[layer];
-            run_block_at(self, layer, block * atomic_load_explicit(&lane->done, memory_order_relaxed));
-            atomic_fetch_add_explicit(&lane->done, 1, memory_order_release);
-            atomic_store_explicit(&lane->taken, false, memory_order_release);
+    while (atomic_load_explicit(&last->done, memory_order_acquire) < chunks && may_go_on(self)) {
+        if (take_chunk(strand, layer, chunks)) {
+            frnn_front *front = &strand->fronts[layer];
+            run_chunk_at(self, layer, chunk * atomic_load_explicit(&front->done, memory_order_relaxed));
+            atomic_fetch_add_explicit(&front->done, 1, memory_order_release);
+            atomic_store_explicit(&front->taken, false, memory_order_release);
             misses = 0;
         } else {
             layer = (layer + 1) % strand->layers;
@@ -346,7 +348,7 @@ static void write_results(frnn_strand *self, size_t layer)
 {
     const frnn_call *call = self->call;
     const frnn_params *params = self->params;
-    const size_t H = params->spec.H * params->element, out = params->out * params->element;
+    const size_t H = params->spec.hidden_size * params->element, out = params->out * params->element;
     for (size_t r = 0; r < self->n; r++) {
         const size_t length = length_of(self, r), row = self->rows[r];
         const size_t state = index_of(self, layer) * call->B + row;
@@ -355,7 +357,7 @@ static void write_results(frnn_strand *self, size_t layer)
         if (has_c(self))
             memcpy((char *)call->c_n + state * H,
                    self->c[layer] + r * frnn_unit_bytes(params, &layer_of(self, layer)->stage[0]), H);
-        if (self->first + layer + 1 < params->spec.L)
+        if (self->first + layer + 1 < params->spec.num_layers)
             continue;
         char *y = (char *)call->y + (ptrdiff_t)row * call->y_row + (ptrdiff_t)(self->direction * out);
         if (!call->return_sequences)
@@ -375,7 +377,7 @@ static double patience(const frnn_plan *plan)
 }
 
 /* Lays the strand out, and waits a little for the threads that are to share it. */
-static bool begin(frnn_strand *self, frnn_seat where, void *local, size_t local_bytes)
+static bool begin(frnn_strand *self, frnn_thread_context where, void *local, size_t local_bytes)
 {
     lay_out(self);
     const bool ready = frnn_arena_allocate(&self->arena, local, local_bytes);
@@ -385,13 +387,13 @@ static bool begin(frnn_strand *self, frnn_seat where, void *local, size_t local_
     } else {
         give_up(self, FRNN_NO_MEMORY);
     }
-    const size_t wanted = where.alone ? 0 : self->plan.members - 1;
+    const size_t wanted = where.alone ? 0 : self->plan.unit_threads - 1;
     const double until = wanted ? frnn_seconds() + patience(&self->plan) : 0;
     for (size_t i = 0; ready && atomic_load(&self->arrived) < wanted && frnn_seconds() < until; i++)
         frnn_pause(i);
-    const size_t came = self->plan.hands > 1 ? 0 : atomic_fetch_add(&self->arrived, GONE);
-    self->members = ready ? 1 + came : 0;
-    self->barrier.n = self->members;
+    const size_t came = self->plan.layer_threads > 1 ? 0 : atomic_fetch_add(&self->arrived, GONE);
+    self->unit_threads = ready ? 1 + came : 0;
+    self->barrier.n = self->unit_threads;
     self->barrier.forks = self->progress->forks;
     atomic_store_explicit(&self->begun, true, memory_order_release);
     return ready;
@@ -406,24 +408,24 @@ static size_t join(frnn_strand *self)
             return 0;
         frnn_pause(i);
     }
-    const bool needed = before < GONE && self->members;
+    const bool needed = before < GONE && self->unit_threads;
     return needed ? before + 1 : 0;
 }
 
-void frnn_strand_run(frnn_strand *strand, bool first, frnn_seat where, void *local, size_t local_bytes)
+void frnn_strand_run(frnn_strand *strand, bool first, frnn_thread_context where, void *local, size_t local_bytes)
 {
-    worker self = {.strand = strand, .shares = 1, .alone = where.alone};
+    context self = {.strand = strand, .shares = 1, .alone = where.alone};
     const uint64_t mode = where.caller ? 0 : frnn_enter_float_mode(); /* the calling thread is in it */
     self.asks = where.caller && strand->call->interrupted && strand->plan.alone > SHORT_SECONDS;
     const size_t index = first ? 0 : join(strand);
     if (first ? begin(strand, where, local, local_bytes) : index > 0) {
-        self.hand = strand->hands[index];
-        if (strand->plan.hands > 1) {
-            run_apart(&self);
+        self.scratch = strand->scratch[index];
+        if (strand->plan.layer_threads > 1) {
+            run_wavefront(&self);
         } else {
             self.share = index;
-            self.shares = strand->members;
-            run_together(&self);
+            self.shares = strand->unit_threads;
+            run_layers(&self);
         }
     }
     if (!where.caller)
@@ -432,7 +434,7 @@ void frnn_strand_run(frnn_strand *strand, bool first, frnn_seat where, void *loc
 
 void frnn_strand_end(frnn_strand *strand)
 {
-    if (strand->members && atomic_load(&strand->progress->status) == FRNN_OK)
+    if (strand->unit_threads && atomic_load(&strand->progress->status) == FRNN_OK)
         for (size_t layer = 0; layer < strand->layers; layer++)
             write_results(strand, layer);
     free(strand->arena.memory);

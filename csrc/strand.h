@@ -23,19 +23,19 @@ typedef struct frnn_sequence {
 } frnn_sequence;
 
 /* What one thread writes while it works on a strand. */
-typedef struct frnn_hand {
+typedef struct frnn_scratch {
     const void **x, **h; /* pointers to rows */
     void **y;
     void **middle;                /* rows between two stages */
-    char *z;                      /* side of a cell without c */
+    char *z;                      /* carry of a cell without c */
     char *sums[FRNN_MOST_STAGES]; /* kept x parts, one a stage */
-} frnn_hand;
+} frnn_scratch;
 
-/* How far a layer is, where layers run apart. */
-typedef struct frnn_lane {
+/* How far a layer is, in a wavefront. */
+typedef struct frnn_front {
     _Alignas(FRNN_ALIGNMENT) atomic_bool taken;
-    atomic_size_t done; /* blocks */
-} frnn_lane;
+    atomic_size_t done; /* chunks */
+} frnn_front;
 
 typedef struct frnn_strand {
     const frnn_params *params;
@@ -45,7 +45,7 @@ typedef struct frnn_strand {
     const size_t *rows;         /* the caller's row of each, longest first */
     size_t first, layers;       /* layers of the stack that it runs */
     size_t direction;           /* 0 .. D-1 */
-    size_t turn;                /* of its first step: frnn_steps */
+    size_t parity;              /* of its first step: frnn_steps */
     frnn_sequence source, sink; /* what its first layer reads and its last one writes */
     frnn_progress *progress;
 
@@ -53,13 +53,13 @@ typedef struct frnn_strand {
     frnn_sequence *between; /* output of each layer, the last being sink */
     char **c;               /* LSTM: [layer], each [n][block][lane] */
     char *zeros;
-    frnn_hand *hands; /* members, or hands, of the plan */
-    frnn_lane *lanes; /* one a layer */
+    frnn_scratch *scratch; /* one a thread: the plan's unit_threads or layer_threads */
+    frnn_front *fronts;    /* one a layer */
 
     /* Its threads: the first lays the strand out and waits a little for the others, who come or don't. */
     _Alignas(FRNN_ALIGNMENT) atomic_size_t arrived;
     atomic_bool begun;
-    size_t members; /* that share the units, once it has begun */
+    size_t unit_threads; /* that share the units, once it has begun */
     frnn_barrier barrier;
     bool goes_on; /* as the first member found it: all must agree */
 } frnn_strand;
@@ -69,7 +69,7 @@ bool frnn_interrupted(const frnn_call *call, frnn_progress *progress);
 
 /* Runs a strand, or takes part in it: `first` is true for one of its threads, whose task must begin before the others'.
  * Scratch is in `local` where that is large enough, and in memory of its own where not. */
-void frnn_strand_run(frnn_strand *strand, bool first, frnn_seat where, void *local, size_t local_bytes);
+void frnn_strand_run(frnn_strand *strand, bool first, frnn_thread_context where, void *local, size_t local_bytes);
 
 /* When all its threads are done: writes the final states and what else is left, and gives the scratch back. */
 void frnn_strand_end(frnn_strand *strand);

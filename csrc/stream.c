@@ -4,10 +4,10 @@
  *     and writes the other slot. So nothing is copied, and an output stays until its slot's next turn.
  * (b) A run writes its final h to the other slot too, and turns them if it succeeds: if not, it has changed nothing. A
  *     state that is set goes to the slot that does not hold the last output.
- * (c) A step multiplies x and h in the step, without sums kept: the bits are those of run.c.
+ * (c) A step multiplies x and h in the step, without sums kept: the bits are those of call.c.
  */
 #include "arena.h"
-#include "target.h"
+#include "kernel.h"
 
 struct frnn_stream {
     const frnn_params *params;
@@ -28,14 +28,14 @@ struct frnn_stream {
 
 static bool has_c(const frnn_stream *self) { return self->params->spec.cell == FRNN_LSTM; }
 
-static size_t c_bytes(const frnn_stream *self) { return self->params->spec.H * self->params->element; }
+static size_t c_bytes(const frnn_stream *self) { return self->params->spec.hidden_size * self->params->element; }
 
 /* Once to learn the size, once for real. */
 static void lay_out(frnn_stream *self)
 {
     const frnn_params *params = self->params;
     frnn_arena *arena = &self->arena;
-    const size_t rows = frnn_arena_product(arena, params->spec.L, self->B), c_rows = has_c(self) ? rows : 0;
+    const size_t rows = frnn_arena_product(arena, params->spec.num_layers, self->B), c_rows = has_c(self) ? rows : 0;
     const size_t two = params->layers[0].stages == 2 ? self->B : 0;
     for (int slot = 0; slot < 2; slot++)
         self->h[slot] = frnn_arena_take(arena, rows, self->h_row);
@@ -99,8 +99,8 @@ static void step_layer(frnn_stream *self, size_t layer, const char *x, ptrdiff_t
         .h = self->h_rows,
         .y = self->y_rows,
         .middle = self->middle,
-        .side = has_c(self) ? self->c + layer * self->B * self->c_row : self->z,
-        .turn = (size_t)self->newest, /* the panels that one step read last, the next reads first */
+        .carry = has_c(self) ? self->c + layer * self->B * self->c_row : self->z,
+        .parity = (size_t)self->newest, /* the panels that one step read last, the next reads first */
         .shares = 1,
     };
     self->params->kernels->steps(&step);
@@ -110,7 +110,7 @@ int frnn_stream_step(frnn_stream *self, const void *x, ptrdiff_t x_row)
 {
     const uint64_t mode = frnn_enter_float_mode();
     step_layer(self, 0, x, x_row);
-    for (size_t layer = 1; layer < self->params->spec.L; layer++)
+    for (size_t layer = 1; layer < self->params->spec.num_layers; layer++)
         step_layer(self, layer, self->h[!self->newest] + (layer - 1) * self->B * self->h_row, (ptrdiff_t)self->h_row);
     frnn_leave_float_mode(mode);
     return self->output = self->newest = !self->newest;
@@ -120,12 +120,12 @@ int frnn_stream_newest(const frnn_stream *self) { return self->newest; }
 
 const void *frnn_stream_output(const frnn_stream *self, int slot)
 {
-    return self->h[slot] + (self->params->spec.L - 1) * self->B * self->h_row;
+    return self->h[slot] + (self->params->spec.num_layers - 1) * self->B * self->h_row;
 }
 
 void frnn_stream_get_state(const frnn_stream *self, void *h, void *c)
 {
-    const size_t rows = self->params->spec.L * self->B;
+    const size_t rows = self->params->spec.num_layers * self->B;
     memcpy(h, self->h[self->newest], rows * self->h_row);
     for (size_t r = 0; r < rows && has_c(self); r++)
         memcpy((char *)c + r * c_bytes(self), self->c + r * self->c_row, c_bytes(self));
@@ -134,13 +134,13 @@ void frnn_stream_get_state(const frnn_stream *self, void *h, void *c)
 /* c, dense, to where the kernels keep it. */
 static void place_c(frnn_stream *self, const char *c)
 {
-    for (size_t r = 0; r < self->params->spec.L * self->B; r++)
+    for (size_t r = 0; r < self->params->spec.num_layers * self->B; r++)
         memcpy(self->c + r * self->c_row, c + r * c_bytes(self), c_bytes(self));
 }
 
 void frnn_stream_set_state(frnn_stream *self, const void *h, const void *c)
 {
-    const size_t rows = self->params->spec.L * self->B;
+    const size_t rows = self->params->spec.num_layers * self->B;
     self->newest = !self->output;
     if (h)
         memcpy(self->h[self->newest], h, rows * self->h_row);

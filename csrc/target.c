@@ -1,4 +1,4 @@
-#include "target.h"
+#include "kernel.h"
 
 #define FRNN_TARGET(name, needs) extern const frnn_kernels frnn_##name##_32, frnn_##name##_64;
 #include "targets.def"

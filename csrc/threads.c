@@ -46,7 +46,7 @@ static void work_on(job *j, bool by_caller)
     while (j->next < j->n) {
         const size_t i = j->next++;
         pthread_mutex_unlock(&lock);
-        j->task(j->context, i, (frnn_seat){.caller = by_caller});
+        j->task(j->context, i, (frnn_thread_context){.caller = by_caller});
         pthread_mutex_lock(&lock);
         if (atomic_fetch_add(&j->done, 1) + 1 == j->n)
             pthread_cond_broadcast(&finished);
@@ -192,11 +192,11 @@ bool frnn_parallel(size_t n, size_t threads, frnn_task *task, frnn_idle *idle, v
     j.helpers = n < 2 || threads < 2 ? 0 : (threads < n ? threads : n) - 1;
     if (!j.helpers || !post(&j)) {
         for (size_t i = 0; i < n; i++)
-            task(context, i, (frnn_seat){.caller = true, .alone = true});
+            task(context, i, (frnn_thread_context){.caller = true, .alone = true});
         return true;
     }
     const size_t before = frnn_forks();
-    task(context, 0, (frnn_seat){.caller = true});
+    task(context, 0, (frnn_thread_context){.caller = true});
     pthread_mutex_lock(&lock);
     atomic_fetch_add(&j.done, 1);
     work_on(&j, true);
@@ -231,13 +231,13 @@ void frnn_pause(size_t nth)
 
 void frnn_barrier_wait(frnn_barrier *barrier)
 {
-    const size_t turn = atomic_load_explicit(&barrier->turn, memory_order_relaxed);
+    const size_t generation = atomic_load_explicit(&barrier->generation, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&barrier->waiting, 1, memory_order_acq_rel) + 1 == barrier->n) {
         atomic_store_explicit(&barrier->waiting, 0, memory_order_relaxed);
-        atomic_store_explicit(&barrier->turn, turn + 1, memory_order_release);
+        atomic_store_explicit(&barrier->generation, generation + 1, memory_order_release);
         return;
     }
-    for (size_t i = 0; atomic_load_explicit(&barrier->turn, memory_order_acquire) == turn; i++) {
+    for (size_t i = 0; atomic_load_explicit(&barrier->generation, memory_order_acquire) == generation; i++) {
         if (frnn_forks() != barrier->forks)
             return;
         frnn_pause(i);

@@ -7,10 +7,10 @@
 #include <stddef.h>
 
 /* Where a task runs. */
-typedef struct frnn_seat {
+typedef struct frnn_thread_context {
     bool caller; /* on the calling thread */
     bool alone;  /* no other thread takes part in this job */
-} frnn_seat;
+} frnn_thread_context;
 
 /* Calls task(context, i, where) once for each i < n, on the calling thread and at most threads - 1 others, and returns
  * when all are done. Tasks are begun in order, and task 0 is the calling thread's. Where the workers are busy with
@@ -19,7 +19,7 @@ typedef struct frnn_seat {
  *
  * False, if other threads took part and a task or idle forked the process: in the child the others' tasks will never be
  * done. */
-typedef void frnn_task(void *context, size_t i, frnn_seat where);
+typedef void frnn_task(void *context, size_t i, frnn_thread_context where);
 typedef void frnn_idle(void *context);
 bool frnn_parallel(size_t n, size_t threads, frnn_task *task, frnn_idle *idle, void *context);
 
@@ -32,7 +32,7 @@ typedef struct frnn_barrier {
     atomic_size_t waiting;
     size_t n;
     size_t forks; /* frnn_forks() of the process that they belong to: a child of it waits for nobody */
-    _Alignas(64) atomic_size_t turn; /* a line of its own: who comes does not disturb those who look */
+    _Alignas(64) atomic_size_t generation; /* a line of its own: who comes does not disturb those who look */
 } frnn_barrier;
 
 void frnn_barrier_wait(frnn_barrier *barrier);

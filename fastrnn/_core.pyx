@@ -73,7 +73,7 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef struct frnn_spec:
         frnn_cell cell
         frnn_dtype dtype
-        size_t I, H, P, L
+        size_t input_size, hidden_size, proj_size, num_layers
         bint forward, reverse, reset_after, input_forget
         double clip
         frnn_activation activation, recurrent_activation, output_activation
@@ -202,7 +202,7 @@ cdef class Packed:
         self.out = P if P else self.H
         self.cell = spec.cell = CELLS[cell]
         spec.dtype = FRNN_FLOAT32 if self.type_num == cnp.NPY_FLOAT else FRNN_FLOAT64
-        spec.I, spec.H, spec.P, spec.L = sizes
+        spec.input_size, spec.hidden_size, spec.proj_size, spec.num_layers = sizes
         spec.forward, spec.reverse = directions
         self.D = spec.forward + spec.reverse
         self.forward = spec.forward and not spec.reverse

@@ -107,7 +107,7 @@ INLINE vec hard_sigmoid(vec x, double alpha, double beta)
 
 INLINE vec softsign(vec x) { return v_div(x, v_add(v_set1(1), v_abs(x))); }
 
-/* Out of line: the kernels' usual text inlines tanh and sigmoid, and everything else comes here. */
+/* Out of line: the kernels' standard text inlines tanh and sigmoid, and everything else comes here. */
 static OUTLINE vec activate_any(const frnn_activation *activation, vec x)
 {
     switch (activation->function) {

@@ -1,6 +1,6 @@
 /* The cells: what becomes of a tile's sums. Equations: docs/numerics.md.
  *
- * `usual` is a constant: true for a layer with tanh and sigmoid in their places and no option, whose text then has no
+ * `standard` is a constant: true for a layer with tanh and sigmoid in their places and no option, whose text then has no
  * branches and no calls. */
 
 INLINE vec bound(const frnn_stage *stage, vec x)
@@ -8,14 +8,14 @@ INLINE vec bound(const frnn_stage *stage, vec x)
     return v_min(v_set1((real)stage->spec->clip), v_max(v_set1((real)-stage->spec->clip), x));
 }
 
-INLINE vec gate(bool usual, const frnn_stage *stage, vec sum)
+INLINE vec gate(bool standard, const frnn_stage *stage, vec sum)
 {
-    return usual ? sigmoid(sum) : activate_any(&stage->spec->recurrent_activation, bound(stage, sum));
+    return standard ? sigmoid(sum) : activate_any(&stage->spec->recurrent_activation, bound(stage, sum));
 }
 
-INLINE vec candidate(bool usual, const frnn_stage *stage, vec sum)
+INLINE vec candidate(bool standard, const frnn_stage *stage, vec sum)
 {
-    return usual ? tanh_(sum) : activate_any(&stage->spec->activation, bound(stage, sum));
+    return standard ? tanh_(sum) : activate_any(&stage->spec->activation, bound(stage, sum));
 }
 
 /* Rows of units are dense: the last block reads and writes only the units that there are. */
@@ -34,18 +34,18 @@ INLINE void store_units(void *row, size_t unit, size_t units, vec a)
         v_store_n(p, units - unit, a);
 }
 
-/* sums i f g o; c at `side`; answers h'. Products of two quotients take one division. */
-INLINE vec usual_lstm(const vec *sums, real *side)
+/* sums i f g o; c at `carry`; answers h'. Products of two quotients take one division. */
+INLINE vec standard_lstm(const vec *sums, real *carry)
 {
     const quotient i = sigmoid_quotient(sums[0]), g = tanh_quotient(sums[2]);
-    const vec next = v_fma(sigmoid(sums[1]), v_load(side), divide(times(i, g)));
-    v_store(side, next);
+    const vec next = v_fma(sigmoid(sums[1]), v_load(carry), divide(times(i, g)));
+    v_store(carry, next);
     return divide(times(sigmoid_quotient(sums[3]), tanh_quotient(next)));
 }
 
-INLINE vec any_lstm(const frnn_stage *stage, size_t block, const vec *sums, real *side)
+INLINE vec other_lstm(const frnn_stage *stage, size_t block, const vec *sums, real *carry)
 {
-    const vec c = v_load(side);
+    const vec c = v_load(carry);
     const real *peephole = stage->peephole ? (const real *)stage->peephole + block * 3 * WIDTH : NULL;
     vec i = sums[0], f = sums[1], o = sums[3];
     if (peephole) {
@@ -56,7 +56,7 @@ INLINE vec any_lstm(const frnn_stage *stage, size_t block, const vec *sums, real
     f = stage->spec->input_forget ? v_sub(v_set1(1), i) : gate(false, stage, f);
     const vec g = candidate(false, stage, sums[2]);
     const vec next = v_fma(f, c, v_mul(i, g));
-    v_store(side, next);
+    v_store(carry, next);
     if (peephole)
         o = v_fma(v_load(peephole + 2 * WIDTH), next, o);
     o = gate(false, stage, o);
@@ -67,42 +67,42 @@ INLINE vec any_lstm(const frnn_stage *stage, size_t block, const vec *sums, real
 INLINE vec blend(vec z, vec n, vec h) { return v_fma(v_sub(v_set1(1), z), n, v_mul(z, h)); }
 
 /* sums r z n and n's recurrent part; answers h'. */
-INLINE vec gru(bool usual, const frnn_stage *stage, const vec *sums, vec h)
+INLINE vec gru(bool standard, const frnn_stage *stage, const vec *sums, vec h)
 {
-    const vec r = gate(usual, stage, sums[0]), z = gate(usual, stage, sums[1]);
-    const vec n = candidate(usual, stage, v_fma(r, sums[3], sums[2]));
+    const vec r = gate(standard, stage, sums[0]), z = gate(standard, stage, sums[1]);
+    const vec n = candidate(standard, stage, v_fma(r, sums[3], sums[2]));
     return blend(z, n, h);
 }
 
-/* sums r z; z goes to `side`; answers r * h. */
-INLINE vec gru_reset(bool usual, const frnn_stage *stage, const vec *sums, vec h, real *side)
+/* sums r z; z goes to `carry`; answers r * h. */
+INLINE vec gru_reset(bool standard, const frnn_stage *stage, const vec *sums, vec h, real *carry)
 {
-    v_store(side, gate(usual, stage, sums[1]));
-    return v_mul(gate(usual, stage, sums[0]), h);
+    v_store(carry, gate(standard, stage, sums[1]));
+    return v_mul(gate(standard, stage, sums[0]), h);
 }
 
-INLINE real *side_of(const task *k, size_t row, size_t block)
+INLINE real *carry_of(const stage_step *k, size_t row, size_t block)
 {
-    return k->side + (row * k->stage->blocks + block) * WIDTH;
+    return k->carry + (row * k->stage->blocks + block) * WIDTH;
 }
 
 /* The equations of one block of units of one row. */
-INLINE void finish_unit(frnn_stage_kind kind, bool usual, const task *k, size_t r, size_t b, const vec *sums)
+INLINE void finish_unit(frnn_stage_kind kind, bool standard, const stage_step *k, size_t r, size_t b, const vec *sums)
 {
     const frnn_stage *stage = k->stage;
     const size_t unit = b * WIDTH, units = stage->units;
     vec y = sums[0];
     switch (kind) {
-    case FRNN_STAGE_RNN: y = candidate(usual, stage, y); break;
+    case FRNN_STAGE_RNN: y = candidate(standard, stage, y); break;
     case FRNN_STAGE_LSTM:
-        y = usual ? usual_lstm(sums, side_of(k, r, b)) : any_lstm(stage, b, sums, side_of(k, r, b));
+        y = standard ? standard_lstm(sums, carry_of(k, r, b)) : other_lstm(stage, b, sums, carry_of(k, r, b));
         break;
-    case FRNN_STAGE_GRU: y = gru(usual, stage, sums, load_units(k->previous[r], unit, units)); break;
+    case FRNN_STAGE_GRU: y = gru(standard, stage, sums, load_units(k->previous[r], unit, units)); break;
     case FRNN_STAGE_GRU_RESET:
-        y = gru_reset(usual, stage, sums, load_units(k->previous[r], unit, units), side_of(k, r, b));
+        y = gru_reset(standard, stage, sums, load_units(k->previous[r], unit, units), carry_of(k, r, b));
         break;
     case FRNN_STAGE_GRU_NEW:
-        y = blend(v_load(side_of(k, r, b)), candidate(usual, stage, y), load_units(k->previous[r], unit, units));
+        y = blend(v_load(carry_of(k, r, b)), candidate(standard, stage, y), load_units(k->previous[r], unit, units));
         break;
     case FRNN_STAGE_PROJECT: break;
     case FRNN_STAGE_KINDS: assert(0 && "no kind");
@@ -110,7 +110,7 @@ INLINE void finish_unit(frnn_stage_kind kind, bool usual, const task *k, size_t 
     store_units(k->y[r], unit, units, y);
 }
 
-INLINE void finish_tile(frnn_stage_kind kind, bool usual, const task *k, const tile *t)
+INLINE void finish_tile(frnn_stage_kind kind, bool standard, const stage_step *k, const tile *t)
 {
     const size_t sums_of_unit = frnn_stage_sums(kind);
     for (size_t r = 0; r < t->rows; r++)
@@ -120,17 +120,17 @@ INLINE void finish_tile(frnn_stage_kind kind, bool usual, const task *k, const t
             UNROLL
             for (size_t i = 0; i < sums_of_unit; i++)
                 sums[i] = v_load(from + i * WIDTH);
-            finish_unit(kind, usual, k, t->row + r, t->block + b, sums);
+            finish_unit(kind, standard, k, t->row + r, t->block + b, sums);
         }
 }
 
 /* Ends the step for one tile, from its sums. */
-static void finish(const task *k, const tile *t)
+static void finish(const stage_step *k, const tile *t)
 {
     switch (k->stage->kind) {
 #define FRNN_STAGE(kind, gates, sums)                                                                                  \
     case FRNN_STAGE_##kind:                                                                                            \
-        if (k->stage->usual)                                                                                           \
+        if (k->stage->standard)                                                                                        \
             finish_tile(FRNN_STAGE_##kind, true, k, t);                                                                \
         else                                                                                                           \
             finish_tile(FRNN_STAGE_##kind, false, k, t);                                                               \

@@ -1,7 +1,7 @@
 /* What every kernel text starts from: the number type, and how it is inlined and unrolled. */
 #include <string.h>
 
-#include "../target.h"
+#include "../kernel.h"
 
 #if FRNN_BITS == 32
 typedef float real;

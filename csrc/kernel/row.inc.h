@@ -37,7 +37,7 @@ INLINE void multiply_row(vec *sums, shape s, const operands *o, size_t block)
 }
 
 /* A kind's products and equations for some blocks side by side. */
-INLINE void one_row(frnn_stage_kind kind, shape x, shape h, int blocks, const task *k, size_t block)
+INLINE void one_row(frnn_stage_kind kind, shape x, shape h, int blocks, const stage_step *k, size_t block)
 {
     x.blocks = h.blocks = blocks;
     const int n = x.blocks * x.sums;
@@ -71,7 +71,7 @@ enum { RNN_ACROSS = 8, LSTM_ACROSS = 2, GRU_ACROSS = 3 };
 #define BLOCKS(kind, x, h, n)                                                                                          \
     case n: one_row(FRNN_STAGE_##kind, x, h, n, k, block); break;
 
-static OUTLINE void row_of_rnn(const task *k, size_t block, size_t blocks)
+static OUTLINE void row_of_rnn(const stage_step *k, size_t block, size_t blocks)
 {
     const shape s = {.gates = 1, .sums = 1, .last = 0, .rows = 1};
     switch (blocks) {
@@ -87,7 +87,7 @@ static OUTLINE void row_of_rnn(const task *k, size_t block, size_t blocks)
     }
 }
 
-static OUTLINE void row_of_lstm(const task *k, size_t block, size_t blocks)
+static OUTLINE void row_of_lstm(const stage_step *k, size_t block, size_t blocks)
 {
     const shape s = {.gates = 4, .sums = 4, .last = 3, .rows = 1};
     switch (blocks) {
@@ -98,7 +98,7 @@ static OUTLINE void row_of_lstm(const task *k, size_t block, size_t blocks)
     }
 }
 
-static OUTLINE void row_of_gru(const task *k, size_t block, size_t blocks)
+static OUTLINE void row_of_gru(const stage_step *k, size_t block, size_t blocks)
 {
     const shape x = {.gates = 3, .sums = 4, .last = 2, .rows = 1}, h = {.gates = 3, .sums = 4, .last = 3, .rows = 1};
     switch (blocks) {
@@ -112,7 +112,7 @@ static OUTLINE void row_of_gru(const task *k, size_t block, size_t blocks)
 
 /* What runs one row of a kind of stage, and the most blocks that it takes side by side; nothing for other kinds. */
 typedef struct row_kernel {
-    void (*run)(const task *k, size_t block, size_t blocks);
+    void (*run)(const stage_step *k, size_t block, size_t blocks);
     size_t across;
 } row_kernel;
 

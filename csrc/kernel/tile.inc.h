@@ -31,13 +31,13 @@ typedef struct tile {
 } tile;
 
 /* One stage of one step, as the products and the cells see it. */
-typedef struct task {
+typedef struct stage_step {
     const frnn_stage *stage;
     size_t n;
     const void *const *x, *const *h, *const *previous; /* rows that W and U multiply; h of the step before (GRU) */
     void *const *y;
-    real *side;
+    real *carry;
     real *kept;  /* sums of the x part: to be filled, or to start from; NULL: none */
     bool ahead;  /* fill `kept`, and no more */
     bool zero_h; /* h is +0 throughout: U h is known */
-} task;
+} stage_step;

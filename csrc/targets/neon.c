@@ -1,7 +1,7 @@
-#include "../target.h"
+#include "../kernel.h"
 #if FRNN_ARM64
 #define TARGET neon
 #include "../kernel/prelude.h"
 #include "../kernel/simd/neon.h"
-#include "../kernel/kernel.inc.h"
+#include "../kernel/sweep.inc.h"
 #endif

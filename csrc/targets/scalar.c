@@ -1,5 +1,5 @@
-#include "../target.h"
+#include "../kernel.h"
 #define TARGET scalar
 #include "../kernel/prelude.h"
 #include "../kernel/simd/scalar.h"
-#include "../kernel/kernel.inc.h"
+#include "../kernel/sweep.inc.h"

@@ -85,12 +85,12 @@ WRAP(long, sysconf, (int name), (name), -1)
 enum { T = 30, B = 12, I = 9, H = 20, MOST = 3, MOST_PLANS = 8 };
 
 static const frnn_spec specs[] = {
-    {.cell = FRNN_RNN, .H = H, .L = 1, .forward = true},
-    {.cell = FRNN_RNN, .H = H, .L = 3, .forward = true},
-    {.cell = FRNN_LSTM, .H = H, .P = 5, .L = 2, .forward = true, .reverse = true},
-    {.cell = FRNN_LSTM, .H = H, .L = 2, .forward = true},
-    {.cell = FRNN_GRU, .H = H, .L = 1, .reverse = true},
-    {.cell = FRNN_GRU, .H = H, .L = 2, .forward = true, .reset_after = true},
+    {.cell = FRNN_RNN, .hidden_size = H, .num_layers = 1, .forward = true},
+    {.cell = FRNN_RNN, .hidden_size = H, .num_layers = 3, .forward = true},
+    {.cell = FRNN_LSTM, .hidden_size = H, .proj_size = 5, .num_layers = 2, .forward = true, .reverse = true},
+    {.cell = FRNN_LSTM, .hidden_size = H, .num_layers = 2, .forward = true},
+    {.cell = FRNN_GRU, .hidden_size = H, .num_layers = 1, .reverse = true},
+    {.cell = FRNN_GRU, .hidden_size = H, .num_layers = 2, .forward = true, .reset_after = true},
 };
 enum { SPECS = sizeof specs / sizeof *specs };
 
@@ -133,7 +133,7 @@ static frnn_call call_of(layers *all, results *to, size_t threads)
 
 static bool equal(const layers *all, const results *a, const results *b)
 {
-    const size_t size = sizeof(float), states = all->spec.L * all->D * B;
+    const size_t size = sizeof(float), states = all->spec.num_layers * all->D * B;
     return !memcmp(a->y, b->y, T * B * all->D * all->out * size) && !memcmp(a->h_n, b->h_n, states * all->out * size) &&
            (all->spec.cell != FRNN_LSTM || !memcmp(a->c_n, b->c_n, states * H * size));
 }
@@ -152,7 +152,7 @@ static void make_plans(layers *all)
         add_plan(all, (frnn_plan){8, FRNN_X_AHEAD, 1, n, 1, D * n, 0, 0});
         if (n > 1)
             add_plan(all, (frnn_plan){16, FRNN_X_AHEAD, n, 1, 1, n, 0, 0});
-        if (n > 1 && D == 1 && all->spec.L > 1)
+        if (n > 1 && D == 1 && all->spec.num_layers > 1)
             add_plan(all, (frnn_plan){8, FRNN_X_AHEAD, 1, 1, n, n, 0, 0});
     }
 }
@@ -172,13 +172,13 @@ static void run_stream(layers *all, frnn_stream *stream, results *to)
 static void prepare(layers *all, const frnn_spec *spec)
 {
     all->spec = *spec;
-    all->spec.I = I;
+    all->spec.input_size = I;
     all->spec.dtype = FRNN_FLOAT32;
     all->spec.clip = INFINITY;
     all->spec.activation.function = all->spec.output_activation.function = FRNN_TANH;
     all->spec.recurrent_activation.function = FRNN_SIGMOID;
     all->D = (size_t)spec->forward + (size_t)spec->reverse;
-    all->out = spec->P ? spec->P : spec->H;
+    all->out = spec->proj_size ? spec->proj_size : spec->hidden_size;
     for (size_t i = 0; i < sizeof all->numbers / sizeof *all->numbers; i++)
         all->numbers[i] = (float)(i * 7919 % 401) / 2000 - 0.1f;
     for (size_t i = 0; i < T * B * I; i++)
@@ -187,7 +187,7 @@ static void prepare(layers *all, const frnn_spec *spec)
         all->lengths[r] = r ? r * 5 % (T + 1) : T;
     for (size_t i = 0; i < MOST * 2; i++) {
         const float *n = all->numbers + i;
-        all->weights[i] = (frnn_weights){n, n + 1, n + 2, n + 3, spec->P ? n + 4 : NULL, NULL};
+        all->weights[i] = (frnn_weights){n, n + 1, n + 2, n + 3, spec->proj_size ? n + 4 : NULL, NULL};
     }
     make_plans(all);
     EXPECT(new_params(all, &all->params) == FRNN_OK);

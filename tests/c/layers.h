@@ -71,26 +71,26 @@ typedef struct layer {
     frnn_params *params;
 } layer;
 
-static inline frnn_spec random_spec(frnn_cell cell, frnn_dtype dtype, size_t stacked, bool *large, bool *usual)
+static inline frnn_spec random_spec(frnn_cell cell, frnn_dtype dtype, size_t stacked, bool *large, bool *standard)
 {
     frnn_spec spec = {.cell = cell, .dtype = dtype};
     *large = pick(8) == 0;
     const size_t most = *large ? LARGE : MOST;
-    spec.I = pick(most);
-    spec.H = 1 + pick(most);
-    spec.L = 1 + pick(stacked);
+    spec.input_size = pick(most);
+    spec.hidden_size = 1 + pick(most);
+    spec.num_layers = 1 + pick(stacked);
     spec.forward = pick(3) > 0;
     spec.reverse = pick(2) || !spec.forward;
     const size_t P = 1 + pick(MOST), projects = pick(3) == 0;
-    spec.P = cell == FRNN_LSTM && projects ? P : 0;
+    spec.proj_size = cell == FRNN_LSTM && projects ? P : 0;
     spec.reset_after = pick(2);
-    *usual = pick(2);
-    spec.input_forget = pick(3) == 0 && !*usual;
-    spec.clip = pick(3) || *usual ? (double)INFINITY : 0.5;
+    *standard = pick(2);
+    spec.input_forget = pick(3) == 0 && !*standard;
+    spec.clip = pick(3) || *standard ? (double)INFINITY : 0.5;
     spec.activation.function = spec.output_activation.function = FRNN_TANH;
     spec.recurrent_activation.function = FRNN_SIGMOID;
     frnn_activation *activations[] = {&spec.activation, &spec.recurrent_activation, &spec.output_activation};
-    for (int i = 0; i < 3 && !*usual; i++)
+    for (int i = 0; i < 3 && !*standard; i++)
         *activations[i] = (frnn_activation){(frnn_function)pick(6), 0.25, 0.5};
     return spec;
 }
@@ -100,20 +100,20 @@ static inline layer random_layer(frnn_cell cell, frnn_dtype dtype, size_t stacke
 {
     static const size_t gates[] = {1, 4, 3};
     layer l = {0};
-    bool usual;
-    l.spec = random_spec(cell, dtype, stacked, &l.large, &usual);
+    bool standard;
+    l.spec = random_spec(cell, dtype, stacked, &l.large, &standard);
     l.D = (size_t)l.spec.forward + (size_t)l.spec.reverse;
-    l.out = l.spec.P ? l.spec.P : l.spec.H;
+    l.out = l.spec.proj_size ? l.spec.proj_size : l.spec.hidden_size;
     l.element = size_of(dtype);
-    const size_t rows = gates[cell] * l.spec.H;
-    for (size_t i = 0; i < l.spec.L * l.D; i++) {
+    const size_t rows = gates[cell] * l.spec.hidden_size;
+    for (size_t i = 0; i < l.spec.num_layers * l.D; i++) {
         frnn_weights *w = &l.weights[i];
-        w->W = numbers(rows * (i < l.D ? l.spec.I : l.D * l.out), dtype);
+        w->W = numbers(rows * (i < l.D ? l.spec.input_size : l.D * l.out), dtype);
         w->U = numbers(rows * l.out, dtype);
         w->b = numbers(rows, dtype);
         w->d = numbers(rows, dtype);
-        w->V = l.spec.P ? numbers(l.spec.P * l.spec.H, dtype) : NULL;
-        w->p = cell == FRNN_LSTM && !usual ? numbers(3 * l.spec.H, dtype) : NULL;
+        w->V = l.spec.proj_size ? numbers(l.spec.proj_size * l.spec.hidden_size, dtype) : NULL;
+        w->p = cell == FRNN_LSTM && !standard ? numbers(3 * l.spec.hidden_size, dtype) : NULL;
     }
     return l;
 }
@@ -129,7 +129,7 @@ static inline frnn_params *make_params(const layer *l, const frnn_target *target
 static inline void free_layer(layer *l)
 {
     frnn_params_free(l->params);
-    for (size_t i = 0; i < l->spec.L * l->D; i++) {
+    for (size_t i = 0; i < l->spec.num_layers * l->D; i++) {
         const frnn_weights *w = &l->weights[i];
         const void *const arrays[] = {w->W, w->U, w->b, w->d, w->V, w->p};
         for (size_t a = 0; a < sizeof arrays / sizeof *arrays; a++)
@@ -149,8 +149,8 @@ static inline bool has_c(const layer *l) { return l->spec.cell == FRNN_LSTM; }
 
 /* Numbers of one row's x at one step, of its y, and of the states of all rows. */
 static inline size_t y_width(const layer *l) { return l->D * l->out; }
-static inline size_t h_count(const layer *l, size_t B) { return l->spec.L * l->D * B * l->out; }
-static inline size_t c_count(const layer *l, size_t B) { return l->spec.L * l->D * B * l->spec.H; }
+static inline size_t h_count(const layer *l, size_t B) { return l->spec.num_layers * l->D * B * l->out; }
+static inline size_t c_count(const layer *l, size_t B) { return l->spec.num_layers * l->D * B * l->spec.hidden_size; }
 
 static inline batch random_batch(const layer *l)
 {
@@ -158,7 +158,7 @@ static inline batch random_batch(const layer *l)
     b.T = pick(l->large ? 8 : 30);
     b.B = 1 + pick(l->large ? 6 : MOST_ROWS);
     b.ragged = pick(2);
-    b.x = numbers(b.T * b.B * l->spec.I, l->spec.dtype);
+    b.x = numbers(b.T * b.B * l->spec.input_size, l->spec.dtype);
     b.h = numbers(h_count(l, b.B), l->spec.dtype);
     b.c = numbers(c_count(l, b.B), l->spec.dtype);
     b.lengths = allocate(b.B, sizeof *b.lengths);
@@ -198,9 +198,9 @@ static inline frnn_call make_call(const layer *l, const batch *b, const result *
     return (frnn_call){
         .T = b->T,
         .B = b->B,
-        .x = dense(b->x, b->B, l->spec.I * l->element),
+        .x = dense(b->x, b->B, l->spec.input_size * l->element),
         .h = dense(b->h, b->B, l->out * l->element),
-        .c = dense(b->c, b->B, l->spec.H * l->element),
+        .c = dense(b->c, b->B, l->spec.hidden_size * l->element),
         .lengths = b->ragged ? b->lengths : NULL,
         .return_sequences = true,
         .y = r->y,
@@ -216,13 +216,13 @@ static inline frnn_call make_call(const layer *l, const batch *b, const result *
 static inline frnn_plan random_plan(const frnn_spec *spec, size_t T, size_t B)
 {
     const size_t D = (size_t)spec->forward + (size_t)spec->reverse;
-    frnn_plan plan = {.members = 1, .hands = 1};
-    plan.block = 1 + pick(T + 1);
+    frnn_plan plan = {.unit_threads = 1, .layer_threads = 1};
+    plan.chunk = 1 + pick(T + 1);
     plan.x_part = pick(2) ? FRNN_X_AHEAD : FRNN_X_ONE_STEP;
     plan.parts = 1 + pick(B < 3 ? B : 3);
     const size_t together = 1 + pick(3);
-    const bool apart = pick(2) && D == 1 && spec->L > 1;
-    *(apart ? &plan.hands : &plan.members) = together;
+    const bool wavefront = pick(2) && D == 1 && spec->num_layers > 1;
+    *(wavefront ? &plan.layer_threads : &plan.unit_threads) = together;
     plan.threads = 1 + pick(D * plan.parts * together);
     return plan;
 }

@@ -64,13 +64,13 @@ static inline double naive_h(const naive *n, size_t row, const double *h)
 
 static inline double naive_sum(const naive *n, size_t gate, size_t unit)
 {
-    const size_t row = gate * n->l->spec.H + unit;
+    const size_t row = gate * n->l->spec.hidden_size + unit;
     return naive_x(n, row) + naive_h(n, row, n->h);
 }
 
 static inline double naive_peephole(const naive *n, size_t gate, size_t unit, double c)
 {
-    return n->w->p ? get(n->w->p, gate * n->l->spec.H + unit, n->l->spec.dtype) * c : 0;
+    return n->w->p ? get(n->w->p, gate * n->l->spec.hidden_size + unit, n->l->spec.dtype) * c : 0;
 }
 
 static inline double naive_lstm_unit(const naive *n, size_t u)
@@ -87,7 +87,7 @@ static inline double naive_lstm_unit(const naive *n, size_t u)
 static inline double naive_gru_unit(const naive *n, size_t u, const double *reset_h)
 {
     const frnn_spec *s = &n->l->spec;
-    const size_t row = 2 * s->H + u;
+    const size_t row = 2 * s->hidden_size + u;
     const double r = naive_gate(s, naive_sum(n, 0, u)), z = naive_gate(s, naive_sum(n, 1, u));
     const double from_h = s->reset_after ? r * naive_h(n, row, n->h) : naive_h(n, row, reset_h);
     return (1 - z) * naive_candidate(s, naive_x(n, row) + from_h) + z * n->h[u];
@@ -96,17 +96,17 @@ static inline double naive_gru_unit(const naive *n, size_t u, const double *rese
 static inline void naive_step(const naive *n)
 {
     const frnn_spec *s = &n->l->spec;
-    double *next_h = allocate(s->H, sizeof *next_h), *reset_h = allocate(s->H, sizeof *reset_h);
-    for (size_t u = 0; u < s->H && s->cell == FRNN_GRU; u++)
+    double *next_h = allocate(s->hidden_size, sizeof *next_h), *reset_h = allocate(s->hidden_size, sizeof *reset_h);
+    for (size_t u = 0; u < s->hidden_size && s->cell == FRNN_GRU; u++)
         reset_h[u] = naive_gate(s, naive_sum(n, 0, u)) * n->h[u];
-    for (size_t u = 0; u < s->H; u++)
+    for (size_t u = 0; u < s->hidden_size; u++)
         switch (s->cell) {
         case FRNN_RNN: next_h[u] = naive_candidate(s, naive_sum(n, 0, u)); break;
         case FRNN_LSTM: next_h[u] = naive_lstm_unit(n, u); break;
         case FRNN_GRU: next_h[u] = naive_gru_unit(n, u, reset_h); break;
         }
     for (size_t u = 0; u < n->l->out; u++)
-        n->h[u] = s->P ? naive_product(n, n->w->V, u, next_h, s->H) : next_h[u];
+        n->h[u] = s->proj_size ? naive_product(n, n->w->V, u, next_h, s->hidden_size) : next_h[u];
     free(next_h), free(reset_h);
 }
 
@@ -122,12 +122,12 @@ static inline double *naive_read(const void *from, size_t start, size_t n, frnn_
 static inline double *naive_row(const layer *l, const batch *b, size_t row)
 {
     const frnn_dtype dtype = l->spec.dtype;
-    const size_t length = length_of(b, row), H = l->spec.H;
-    size_t I = l->spec.I;
+    const size_t length = length_of(b, row), H = l->spec.hidden_size;
+    size_t I = l->spec.input_size;
     double *x = allocate(length * I, sizeof *x);
     for (size_t i = 0; i < length * I; i++)
         x[i] = get(b->x, (i / I * b->B + row) * I + i % I, dtype);
-    for (size_t index = 0; index < l->spec.L * l->D; index += l->D) {
+    for (size_t index = 0; index < l->spec.num_layers * l->D; index += l->D) {
         double *y = allocate(length * y_width(l), sizeof *y);
         for (size_t d = 0; d < l->D; d++) {
             double *h = naive_read(b->h, ((index + d) * b->B + row) * l->out, l->out, dtype);

@@ -38,10 +38,12 @@ static inline void check_equations(const subject *s)
     const size_t rows[] = {pick(s->b->B), pick(s->b->B)}, width = y_width(s->l);
     const double odd[] = {(double)NAN, (double)INFINITY, -(double)INFINITY};
     batch two = take_rows(s->l, s->b, rows, 2, s->b->T < 2 ? s->b->T : 2);
-    if (two.T && s->l->spec.I)
-        put(two.x, ((two.T - 1) * 2 + 1) * s->l->spec.I + pick(s->l->spec.I), s->l->spec.dtype, odd[pick(3)]);
+    if (two.T && s->l->spec.input_size)
+        put(two.x, ((two.T - 1) * 2 + 1) * s->l->spec.input_size + pick(s->l->spec.input_size), s->l->spec.dtype,
+            odd[pick(3)]);
     if (pick(2))
-        put(two.c, s->l->spec.H + pick(s->l->spec.H), s->l->spec.dtype, odd[pick(3)]); /* of the second row */
+        put(two.c, s->l->spec.hidden_size + pick(s->l->spec.hidden_size), s->l->spec.dtype,
+            odd[pick(3)]); /* of the second row */
     result r = run(s->l, &two);
     for (size_t row = 0; row < 2; row++) {
         double *y = naive_row(s->l, &two, row);
@@ -84,16 +86,16 @@ static inline result run_tiny(const subject *s, uint64_t seed, bool flushed, tin
     for (size_t i = 0; i < B; i++)
         rows[i] = i;
     batch tiny = take_rows(&l, s->b, rows, B, T);
-    make_tiny(tiny.x, T * B * l.spec.I, dtype, seed, flushed);
+    make_tiny(tiny.x, T * B * l.spec.input_size, dtype, seed, flushed);
     memset(tiny.h, 0, h_count(&l, B) * l.element);
     memset(tiny.c, 0, c_count(&l, B) * l.element);
     make_tiny(tiny.h, state == TINY ? h_count(&l, B) : 0, dtype, seed + 2, flushed);
     make_tiny(tiny.c, state == TINY ? c_count(&l, B) : 0, dtype, seed + 4, flushed);
     for (size_t i = 0; i < B; i++)
         tiny.lengths[i] = T;
-    void *bias = allocate(4 * l.spec.H, l.element);
-    make_tiny(bias, 4 * l.spec.H, dtype, seed + 6, flushed);
-    for (size_t i = 0; i < l.spec.L * l.D; i++)
+    void *bias = allocate(4 * l.spec.hidden_size, l.element);
+    make_tiny(bias, 4 * l.spec.hidden_size, dtype, seed + 6, flushed);
+    for (size_t i = 0; i < l.spec.num_layers * l.D; i++)
         l.weights[i].b = bias, l.weights[i].d = NULL;
     l.params = make_params(&l, s->target);
     const result r = new_result(&l, T, B);

@@ -63,7 +63,7 @@ static void check_crowd(const subject *s)
     result r = run(s->l, &crowd);
     for (int i = 0; i < 4; i++)
         must(same_alone(s->l, &crowd, &r, pick(n)), "a row alone is as in a crowd");
-    frnn_plan plan = {.block = 1 + pick(2), .parts = 2, .members = 1, .hands = 1, .threads = 2};
+    frnn_plan plan = {.chunk = 1 + pick(2), .parts = 2, .unit_threads = 1, .layer_threads = 1, .threads = 2};
     plan.x_part = pick(2) ? FRNN_X_AHEAD : FRNN_X_ENOUGH_ROWS;
     result planned = new_result(s->l, crowd.T, crowd.B);
     const frnn_call call = make_call(s->l, &crowd, &planned);
@@ -177,11 +177,11 @@ static void check_layout(const subject *s)
 {
     const layer *l = s->l;
     const batch *b = s->b;
-    const size_t states = l->spec.L * l->D;
-    const strided x = new_strided(b->T, b->B, l->spec.I, l->element),
+    const size_t states = l->spec.num_layers * l->D;
+    const strided x = new_strided(b->T, b->B, l->spec.input_size, l->element),
                   y = new_strided(b->T, b->B, y_width(l), l->element);
     const strided h = new_strided(states, b->B, l->out, l->element),
-                  c = new_strided(states, b->B, l->spec.H, l->element);
+                  c = new_strided(states, b->B, l->spec.hidden_size, l->element);
     result r = new_result(l, b->T, b->B);
     frnn_call call = make_call(l, b, &r);
     scatter(&x, b->x), scatter(&h, b->h), scatter(&c, b->c);
@@ -222,7 +222,7 @@ static bool is_last(const subject *s, const void *last, size_t row)
     bool all = true;
     for (size_t d = 0; d < l->D; d++) {
         const size_t t = d || !l->spec.forward ? 0 : length - 1, to = row * width + d * l->out;
-        const size_t state = ((l->spec.L - 1) * l->D + d) * s->b->B + row;
+        const size_t state = ((l->spec.num_layers - 1) * l->D + d) * s->b->B + row;
         all = all && same(l, last, to, s->whole.h, state * l->out, l->out);
         all = all && (!length || same(l, last, to, s->whole.y, t * s->b->B * width + to, l->out));
     }
@@ -232,7 +232,7 @@ static bool is_last(const subject *s, const void *last, size_t row)
 static void check_ends(const subject *s)
 {
     const layer *l = s->l;
-    const size_t B = s->b->B, width = y_width(l), H = l->spec.H;
+    const size_t B = s->b->B, width = y_width(l), H = l->spec.hidden_size;
     void *last = allocate(B * width, l->element), *zeros = allocate(width, l->element);
     result r = new_result(l, s->b->T, B);
     frnn_call call = make_call(l, s->b, &r);
@@ -243,7 +243,7 @@ static void check_ends(const subject *s)
         must(is_last(s, last, row), "the last step is that of the sequence");
         for (size_t t = length_of(s->b, row); t < s->b->T; t++)
             must(same(l, s->whole.y, (t * B + row) * width, zeros, 0, width), "y is zero past a row's end");
-        for (size_t i = 0; i < l->spec.L * l->D && !length_of(s->b, row); i++) {
+        for (size_t i = 0; i < l->spec.num_layers * l->D && !length_of(s->b, row); i++) {
             const size_t state = i * B + row;
             must(same(l, r.h, state * l->out, s->b->h, state * l->out, l->out), "no step leaves h");
             must(!has_c(l) || same(l, r.c, state * H, s->b->c, state * H, H), "no step leaves c");
@@ -269,10 +269,10 @@ static uint64_t digest_stage(uint64_t hash, const layer *l, const frnn_stage *st
 static uint64_t digest_inputs(const subject *s)
 {
     const layer *l = s->l;
-    uint64_t hash = digest(1, s->b->x, s->b->T * s->b->B * l->spec.I, l->spec.dtype);
+    uint64_t hash = digest(1, s->b->x, s->b->T * s->b->B * l->spec.input_size, l->spec.dtype);
     hash = digest(hash, s->b->h, h_count(l, s->b->B), l->spec.dtype);
     hash = digest(hash, s->b->c, c_count(l, s->b->B), l->spec.dtype);
-    for (size_t i = 0; i < l->spec.L * l->D; i++)
+    for (size_t i = 0; i < l->spec.num_layers * l->D; i++)
         for (int stage = 0; stage < l->params->layers[i].stages; stage++)
             hash = digest_stage(hash, l, &l->params->layers[i].stage[stage]);
     return hash;
@@ -292,16 +292,16 @@ static void season(void *array, size_t n, frnn_dtype dtype, flavour f, bool nega
 static void season_weights(layer *l, flavour f)
 {
     static const size_t gates[] = {1, 4, 3};
-    const size_t rows = gates[l->spec.cell] * l->spec.H;
+    const size_t rows = gates[l->spec.cell] * l->spec.hidden_size;
     const frnn_dtype dtype = l->spec.dtype;
-    for (size_t i = 0; i < l->spec.L * l->D; i++) {
+    for (size_t i = 0; i < l->spec.num_layers * l->D; i++) {
         const frnn_weights *w = &l->weights[i];
-        season((void *)(uintptr_t)w->W, rows * (i < l->D ? l->spec.I : l->D * l->out), dtype, f, false);
+        season((void *)(uintptr_t)w->W, rows * (i < l->D ? l->spec.input_size : l->D * l->out), dtype, f, false);
         season((void *)(uintptr_t)w->U, rows * l->out, dtype, f, false);
         season((void *)(uintptr_t)w->b, rows, dtype, f, true);
         season((void *)(uintptr_t)w->d, rows, dtype, f, true);
-        season((void *)(uintptr_t)w->V, l->spec.P * l->spec.H, dtype, f, false);
-        season((void *)(uintptr_t)w->p, 3 * l->spec.H, dtype, f, false);
+        season((void *)(uintptr_t)w->V, l->spec.proj_size * l->spec.hidden_size, dtype, f, false);
+        season((void *)(uintptr_t)w->p, 3 * l->spec.hidden_size, dtype, f, false);
     }
     if (f == NEGATIVE && l->spec.cell == FRNN_RNN)
         l->spec.activation.function = FRNN_TANH; /* which shows the sign */
@@ -310,7 +310,7 @@ static void season_weights(layer *l, flavour f)
 static void season_batch(const layer *l, batch *b, flavour f)
 {
     if (f == NEGATIVE)
-        memset(b->x, 0, b->T * b->B * l->spec.I * l->element);
+        memset(b->x, 0, b->T * b->B * l->spec.input_size * l->element);
     if (f == ZEROS || f == WILD)
         spoil_batch(l, b, f == ZEROS ? 2 : 200, f == ZEROS);
 }
@@ -328,8 +328,8 @@ static void check_layer(const frnn_target *target, size_t i, bool with_mode)
     season_batch(&l, &b, f);
     static const char *const cells[] = {"rnn", "lstm", "gru"};
     snprintf(context, sizeof context, "%s: layer %d: %s float%d I=%d H=%d P=%d L=%d D=%d T=%d B=%d",
-             frnn_target_name(target), (int)i, cells[l.spec.cell], (int)(8 * l.element), (int)l.spec.I, (int)l.spec.H,
-             (int)l.spec.P, (int)l.spec.L, (int)l.D, (int)b.T, (int)b.B);
+             frnn_target_name(target), (int)i, cells[l.spec.cell], (int)(8 * l.element), (int)l.spec.input_size,
+             (int)l.spec.hidden_size, (int)l.spec.proj_size, (int)l.spec.num_layers, (int)l.D, (int)b.T, (int)b.B);
     l.params = make_params(&l, target);
     subject s = {.target = target, .l = &l, .b = &b, .plain = f == PLAIN};
     s.whole = run(&l, &b);

@@ -20,7 +20,7 @@ typedef struct subject {
     const layer *l;
     const batch *b;
     result whole;
-    bool plain; /* all numbers are usual */
+    bool plain; /* no number is a NaN, infinite, subnormal or -0 */
 } subject;
 
 static inline void run_call(const layer *l, const frnn_call *call, const char *promise)
@@ -55,11 +55,11 @@ static inline bool same_results(const layer *l, const batch *b, const result *on
 static inline bool same_row(const layer *l, const batch *a, const result *ra, size_t i, const batch *b,
                             const result *rb, size_t j)
 {
-    const size_t width = y_width(l), H = l->spec.H;
+    const size_t width = y_width(l), H = l->spec.hidden_size;
     bool all = true;
     for (size_t t = 0; t < length_of(a, i); t++)
         all = all && same(l, ra->y, (t * a->B + i) * width, rb->y, (t * b->B + j) * width, width);
-    for (size_t s = 0; s < l->spec.L * l->D; s++) {
+    for (size_t s = 0; s < l->spec.num_layers * l->D; s++) {
         all = all && same(l, ra->h, (s * a->B + i) * l->out, rb->h, (s * b->B + j) * l->out, l->out);
         all = all && (!has_c(l) || same(l, ra->c, (s * a->B + i) * H, rb->c, (s * b->B + j) * H, H));
     }
@@ -77,14 +77,14 @@ static inline void copy_rows(char *to, const char *from, const batch *b, size_t 
 static inline batch take_rows(const layer *l, const batch *b, const size_t *rows, size_t n, size_t T)
 {
     batch some = {.T = T, .B = n, .ragged = true};
-    const size_t I = l->spec.I * l->element, out = l->out * l->element, H = l->spec.H * l->element;
+    const size_t I = l->spec.input_size * l->element, out = l->out * l->element, H = l->spec.hidden_size * l->element;
     some.x = allocate(T * n, I);
     some.h = allocate(h_count(l, n), l->element);
     some.c = allocate(c_count(l, n), l->element);
     some.lengths = allocate(n, sizeof *some.lengths);
     copy_rows(some.x, b->x, b, T, rows, n, I);
-    copy_rows(some.h, b->h, b, l->spec.L * l->D, rows, n, out);
-    copy_rows(some.c, b->c, b, l->spec.L * l->D, rows, n, H);
+    copy_rows(some.h, b->h, b, l->spec.num_layers * l->D, rows, n, out);
+    copy_rows(some.c, b->c, b, l->spec.num_layers * l->D, rows, n, H);
     for (size_t i = 0; i < n; i++)
         some.lengths[i] = length_of(b, rows[i]) < T ? length_of(b, rows[i]) : T;
     return some;
@@ -109,17 +109,17 @@ static inline void spoil(void *array, size_t n, frnn_dtype dtype, size_t every, 
 
 static inline void spoil_batch(const layer *l, batch *b, size_t every, bool zeros)
 {
-    spoil(b->x, b->T * b->B * l->spec.I, l->spec.dtype, every, zeros);
+    spoil(b->x, b->T * b->B * l->spec.input_size, l->spec.dtype, every, zeros);
     spoil(b->h, h_count(l, b->B), l->spec.dtype, every, zeros);
     spoil(b->c, c_count(l, b->B), l->spec.dtype, every, zeros);
 }
 
 static inline void spoil_row(const layer *l, batch *b, size_t row)
 {
-    const size_t I = l->spec.I * l->element, out = l->out * l->element;
+    const size_t I = l->spec.input_size * l->element, out = l->out * l->element;
     for (size_t t = 0; t < b->T; t++)
-        spoil((char *)b->x + (t * b->B + row) * I, l->spec.I, l->spec.dtype, 2, false);
-    for (size_t s = 0; s < l->spec.L * l->D; s++)
+        spoil((char *)b->x + (t * b->B + row) * I, l->spec.input_size, l->spec.dtype, 2, false);
+    for (size_t s = 0; s < l->spec.num_layers * l->D; s++)
         spoil((char *)b->h + (s * b->B + row) * out, l->out, l->spec.dtype, 2, false);
 }
 

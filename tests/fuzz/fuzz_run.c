@@ -30,8 +30,8 @@ static bool is_one_way(const problem *p) { return p->D == 1; }
 /* A call on dense arrays. */
 static frnn_call plain_call(const problem *p)
 {
-    const size_t width = p->D * p->out * p->element, state = p->out * p->element, c = p->spec.H * p->element;
-    const size_t x = p->spec.I * p->element;
+    const size_t width = p->D * p->out * p->element, state = p->out * p->element, c = p->spec.hidden_size * p->element;
+    const size_t x = p->spec.input_size * p->element;
     return (frnn_call){
         .T = p->T,
         .B = p->B,
@@ -84,7 +84,7 @@ static void check_close(const problem *p, const char *what, const numbers *got, 
 static void check_reference(const problem *p)
 {
     reference_weights weights[2 * MOST_LAYERS];
-    for (size_t l = 0; l < p->spec.L * p->D; l++) {
+    for (size_t l = 0; l < p->spec.num_layers * p->D; l++) {
         const numbers *part = p->weights[l];
         weights[l] = (reference_weights){flushed(p, &part[0]),
                                          flushed(p, &part[1]),
@@ -92,10 +92,10 @@ static void check_reference(const problem *p)
                                          flushed(p, &part[3]),
                                          flushed(p, &part[4]),
                                          flushed(p, &part[5]),
-                                         l < p->D ? p->spec.I : p->D * p->out};
+                                         l < p->D ? p->spec.input_size : p->D * p->out};
     }
     const precision of = precision_of(p->spec.dtype);
-    const size_t states = p->spec.L * p->D * p->B;
+    const size_t states = p->spec.num_layers * p->D * p->B;
     /* A state that no step takes comes back as it came, below the smallest normal number too: hence its bound. */
     const reference_call call = {&p->spec,
                                  weights,
@@ -105,7 +105,7 @@ static void check_reference(const problem *p)
                                  balls(p, &p->x, p->x.n, 0),
                                  balls(p, &(numbers){0}, p->y.n, 0),
                                  balls(p, &p->h, p->h_n.n, 0),
-                                 balls(p, &p->c, states * p->spec.H, 0)};
+                                 balls(p, &p->c, states * p->spec.hidden_size, 0)};
     reference_run(&call);
     for (size_t i = 0; i < p->h_n.n; i++)
         call.h[i].e += of.tiny;
@@ -122,7 +122,7 @@ static void *last_step(const problem *p)
     const size_t bytes = p->out * p->element;
     char *y = take(p->B * p->D * bytes);
     for (size_t i = 0; i < p->B * p->D; i++) {
-        const size_t layer = (p->spec.L - 1) * p->D + i % p->D;
+        const size_t layer = (p->spec.num_layers - 1) * p->D + i % p->D;
         memcpy(y + i * bytes, (char *)p->h_n.data + (layer * p->B + i / p->D) * bytes, bytes);
     }
     return y;
@@ -133,7 +133,7 @@ static void *last_step(const problem *p)
 static frnn_params *make_params(const problem *p, const frnn_target *target, const conditions *c)
 {
     frnn_weights weights[2 * MOST_LAYERS];
-    for (size_t l = 0; l < p->spec.L * p->D; l++) {
+    for (size_t l = 0; l < p->spec.num_layers * p->D; l++) {
         const void *copies[PARTS];
         for (size_t part = 0; part < PARTS; part++)
             copies[part] = p->weights[l][part].data ? copy_of(&p->weights[l][part], p->element) : NULL;
@@ -145,7 +145,7 @@ static frnn_params *make_params(const problem *p, const frnn_target *target, con
     end_watching();
     if (status != (atomic_load(&failures) ? FRNN_NO_MEMORY : FRNN_OK))
         fail("frnn_params_new answers %d, %zu allocations having failed", status, atomic_load(&failures));
-    for (size_t l = 0; l < p->spec.L * p->D; l++) { /* they are copied: what is written here is not seen */
+    for (size_t l = 0; l < p->spec.num_layers * p->D; l++) { /* they are copied: what is written here is not seen */
         const void *copies[] = {weights[l].W, weights[l].U, weights[l].b, weights[l].d, weights[l].V, weights[l].p};
         for (size_t part = 0; part < PARTS; part++)
             if (copies[part]) {
@@ -168,13 +168,13 @@ static uint64_t hash_of(const frnn_params *params)
 
 static frnn_plan pick_plan(input *in, const problem *p, size_t B)
 {
-    frnn_plan plan = {.members = 1, .hands = 1};
-    plan.block = 1 + pick(in, p->T + 2);
+    frnn_plan plan = {.unit_threads = 1, .layer_threads = 1};
+    plan.chunk = 1 + pick(in, p->T + 2);
     plan.x_part = (frnn_x_part)pick(in, 4);
     plan.parts = 1 + pick(in, B == 0 ? 1 : B < 4 ? B : 4);
     const size_t together = 1 + pick(in, 3);
-    const bool apart = chance(in, 2) && is_one_way(p) && p->spec.L > 1;
-    *(apart ? &plan.hands : &plan.members) = together;
+    const bool wavefront = chance(in, 2) && is_one_way(p) && p->spec.num_layers > 1;
+    *(wavefront ? &plan.layer_threads : &plan.unit_threads) = together;
     plan.threads = 1 + pick(in, p->D * plan.parts * together);
     plan.seconds = pick(in, 2);
     plan.alone = pick(in, 2); /* so long that the caller is asked */
@@ -183,12 +183,13 @@ static frnn_plan pick_plan(input *in, const problem *p, size_t B)
 
 static void check_plan(const frnn_params *params, const frnn_plan *plan, size_t B, size_t threads)
 {
-    const bool legal = plan->block && plan->parts && plan->members && plan->hands && plan->threads &&
-                       (plan->parts == 1 || plan->parts <= B) && (plan->members == 1 || plan->hands == 1) &&
-                       (plan->hands == 1 || params->D == 1) && plan->threads <= threads;
+    const bool legal = plan->chunk && plan->parts && plan->unit_threads && plan->layer_threads && plan->threads &&
+                       (plan->parts == 1 || plan->parts <= B) &&
+                       (plan->unit_threads == 1 || plan->layer_threads == 1) &&
+                       (plan->layer_threads == 1 || params->D == 1) && plan->threads <= threads;
     if (!legal)
-        fail("plan of block %zu, %zu parts, %zu members, %zu hands, %zu threads of %zu", plan->block, plan->parts,
-             plan->members, plan->hands, plan->threads, threads);
+        fail("plan of chunk %zu, %zu parts, %zu unit threads, %zu layer threads, %zu threads of %zu", plan->chunk,
+             plan->parts, plan->unit_threads, plan->layer_threads, plan->threads, threads);
 }
 
 /* One call in some way. */
@@ -231,22 +232,23 @@ static way pick_way(input *in, const problem *p)
         w.first = pick(in, p->B);
         w.rows = chance(in, 2) ? 1 : 1 + pick(in, p->B - w.first);
     }
-    const size_t states = p->spec.L * p->D;
-    w.x = place(in, p->T, p->B, p->spec.I, p->element, p->same_rows);
+    const size_t states = p->spec.num_layers * p->D;
+    w.x = place(in, p->T, p->B, p->spec.input_size, p->element, p->same_rows);
     scatter(&w.x, &p->x);
     w.call = plain_call(p);
     w.call.B = w.rows;
     w.call.x = (frnn_array){w.rows ? row_at(&w.x, 0, w.first) : w.x.start, w.x.outer, w.x.row};
     w.call.lengths = p->lengths ? p->lengths + w.first : NULL;
     const numbers zero_h = {calloc(p->h_n.n + 1, p->element), p->h_n.n};
-    const numbers zero_c = {calloc(states * p->B * p->spec.H + 1, p->element), states * p->B * p->spec.H};
+    const numbers zero_c = {calloc(states * p->B * p->spec.hidden_size + 1, p->element),
+                            states * p->B * p->spec.hidden_size};
     if (p->h.data || chance(in, 3)) {
         w.h = place(in, states, p->B, p->out, p->element, false);
         scatter(&w.h, p->h.data ? &p->h : &zero_h);
         w.call.h = (frnn_array){w.rows ? row_at(&w.h, 0, w.first) : w.h.start, w.h.outer, w.h.row};
     }
     if (has_c(p) && (p->c.data || chance(in, 3))) {
-        w.c = place(in, states, p->B, p->spec.H, p->element, false);
+        w.c = place(in, states, p->B, p->spec.hidden_size, p->element, false);
         scatter(&w.c, p->c.data ? &p->c : &zero_c);
         w.call.c = (frnn_array){w.rows ? row_at(&w.c, 0, w.first) : w.c.start, w.c.outer, w.c.row};
     }
@@ -257,7 +259,7 @@ static way pick_way(input *in, const problem *p)
     w.call.y_time = w.y.outer;
     w.call.y_row = w.y.row;
     w.call.h_n = w.h_n = take(states * w.rows * p->out * p->element);
-    w.call.c_n = w.c_n = has_c(p) ? take(states * w.rows * p->spec.H * p->element) : NULL;
+    w.call.c_n = w.c_n = has_c(p) ? take(states * w.rows * p->spec.hidden_size * p->element) : NULL;
     w.call.threads = 1 + pick(in, 4);
     return w;
 }
@@ -286,9 +288,9 @@ static void check_way(const problem *p, way *w, frnn_status status, bool may_end
         if (!failed && !(status == FRNN_INTERRUPTED && may_end))
             fail("the answer is %d", status);
     } else {
-        const size_t states = p->spec.L * p->D;
+        const size_t states = p->spec.num_layers * p->D;
         const placed h_n = dense_at(w->h_n, states, w->rows, p->out * p->element);
-        const placed c_n = dense_at(w->c_n, states, w->rows, p->spec.H * p->element);
+        const placed c_n = dense_at(w->c_n, states, w->rows, p->spec.hidden_size * p->element);
         check_rows(p, "y", &w->y, w->call.return_sequences ? p->y.data : last_step(p), w->first);
         check_rows(p, "h_n", &h_n, p->h_n.data, w->first);
         if (has_c(p))
@@ -341,8 +343,8 @@ static void run_some_way(input *in, const problem *p, const frnn_params *params)
 /* Time in chunks, the state carried over; in the order that the stack runs in. */
 static void run_in_chunks(input *in, const problem *p, const frnn_params *params)
 {
-    const size_t states = p->spec.L * p->B, width = p->out * p->element, h = states * width;
-    const size_t c = has_c(p) ? states * p->spec.H * p->element : 0;
+    const size_t states = p->spec.num_layers * p->B, width = p->out * p->element, h = states * width;
+    const size_t c = has_c(p) ? states * p->spec.hidden_size * p->element : 0;
     frnn_call call = plain_call(p);
     char *h_n[2] = {take(h), take(h)}, *c_n[2] = {take(c), take(c)}, *y = take(p->y.n * p->element);
     size_t *lengths = take(p->B * sizeof *lengths);
@@ -355,7 +357,7 @@ static void run_in_chunks(input *in, const problem *p, const frnn_params *params
             lengths[r] = left < call.T ? left : call.T;
         }
         call.lengths = p->lengths || chance(in, 4) ? lengths : NULL;
-        call.x.data = (const char *)p->x.data + from * p->B * p->spec.I * p->element;
+        call.x.data = (const char *)p->x.data + from * p->B * p->spec.input_size * p->element;
         call.y = y + from * p->B * width;
         call.h_n = h_n[turn];
         call.c_n = has_c(p) ? c_n[turn] : NULL;
@@ -429,15 +431,18 @@ static void check_large_params(input *in, const frnn_target *target)
     static const size_t far[] = {(size_t)1 << 40, (size_t)1 << 47, (size_t)1 << 48, (size_t)1 << 56,
                                  ((size_t)1 << 57) - 1};
     const size_t large = PICK_OF(in, far) + pick(in, 3) - 1, which = pick(in, 3);
-    frnn_spec spec = {.I = 1 + pick(in, 40), .H = 1 + pick(in, 40), .L = 1 + pick(in, 2), .forward = true};
+    frnn_spec spec = {.input_size = 1 + pick(in, 40),
+                      .hidden_size = 1 + pick(in, 40),
+                      .num_layers = 1 + pick(in, 2),
+                      .forward = true};
     spec.cell = (frnn_cell)pick(in, 3);
     spec.dtype = (frnn_dtype)pick(in, 2);
     spec.clip = (double)INFINITY;
-    *(which == 0 ? &spec.I : which == 1 ? &spec.H : &spec.P) = large;
+    *(which == 0 ? &spec.input_size : which == 1 ? &spec.hidden_size : &spec.proj_size) = large;
     if (which == 2)
         spec.cell = FRNN_LSTM;
     if (chance(in, 2))
-        spec.H = large;
+        spec.hidden_size = large;
     const frnn_weights nothing[2] = {{0}};
     const conditions c = {FE_TONEAREST, 0, 0, 0};
     frnn_params *params = NULL;
@@ -445,7 +450,8 @@ static void check_large_params(input *in, const frnn_target *target)
     const frnn_status status = frnn_params_new(&spec, nothing, target, &params);
     end_watching();
     if (status != FRNN_NO_MEMORY || params || atomic_load(&live))
-        fail("params of I %zu, H %zu, P %zu: the answer is %d", spec.I, spec.H, spec.P, status);
+        fail("params of I %zu, H %zu, P %zu: the answer is %d", spec.input_size, spec.hidden_size, spec.proj_size,
+             status);
 }
 
 /* All of it. */

@@ -77,10 +77,10 @@ static _Noreturn void fail(const char *format, ...)
             stderr,
             "\ncell %d dtype %d I %zu H %zu P %zu L %zu forward %d reverse %d reset_after %d input_forget %d clip %g"
             " activations %d %d %d T %zu B %zu ragged %d state %d\n",
-            p->spec.cell, p->spec.dtype, p->spec.I, p->spec.H, p->spec.P, p->spec.L, p->spec.forward, p->spec.reverse,
-            p->spec.reset_after, p->spec.input_forget, p->spec.clip, p->spec.activation.function,
-            p->spec.recurrent_activation.function, p->spec.output_activation.function, p->T, p->B, !!p->lengths,
-            p->h.data || p->c.data);
+            p->spec.cell, p->spec.dtype, p->spec.input_size, p->spec.hidden_size, p->spec.proj_size, p->spec.num_layers,
+            p->spec.forward, p->spec.reverse, p->spec.reset_after, p->spec.input_forget, p->spec.clip,
+            p->spec.activation.function, p->spec.recurrent_activation.function, p->spec.output_activation.function,
+            p->T, p->B, !!p->lengths, p->h.data || p->c.data);
     abort();
 }
 
@@ -130,10 +130,10 @@ static size_t pick_size(input *in)
     return n < 24 ? 1 + n : edges[n - 24];
 }
 
-static frnn_activation pick_activation(input *in, frnn_function usual)
+static frnn_activation pick_activation(input *in, frnn_function standard)
 {
     static const double values[] = {1, 0.25, 0.5, -0.5, 0, 2, 1.0 / 6, -3, 1e-42, 100};
-    frnn_activation f = {usual, 0, 0};
+    frnn_activation f = {standard, 0, 0};
     const size_t choice = pick(in, 8);
     if (choice < 6)
         f.function = (frnn_function)choice;
@@ -146,8 +146,9 @@ static frnn_activation pick_activation(input *in, frnn_function usual)
 
 static size_t weights_in(const problem *p)
 {
-    const size_t above = p->D * p->out > p->spec.I ? p->D * p->out : p->spec.I;
-    return p->spec.L * p->D * p->spec.H * (p->G * ((p->spec.L > 1 ? above : p->spec.I) + p->out) + p->spec.P);
+    const size_t above = p->D * p->out > p->spec.input_size ? p->D * p->out : p->spec.input_size;
+    return p->spec.num_layers * p->D * p->spec.hidden_size *
+           (p->G * ((p->spec.num_layers > 1 ? above : p->spec.input_size) + p->out) + p->spec.proj_size);
 }
 
 static void pick_spec(input *in, problem *p)
@@ -160,28 +161,28 @@ static void pick_spec(input *in, problem *p)
     const size_t directions = pick(in, 4);
     spec->forward = directions != 1;
     spec->reverse = directions == 1 || directions == 2;
-    spec->L = 1 + pick(in, MOST_LAYERS);
-    spec->I = chance(in, 16) ? 0 : pick_size(in);
-    spec->H = pick_size(in);
-    spec->P = spec->cell == FRNN_LSTM && chance(in, 3) ? pick_size(in) : 0;
+    spec->num_layers = 1 + pick(in, MOST_LAYERS);
+    spec->input_size = chance(in, 16) ? 0 : pick_size(in);
+    spec->hidden_size = pick_size(in);
+    spec->proj_size = spec->cell == FRNN_LSTM && chance(in, 3) ? pick_size(in) : 0;
     spec->reset_after = chance(in, 2);
-    const bool usual = !chance(in, 2);
-    spec->input_forget = !usual && chance(in, 2);
-    spec->clip = usual ? (double)INFINITY : PICK_OF(in, clips);
-    spec->activation = usual ? (frnn_activation){FRNN_TANH, 0, 0} : pick_activation(in, FRNN_TANH);
-    spec->recurrent_activation = usual ? (frnn_activation){FRNN_SIGMOID, 0, 0} : pick_activation(in, FRNN_SIGMOID);
-    spec->output_activation = usual ? (frnn_activation){FRNN_TANH, 0, 0} : pick_activation(in, FRNN_TANH);
+    const bool standard = !chance(in, 2);
+    spec->input_forget = !standard && chance(in, 2);
+    spec->clip = standard ? (double)INFINITY : PICK_OF(in, clips);
+    spec->activation = standard ? (frnn_activation){FRNN_TANH, 0, 0} : pick_activation(in, FRNN_TANH);
+    spec->recurrent_activation = standard ? (frnn_activation){FRNN_SIGMOID, 0, 0} : pick_activation(in, FRNN_SIGMOID);
+    spec->output_activation = standard ? (frnn_activation){FRNN_TANH, 0, 0} : pick_activation(in, FRNN_TANH);
     p->D = (size_t)spec->forward + (size_t)spec->reverse;
     p->G = gates[spec->cell];
     p->element = spec->dtype == FRNN_FLOAT32 ? sizeof(float) : sizeof(double);
     if (chance(in, 8)) /* so that an output can be the next input */
-        spec->I = spec->P ? spec->P : spec->H;
+        spec->input_size = spec->proj_size ? spec->proj_size : spec->hidden_size;
     for (;;) {
-        p->out = spec->P ? spec->P : spec->H;
+        p->out = spec->proj_size ? spec->proj_size : spec->hidden_size;
         if (weights_in(p) <= MOST_WEIGHTS)
             break;
-        size_t *largest = spec->P > spec->H ? &spec->P : &spec->H;
-        largest = spec->I > *largest ? &spec->I : spec->L > 1 ? &spec->L : largest;
+        size_t *largest = spec->proj_size > spec->hidden_size ? &spec->proj_size : &spec->hidden_size;
+        largest = spec->input_size > *largest ? &spec->input_size : spec->num_layers > 1 ? &spec->num_layers : largest;
         *largest /= 2;
     }
 }
@@ -191,9 +192,9 @@ static void pick_weights(input *in, problem *p)
     static const double scales[] = {1, 0.25, 4, 30, 1e5, 1e30};
     const bool integers = chance(in, 8), peepholes = p->spec.cell == FRNN_LSTM && chance(in, 3);
     const double scale = chance(in, 4) ? PICK_OF(in, scales) : 1;
-    const size_t biases = pick(in, 4), rows = p->G * p->spec.H;
-    for (size_t l = 0; l < p->spec.L * p->D; l++) {
-        const size_t I = l < p->D ? p->spec.I : p->D * p->out;
+    const size_t biases = pick(in, 4), rows = p->G * p->spec.hidden_size;
+    for (size_t l = 0; l < p->spec.num_layers * p->D; l++) {
+        const size_t I = l < p->D ? p->spec.input_size : p->D * p->out;
         numbers *part = p->weights[l];
         part[0] = draw(in, p, rows * I, integers, scale / sqrt((double)I + 1));
         part[1] = draw(in, p, rows * p->out, integers, scale / sqrt((double)p->out));
@@ -201,10 +202,11 @@ static void pick_weights(input *in, problem *p)
             part[2] = draw(in, p, rows, integers, scale / 2);
         if (biases != 2 && biases != 3)
             part[3] = draw(in, p, rows, integers, scale / 2);
-        if (p->spec.P)
-            part[4] = draw(in, p, p->spec.P * p->spec.H, integers, scale / sqrt((double)p->spec.H));
+        if (p->spec.proj_size)
+            part[4] = draw(in, p, p->spec.proj_size * p->spec.hidden_size, integers,
+                           scale / sqrt((double)p->spec.hidden_size));
         if (peepholes)
-            part[5] = draw(in, p, 3 * p->spec.H, integers, scale);
+            part[5] = draw(in, p, 3 * p->spec.hidden_size, integers, scale);
     }
 }
 
@@ -228,13 +230,13 @@ static void pick_batch(input *in, problem *p)
             p->lengths[row] = pick(in, p->T + 1);
         }
     }
-    const size_t states = p->spec.L * p->D * p->B;
+    const size_t states = p->spec.num_layers * p->D * p->B;
     p->same_rows = chance(in, 12);
-    p->x = draw(in, p, p->T * p->B * p->spec.I, chance(in, 8), 1);
+    p->x = draw(in, p, p->T * p->B * p->spec.input_size, chance(in, 8), 1);
     if (chance(in, 2))
         p->h = draw(in, p, states * p->out, false, 1);
     if (p->spec.cell == FRNN_LSTM && chance(in, 2))
-        p->c = draw(in, p, states * p->spec.H, false, 2);
+        p->c = draw(in, p, states * p->spec.hidden_size, false, 2);
 }
 
 static void put_specials(input *in, problem *p)
@@ -245,7 +247,7 @@ static void put_specials(input *in, problem *p)
                              -most, least / 64, 1e20,     -1e20,     1e-20, 1,    -1,        88,         -745};
     numbers *given[3 + 2 * MOST_LAYERS * PARTS] = {&p->x, &p->h, &p->c};
     size_t arrays = 3;
-    for (size_t i = 0; i < p->spec.L * p->D * PARTS; i++)
+    for (size_t i = 0; i < p->spec.num_layers * p->D * PARTS; i++)
         if (p->weights[i / PARTS][i % PARTS].data)
             given[arrays++] = &p->weights[i / PARTS][i % PARTS];
     for (size_t count = chance(in, 3) ? 1 + pick(in, 4) : 0; count; count--) {
@@ -261,7 +263,7 @@ static void put_specials(input *in, problem *p)
 /* NaN past the ends, which nothing may come of; or all rows alike. */
 static void settle_x(problem *p)
 {
-    const size_t I = p->spec.I, row_bytes = I * p->element;
+    const size_t I = p->spec.input_size, row_bytes = I * p->element;
     for (size_t i = 0; i < p->T * p->B; i++) {
         char *row = (char *)p->x.data + i * row_bytes;
         if (p->same_rows)
@@ -280,9 +282,10 @@ static problem pick_problem(input *in)
     pick_batch(in, &p);
     put_specials(in, &p);
     settle_x(&p);
-    const size_t states = p.spec.L * p.D * p.B;
+    const size_t states = p.spec.num_layers * p.D * p.B;
     p.y = (numbers){take(p.T * p.B * p.D * p.out * p.element), p.T * p.B * p.D * p.out};
     p.h_n = (numbers){take(states * p.out * p.element), states * p.out};
-    p.c_n = (numbers){take(states * p.spec.H * p.element), p.spec.cell == FRNN_LSTM ? states * p.spec.H : 0};
+    p.c_n = (numbers){take(states * p.spec.hidden_size * p.element),
+                      p.spec.cell == FRNN_LSTM ? states * p.spec.hidden_size : 0};
     return p;
 }

@@ -183,12 +183,12 @@ static ball one_minus(const precision *p, ball a) { return add(p, exact(1), (bal
 
 static ball with_peephole(const cell *k, size_t which, size_t unit, ball s, ball c)
 {
-    return k->w->p ? add(&k->p, s, multiply(&k->p, exact(k->w->p[which * k->spec->H + unit]), c)) : s;
+    return k->w->p ? add(&k->p, s, multiply(&k->p, exact(k->w->p[which * k->spec->hidden_size + unit]), c)) : s;
 }
 
 static void lstm_step(const cell *k, ball *next)
 {
-    const size_t H = k->spec->H;
+    const size_t H = k->spec->hidden_size;
     const precision *p = &k->p;
     ball *whole = malloc(H * sizeof *whole);
     for (size_t u = 0; u < H; u++) {
@@ -203,16 +203,16 @@ static void lstm_step(const cell *k, ball *next)
     }
     for (size_t u = 0; u < k->out; u++) {
         sum s = {0};
-        if (k->spec->P)
+        if (k->spec->proj_size)
             sum_products(&s, p, k->w->V + u * H, whole, H);
-        next[u] = k->spec->P ? sum_end(p, s) : whole[u];
+        next[u] = k->spec->proj_size ? sum_end(p, s) : whole[u];
     }
     free(whole);
 }
 
 static void gru_step(const cell *k, ball *next)
 {
-    const size_t H = k->spec->H;
+    const size_t H = k->spec->hidden_size;
     const precision *p = &k->p;
     ball *r = malloc(2 * H * sizeof *r), *reset = r + H;
     for (size_t u = 0; u < H; u++) {
@@ -258,7 +258,8 @@ typedef struct reference_call {
 static void reference_layer(const reference_call *call, size_t layer, size_t direction, const ball *in, ball *y)
 {
     const frnn_spec *spec = call->spec;
-    const size_t D = (size_t)spec->forward + (size_t)spec->reverse, out = spec->P ? spec->P : spec->H;
+    const size_t D = (size_t)spec->forward + (size_t)spec->reverse,
+                 out = spec->proj_size ? spec->proj_size : spec->hidden_size;
     const size_t index = layer * D + direction, I = call->weights[index].I;
     const bool reverse = direction || !spec->forward;
     for (size_t row = 0; row < call->B; row++) {
@@ -271,7 +272,7 @@ static void reference_layer(const reference_call *call, size_t layer, size_t dir
                             .out = out,
                             .x = in + place * I,
                             .h = call->h + (index * call->B + row) * out,
-                            .c = call->c + (index * call->B + row) * spec->H};
+                            .c = call->c + (index * call->B + row) * spec->hidden_size};
             cell_step(&k);
             memcpy(y + place * D * out + direction * out, k.h, out * sizeof *y);
         }
@@ -282,10 +283,11 @@ static void reference_layer(const reference_call *call, size_t layer, size_t dir
 static void reference_run(const reference_call *call)
 {
     const frnn_spec *spec = call->spec;
-    const size_t D = (size_t)spec->forward + (size_t)spec->reverse, out = spec->P ? spec->P : spec->H;
+    const size_t D = (size_t)spec->forward + (size_t)spec->reverse,
+                 out = spec->proj_size ? spec->proj_size : spec->hidden_size;
     const size_t numbers = call->T * call->B * D * out;
     ball *in = malloc((numbers + 1) * sizeof *in);
-    for (size_t layer = 0; layer < spec->L; layer++) {
+    for (size_t layer = 0; layer < spec->num_layers; layer++) {
         if (layer)
             memcpy(in, call->y, numbers * sizeof *in);
         for (size_t direction = 0; direction < D; direction++)

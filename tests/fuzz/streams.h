@@ -15,7 +15,7 @@ static size_t output_bytes(const problem *p) { return p->B * p->out * p->element
 
 static void *scratch_state(const problem *p, bool of_c)
 {
-    return take(p->spec.L * p->B * (of_c ? p->spec.H : p->out) * p->element);
+    return take(p->spec.num_layers * p->B * (of_c ? p->spec.hidden_size : p->out) * p->element);
 }
 
 static void check_held(const listener *l)
@@ -133,7 +133,7 @@ static void feed_back(listener *l)
 static void run_stream(input *in, const problem *p, const frnn_params *params)
 {
     const conditions c = pick_conditions(in);
-    listener l = {.p = p, .params = params, .x = place(in, p->T, p->B, p->spec.I, p->element, p->same_rows)};
+    listener l = {.p = p, .params = params, .x = place(in, p->T, p->B, p->spec.input_size, p->element, p->same_rows)};
     scatter(&l.x, &p->x);
     begin_watching(&c);
     const frnn_status status = frnn_stream_new(params, p->B, &l.stream);
@@ -154,7 +154,7 @@ static void run_stream(input *in, const problem *p, const frnn_params *params)
         default: step_once(in, &l);
         }
     check_state(&l, p->h_n.data, p->c_n.data, "a stream's last state");
-    for (size_t steps = p->spec.I == p->out ? 1 + pick(in, 3) : 0; steps; steps--)
+    for (size_t steps = p->spec.input_size == p->out ? 1 + pick(in, 3) : 0; steps; steps--)
         feed_back(&l);
     check_rows(p, "x of a stream", &l.x, p->x.data, 0);
     frnn_stream_free(l.stream);

@@ -3,8 +3,8 @@
  *
  * A step of a layer is one or two stages. A stage is a product and what is done with it: for n rows and all units,
  * sums = bias + W x + U h, then the cell's equations. */
-#ifndef FRNN_TARGET_H
-#define FRNN_TARGET_H
+#ifndef FRNN_KERNEL_H
+#define FRNN_KERNEL_H
 
 #include <assert.h>
 #include <stdint.h>
@@ -51,7 +51,7 @@ typedef struct frnn_stage {
     const void *bias;      /* [block][sum][lane] */
     const void *zero_h;    /* [block][sum][lane]: what U h adds to a sum where h is +0: 0 with a sign, or NaN */
     const void *peephole;  /* [block][i f o][lane], or NULL */
-    bool usual;            /* tanh and sigmoid where they usually are, and no option: the kernel's fast text */
+    bool standard;         /* tanh and sigmoid where they usually are, and no option: the kernel's fast text */
 } frnn_stage;
 
 enum {
@@ -83,9 +83,9 @@ typedef struct frnn_steps {
     bool from_zeros;              /* h before the first step is +0 throughout */
     ptrdiff_t x_step, y_step;     /* bytes from a row's step to its next one */
     void *const *middle;          /* n rows of H between two stages; unused where there is one */
-    void *side;                   /* [n][block][lane] */
+    void *carry;                  /* [n][block][lane] */
     void *sums[FRNN_MOST_STAGES]; /* kept x part of each stage, [step][n][block][sum][lane]; NULL: not kept */
-    size_t turn;                  /* odd: the first step goes through the blocks downwards. Then they alternate */
+    size_t parity;                /* odd: the first step goes through the blocks downwards. Then they alternate */
     size_t share, shares;         /* as of frnn_inputs */
     void (*meet)(void *context);  /* called when a share of a stage is done: returns when all shares are */
     void *context;

@@ -5,7 +5,7 @@
 
 #include "activations.inc.h"
 #include "cells.inc.h"
-#include "matmul.inc.h"
+#include "product.inc.h"
 #include "row.inc.h"
 
 /* Blocks in one tile: a power of two, as many as there are and as a tile of so many rows takes. */
@@ -25,7 +25,7 @@ static size_t tile_rows(size_t left)
     return (left + tiles - 1) / tiles;
 }
 
-static void start_tile(const task *k, tile *t)
+static void start_tile(const stage_step *k, tile *t)
 {
     const size_t sums = frnn_stage_sums(k->stage->kind), place = t->block * sums * WIDTH;
     if (k->kept && !k->ahead) {
@@ -40,16 +40,16 @@ static void start_tile(const task *k, tile *t)
 /* A column of the panels that follow a chain's: of its next chain, or of what comes after the last one. */
 static const real *column_ahead(const operands *o, size_t gates, size_t block, size_t chain, size_t column)
 {
-    const size_t side = column / gates, gate = column % gates; /* which of the panels side by side */
+    const size_t beside = column / gates, gate = column % gates; /* which of the panels side by side */
     if (chain + CHAIN < o->K)
-        return (const real *)o->panels + (((block + side) * o->K + chain + CHAIN) * gates + gate) * WIDTH;
-    return o->after + (side * o->after_K * gates + gate) * WIDTH;
+        return (const real *)o->panels + (((block + beside) * o->K + chain + CHAIN) * gates + gate) * WIDTH;
+    return o->after + (beside * o->after_K * gates + gate) * WIDTH;
 }
 
 /* A chain's panels are passed by all rows of a band before the next chain: they are read once from far and then from
  * the nearest cache. Meanwhile each tile fetches a column of the panels that follow. One tile alone goes
  * through all chains at once. */
-static void multiply_band(const task *k, const operands *o, product *pass, tile t, bool from_start)
+static void multiply_band(const stage_step *k, const operands *o, product *pass, tile t, bool from_start)
 {
     const size_t begin = t.row, rows = t.rows, tiles = (rows + MAX_ROWS - 1) / MAX_ROWS;
     const size_t gates = frnn_stage_gates(k->stage->kind), columns = gates * t.blocks;
@@ -76,7 +76,7 @@ static void multiply_band(const task *k, const operands *o, product *pass, tile 
 }
 
 /* In place of U h, where h is +0 throughout. */
-static void add_zero_h(const task *k, tile t, bool from_start)
+static void add_zero_h(const stage_step *k, tile t, bool from_start)
 {
     const size_t n = t.blocks * frnn_stage_sums(k->stage->kind);
     const real *zero = (const real *)k->stage->zero_h + t.block * frnn_stage_sums(k->stage->kind) * WIDTH;
@@ -91,7 +91,7 @@ static void add_zero_h(const task *k, tile t, bool from_start)
 }
 
 /* All rows of some blocks; `next` is the block where those that follow begin. */
-static void sweep_rows(const task *k, size_t block, size_t blocks, size_t next)
+static void sweep_rows(const stage_step *k, size_t block, size_t blocks, size_t next)
 {
     const frnn_stage *stage = k->stage;
     const size_t sums = frnn_stage_sums(stage->kind), gates = frnn_stage_gates(stage->kind);
@@ -126,8 +126,8 @@ static void sweep_rows(const task *k, size_t block, size_t blocks, size_t next)
     }
 }
 
-/* One row of the usual cells. */
-static void sweep_row(const task *k, const row_kernel *row, size_t begin, size_t end, bool downwards)
+/* One row of the standard cells. */
+static void sweep_row(const stage_step *k, const row_kernel *row, size_t begin, size_t end, bool downwards)
 {
     for (size_t left = end - begin, blocks; left > 0; left -= blocks) {
         const size_t passes = (left + row->across - 1) / row->across;
@@ -138,12 +138,12 @@ static void sweep_row(const task *k, const row_kernel *row, size_t begin, size_t
 
 /* All rows and blocks of a share, upwards or downwards. Blocks are outside, so that their panels stay near while rows
  * pass. */
-static void sweep(const task *k, size_t share, size_t shares, bool downwards)
+static void sweep(const stage_step *k, size_t share, size_t shares, bool downwards)
 {
     const size_t sums = frnn_stage_sums(k->stage->kind), tallest = tile_rows(k->n < BAND_ROWS ? k->n : BAND_ROWS);
     const size_t begin = k->stage->blocks * share / shares, end = k->stage->blocks * (share + 1) / shares;
     const row_kernel *row = &row_kernels[k->stage->kind];
-    if (k->n == 1 && row->run && k->stage->usual && !k->ahead) {
+    if (k->n == 1 && row->run && k->stage->standard && !k->ahead) {
         sweep_row(k, row, begin, end, downwards);
         return;
     }
@@ -157,7 +157,7 @@ static void sweep(const task *k, size_t share, size_t shares, bool downwards)
 
 static void input(const frnn_stage *stage, const frnn_inputs *inputs)
 {
-    const task k = {.stage = stage, .n = inputs->n, .x = inputs->x, .kept = inputs->sums, .ahead = true};
+    const stage_step k = {.stage = stage, .n = inputs->n, .x = inputs->x, .kept = inputs->sums, .ahead = true};
     if (k.n)
         sweep(&k, inputs->share, inputs->shares, false);
 }
@@ -170,18 +170,18 @@ static void steps(frnn_steps *s)
             const frnn_stage *stage = &layer->stage[i];
             const bool last = i + 1 == layer->stages;
             const size_t kept_step = s->n * stage->blocks * frnn_stage_sums(stage->kind) * WIDTH;
-            const task k = {
+            const stage_step k = {
                 .stage = stage,
                 .n = s->n,
                 .x = s->x,
                 .h = i ? (const void *const *)s->middle : s->h,
                 .previous = s->h,
                 .y = last ? s->y : s->middle,
-                .side = s->side,
+                .carry = s->carry,
                 .zero_h = s->from_zeros && step == 0 && i == 0,
                 .kept = s->sums[i] ? (real *)s->sums[i] + step * kept_step : NULL,
             };
-            sweep(&k, s->share, s->shares, (s->turn + step) & 1);
+            sweep(&k, s->share, s->shares, (s->parity + step) & 1);
             if (s->shares > 1)
                 s->meet(s->context);
         }

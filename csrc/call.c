@@ -34,7 +34,7 @@ typedef struct phase {
     const frnn_params *params;
     const frnn_call *call;
     frnn_plan plan;
-    size_t first, layers, turn;
+    size_t first, layers, parity;
     frnn_sequence source, sink;
     const size_t *rows;
     frnn_strand *strands;
@@ -57,7 +57,7 @@ static frnn_strand make_strand(phase *p, size_t i)
         .first = p->first,
         .layers = p->layers,
         .direction = i % D,
-        .turn = p->turn,
+        .parity = p->parity,
         .source = p->source,
         .sink = p->sink,
         .progress = &p->progress,
@@ -68,7 +68,7 @@ static frnn_strand make_strand(phase *p, size_t i)
 }
 
 /* One thread of one strand: the first ones of all strands come before all others. */
-static void take_part(void *context, size_t i, frnn_seat where)
+static void take_part(void *context, size_t i, frnn_thread_context where)
 {
     phase *p = context;
     const size_t strands = p->plan.parts * p->params->D;
@@ -90,7 +90,7 @@ static void run_phase(phase *p)
     const size_t strands = p->plan.parts * p->params->D;
     for (size_t i = 0; i < strands; i++)
         p->strands[i] = make_strand(p, i);
-    const size_t tasks = strands * p->plan.members * p->plan.hands;
+    const size_t tasks = strands * p->plan.unit_threads * p->plan.layer_threads;
     int expected = FRNN_OK;
     if (!frnn_parallel(tasks, p->plan.threads, take_part, ask, p))
         atomic_compare_exchange_strong(&p->progress.status, &expected, FRNN_FORKED);
@@ -106,7 +106,7 @@ typedef struct call_memory {
     char *whole[2]; /* outputs of the layers of a bidirectional stack, in turns */
 } call_memory;
 
-static bool runs_by_layer(const frnn_params *params) { return params->D == 2 && params->spec.L > 1; }
+static bool runs_by_layer(const frnn_params *params) { return params->D == 2 && params->spec.num_layers > 1; }
 
 static call_memory lay_out(frnn_arena *arena, const frnn_params *params, const frnn_plan *plan, size_t T, size_t B)
 {
@@ -116,7 +116,7 @@ static call_memory lay_out(frnn_arena *arena, const frnn_params *params, const f
         .rows = frnn_arena_take(arena, B, sizeof *all.rows),
         .strands = frnn_arena_take(arena, plan->parts * params->D, sizeof *all.strands),
     };
-    for (size_t i = 0; i < 2 && runs_by_layer(params) && i + 1 < params->spec.L; i++)
+    for (size_t i = 0; i < 2 && runs_by_layer(params) && i + 1 < params->spec.num_layers; i++)
         all.whole[i] = frnn_arena_take(arena, T, frnn_arena_product(arena, B, width));
     return all;
 }
@@ -126,7 +126,7 @@ static frnn_status run(const frnn_params *params, const frnn_call *call, frnn_pl
 {
     /* Of this thread's calls: the next one goes through the panels from where the last one ended. It bears on time alone. */
     static _Thread_local size_t steps_so_far;
-    const size_t L = params->spec.L, width = params->D * params->out * params->element;
+    const size_t L = params->spec.num_layers, width = params->D * params->out * params->element;
     _Alignas(FRNN_ALIGNMENT) char local[4096], scratch[16384];
 
     frnn_arena arena = {0};
@@ -144,7 +144,7 @@ static frnn_status run(const frnn_params *params, const frnn_call *call, frnn_pl
         .call = call,
         .plan = plan,
         .layers = runs_by_layer(params) ? 1 : L,
-        .turn = steps_so_far,
+        .parity = steps_so_far,
         .source = {(char *)call->x.data, call->x.outer, call->x.row, 0}, /* read alone */
         .rows = all.rows,
         .strands = all.strands,
@@ -182,7 +182,8 @@ size_t frnn_scratch_bytes(const frnn_params *params, const frnn_plan *plan, size
     frnn_arena arena = {0};
     lay_out(&arena, params, plan, T, B);
     const frnn_call call = {.T = T, .B = B};
-    phase p = {.params = params, .call = &call, .plan = *plan, .layers = runs_by_layer(params) ? 1 : params->spec.L};
+    phase p = {
+        .params = params, .call = &call, .plan = *plan, .layers = runs_by_layer(params) ? 1 : params->spec.num_layers};
     frnn_strand longest = make_strand(&p, 0);
     const size_t strands = plan->parts * params->D, each = frnn_strand_bytes(&longest),
                  own = arena.used + FRNN_ALIGNMENT;
