@@ -12,6 +12,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
+from pathlib import Path
 from platform import machine
 from sysconfig import get_platform
 
@@ -21,6 +22,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import PlatformError
 
+CYTHON = Path("build/cython")  # for what Cython writes and reads
 SANITIZE = os.environ.get("FASTRNN_SANITIZE", "")
 
 # Bits are promised: products and sums are fused only where the text says so.
@@ -37,7 +39,13 @@ TARGETS = {  # of a processor, by the name that compilers define for it
     },
     "__aarch64__": {"neon": []},
 }
-SOURCES = ["call", "cpu", "explain", "pack", "plan", "strand", "stream", "target", "threads"]
+SOURCES = ["call", "cell", "cpu", "explain", "matrix", "params", "plan", "strand", "stream", "target", "threads"]
+
+# What functional.py documents.
+FUNCTION = """
+def {1}(x, params, state=None, *, lengths=None, batch_first=False, return_sequences=True, out=None, threads=None):
+    return run(<frnn_cell>{0}, x, params, state, lengths, batch_first, return_sequences, out, threads)
+"""
 
 # gcc for Windows takes its stack to be aligned for wide registers, and it is not: all moves are made unaligned.
 WINDOWS_GCC = ["-Wa,-muse-unaligned-vector-move"]
@@ -116,6 +124,14 @@ def version() -> str:
 if "universal2" in get_platform():  # a Python for two processors: the extension is for the one that it is built on
     os.environ.setdefault("ARCHFLAGS", f"-arch {machine()}")
 
+def write_functions(path: Path) -> None:
+    """Write the binding's function of each cell: one a row of csrc/cells.def, so that its errors bear its name."""
+    with open("csrc/cells.def", encoding="utf-8") as file:
+        names = re.findall(r"^FRNN_CELL\(\w+, (\w+),", file.read(), re.MULTILINE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(FUNCTION.format(*row) for row in enumerate(names)), encoding="utf-8")
+
+
 extension = Extension(
     "fastrnn._core",
     ["fastrnn/_core.pyx", *(f"csrc/{name}.c" for name in SOURCES)],
@@ -125,8 +141,9 @@ extension = Extension(
     depends=[path for path in glob("csrc/**/*", recursive=True) if os.path.isfile(path)],
 )
 
+write_functions(CYTHON / "_core_functions.pxi")
 setup(
     version=version(),
-    ext_modules=cythonize([extension], build_dir="build/cython"),
+    ext_modules=cythonize([extension], build_dir=str(CYTHON), include_path=[str(CYTHON)]),
     cmdclass={"build_ext": BuildExtension},
 )

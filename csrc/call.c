@@ -63,7 +63,7 @@ static frnn_strand make_strand(phase *p, size_t i)
         .progress = &p->progress,
     };
     if (strand.sink.base)
-        strand.sink.base += strand.direction * p->params->out * p->params->element;
+        strand.sink.base += strand.direction * p->params->out * p->params->number_bytes;
     return strand;
 }
 
@@ -110,7 +110,7 @@ static bool runs_by_layer(const frnn_params *params) { return params->D == 2 && 
 
 static call_memory lay_out(frnn_arena *arena, const frnn_params *params, const frnn_plan *plan, size_t T, size_t B)
 {
-    const size_t width = params->D * params->out * params->element;
+    const size_t width = params->D * params->out * params->number_bytes;
     call_memory all = {
         .ranks = frnn_arena_take(arena, B, sizeof *all.ranks),
         .rows = frnn_arena_take(arena, B, sizeof *all.rows),
@@ -126,7 +126,7 @@ static frnn_status run(const frnn_params *params, const frnn_call *call, frnn_pl
 {
     /* Of this thread's calls: the next one goes through the panels from where the last one ended. It bears on time alone. */
     static _Thread_local size_t steps_so_far;
-    const size_t L = params->spec.num_layers, width = params->D * params->out * params->element;
+    const size_t L = params->spec.num_layers, width = params->D * params->out * params->number_bytes;
     _Alignas(FRNN_ALIGNMENT) char local[4096], scratch[16384];
 
     frnn_arena arena = {0};

@@ -62,9 +62,7 @@ static void say_chunk(text *t, const frnn_params *params, const frnn_plan *plan,
 
 static void say_memory(text *t, const frnn_params *params, const frnn_plan *plan, size_t T)
 {
-    const frnn_stage *stage = &params->layers[0].stage[0];
-    const double bytes = (double)(stage->K * frnn_stage_gates(stage->kind) * frnn_unit_bytes(params, stage));
-    const double share = bytes / (double)plan->unit_threads;
+    const double bytes = (double)params->layers[0].stage[0].U.bytes, share = bytes / (double)plan->unit_threads;
     const bool near = frnn_stays_near(params, share);
     say(t, "U of a layer has ");
     say_bytes(t, bytes);

@@ -1,7 +1,7 @@
 /* fastrnn: recurrent layers on CPUs.
  *
  * The C interface of the library, and the one place where its contracts are written.
- * Read this file, then strand.c, then kernel/cells.inc.h.
+ * Read this file, then cells.def, strand.c and kernel/cells/lstm.inc.h.
  *
  * Letters used everywhere: T steps, B batch rows, I input size, H hidden size, P projection size, L layers,
  * D directions, G gates. Equations and gate orders are in docs/numerics.md.
@@ -23,7 +23,17 @@ typedef enum frnn_status {
 
 typedef enum frnn_dtype { FRNN_FLOAT32, FRNN_FLOAT64, FRNN_DTYPES } frnn_dtype;
 
-typedef enum frnn_cell { FRNN_RNN, FRNN_LSTM, FRNN_GRU } frnn_cell;
+/* FRNN_RNN, FRNN_LSTM and so on, one a row of cells.def. */
+typedef enum frnn_cell {
+#define FRNN_CELL(NAME, ...) FRNN_##NAME,
+#include "cells.def"
+    FRNN_CELLS
+} frnn_cell;
+
+const char *frnn_cell_name(frnn_cell cell); /* in Python: "lstm" */
+size_t frnn_cell_gates(frnn_cell cell);     /* G: its weights have G*H rows */
+size_t frnn_cell_states(frnn_cell cell);    /* h, and what it keeps from step to step beside h: c of an LSTM */
+enum { FRNN_MOST_STATES = 2 };              /* of any cell */
 
 typedef enum frnn_function {
     FRNN_TANH,
@@ -57,7 +67,7 @@ typedef struct frnn_spec {
  * Input size I of layer 0, D * (P or H) of the others. */
 typedef struct frnn_weights {
     const void *W; /* (G*H, I) */
-    const void *U; /* (G*H, P or H) */
+    const void *U; /* (G*H, P or H); NULL where a cell multiplies no h */
     const void *b; /* (G*H), added to W x */
     const void *d; /* (G*H), added to U h */
     const void *V; /* (P, H), projection */
@@ -104,16 +114,15 @@ typedef struct frnn_array {
  * bidirectional stacks of two layers and more: each layer needs the whole output of the one below, so it is O(T B H). */
 typedef struct frnn_call {
     size_t T, B;
-    frnn_array x;          /* (T, B, I) */
-    frnn_array h;          /* (L*D, B, P or H), initial; data NULL: zeros */
-    frnn_array c;          /* (L*D, B, H), initial, LSTM alone; data NULL: zeros */
+    frnn_array x; /* (T, B, I) */
+    /* The cell's states before the first step, h first: h (L*D, B, P or H), the others (L*D, B, H). data NULL: zeros. */
+    frnn_array initial[FRNN_MOST_STATES];
     const size_t *lengths; /* (B), each at most T; NULL: all T */
     bool return_sequences;
     void *y; /* (T, B, D*(P or H)), zero past a row's length; or (B, D*(P or H)), the last step's, y_time unused */
     ptrdiff_t y_time, y_row;
-    void *h_n;      /* (L*D, B, P or H), dense */
-    void *c_n;      /* (L*D, B, H), dense; LSTM alone */
-    size_t threads; /* at most this many, from 1 to FRNN_MOST_THREADS */
+    void *final[FRNN_MOST_STATES]; /* the states after each row's last step, dense, of the shapes of `initial` */
+    size_t threads;                /* at most this many, from 1 to FRNN_MOST_THREADS */
     /* Asked now and then by the calling thread whether to end, in that thread's own floating-point mode; NULL: never.
      * It may make calls of its own, which may then run on one thread. It may fork, and return in both processes. */
     bool (*interrupted)(void *context);
@@ -131,8 +140,7 @@ double frnn_step_seconds(const frnn_params *params);
  * over the whole sequence. One thread at a time may use a stream; the params must outlive it.
  *
  * The output of a step lies in one of two slots, which take turns: it stays until the next step or run, and is not
- * written over by that one either if no state is set in between. States are dense, (L, B, P or H) and (L, B, H); c is
- * of an LSTM alone, and ignored elsewhere. */
+ * written over by that one either if no state is set in between. */
 typedef struct frnn_stream frnn_stream;
 
 /* B >= 1. The state is zeros. *stream is written if the answer is FRNN_OK. */
@@ -150,8 +158,9 @@ const void *frnn_stream_output(const frnn_stream *stream, int slot);
  * the states of the call are not read. */
 frnn_status frnn_stream_run(frnn_stream *stream, const frnn_call *call);
 
-void frnn_stream_get_state(const frnn_stream *stream, void *h, void *c);
-/* NULL: zeros. Neither overlaps the slots. */
-void frnn_stream_set_state(frnn_stream *stream, const void *h, const void *c);
+/* The cell's states, h first, each dense: (L, B, P or H), the others (L, B, H). */
+void frnn_stream_get_state(const frnn_stream *stream, void *const states[]);
+/* states NULL, or one of them: zeros. None overlaps the slots. */
+void frnn_stream_set_state(frnn_stream *stream, const void *const states[]);
 
 #endif

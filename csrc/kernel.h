@@ -1,63 +1,35 @@
-/* Between the two halves of the library: strand.c, stream.c and pack.c above, which know no instruction set, and the
+/* Between the two halves of the library: strand.c, stream.c and params.c above, which know no instruction set, and the
  * kernels below, which know one layer and some steps of it.
  *
- * A step of a layer is one or two stages. A stage is a product and what is done with it: for n rows and all units,
- * sums = bias + W x + U h, then the cell's equations. */
+ * A step of a layer is one or two stages. A stage is a product and the equations that follow it (the epilogue): for n
+ * rows and all units, sums = bias + W x + U h, then y and what the stage carries. */
 #ifndef FRNN_KERNEL_H
 #define FRNN_KERNEL_H
 
 #include <assert.h>
 #include <stdint.h>
 
+#include "cell.h"
 #include "cpu.h"
 #include "fastrnn.h"
-
-typedef enum frnn_stage_kind {
-#define FRNN_STAGE(kind, gates, sums) FRNN_STAGE_##kind,
-#include "stages.def"
-#undef FRNN_STAGE
-    FRNN_STAGE_KINDS
-} frnn_stage_kind;
-
-/* Gates of a unit in the panels of W and U. */
-static inline size_t frnn_stage_gates(frnn_stage_kind kind)
-{
-    static const size_t gates[] = {
-#define FRNN_STAGE(kind, gates, sums) gates,
-#include "stages.def"
-#undef FRNN_STAGE
-    };
-    return gates[kind];
-}
-
-/* Sums of a unit, each with a bias. */
-static inline size_t frnn_stage_sums(frnn_stage_kind kind)
-{
-    static const size_t sums[] = {
-#define FRNN_STAGE(kind, gates, sums) sums,
-#include "stages.def"
-#undef FRNN_STAGE
-    };
-    return sums[kind];
-}
+#include "matrix.h"
 
 typedef struct frnn_stage {
     frnn_stage_kind kind;
-    const frnn_spec *spec; /* of the params: activations, clip, options */
-    size_t I, K;           /* lengths of an x row and of an h row */
-    size_t units, blocks;  /* outputs, and vectors of outputs: the last is padded with zeros */
-    const void *W;         /* panels [block][k < I][gate][lane] */
-    const void *U;         /* panels [block][k < K][gate][lane] */
-    const void *bias;      /* [block][sum][lane] */
-    const void *zero_h;    /* [block][sum][lane]: what U h adds to a sum where h is +0: 0 with a sign, or NaN */
-    const void *peephole;  /* [block][i f o][lane], or NULL */
-    bool standard;         /* tanh and sigmoid where they usually are, and no option: the kernel's fast text */
+    size_t gates, sums;      /* of a unit: cells.def */
+    size_t units, blocks;    /* outputs, and vectors of outputs: the last is padded with zeros */
+    bool takes_x;            /* it multiplies x: all but a projection */
+    bool standard;           /* tanh and sigmoid in their places and no option: the kernels' fast text */
+    const frnn_spec *spec;   /* of the params: activations, clip, options */
+    frnn_matrix W, U;        /* what multiplies x, and h or the rows that the stage before it made */
+    const void *bias;        /* [block][sum][lane] */
+    const void *zero_h;      /* [block][sum][lane]: what U h adds to a sum where h is +0: 0 with a sign, or NaN */
+    const void *peephole;    /* [block][i f o][lane], or NULL */
+    size_t vector_row_bytes; /* of a number a unit for one row, padded to whole vectors */
+    size_t sums_row_bytes;   /* of all sums of one row */
 } frnn_stage;
 
-enum {
-    FRNN_MOST_STAGES = 2,
-    FRNN_CHAIN = 128 /* terms of a chain of fused multiply-adds: part of what the bits are */
-};
+enum { FRNN_CHAIN = 128 /* terms of a chain of fused multiply-adds: part of what the bits are */ };
 
 /* One layer in one direction. All layers of a stack have the same kinds of stages. */
 typedef struct frnn_layer {
@@ -73,17 +45,18 @@ typedef struct frnn_inputs {
     size_t share, shares; /* which of how many shares of the blocks is computed: each thread has its own */
 } frnn_inputs;
 
-/* Steps of one layer: n rows, each step from what the one before wrote. The kernel moves the pointers of rows along. */
+/* Steps of one layer: n rows, each step from what the one before wrote. The kernel moves the pointers of x, h and y
+ * along. */
 typedef struct frnn_steps {
     const frnn_layer *layer;
     size_t n, steps;
     const void **x;               /* n rows of I at the first step; NULL where sums are kept */
     const void **h;               /* n rows of P or H: the state before the first step */
     void **y;                     /* n rows of P or H: written, and the next step's h */
+    void *const *carry;           /* n rows of [number][block][lane]: states beside h, then what stages hand on */
     bool from_zeros;              /* h before the first step is +0 throughout */
     ptrdiff_t x_step, y_step;     /* bytes from a row's step to its next one */
     void *const *middle;          /* n rows of H between two stages; unused where there is one */
-    void *carry;                  /* [n][block][lane] */
     void *sums[FRNN_MOST_STAGES]; /* kept x part of each stage, [step][n][block][sum][lane]; NULL: not kept */
     size_t parity;                /* odd: the first step goes through the blocks downwards. Then they alternate */
     size_t share, shares;         /* as of frnn_inputs */
@@ -108,23 +81,27 @@ struct frnn_target {
 struct frnn_params {
     frnn_spec spec;
     const frnn_kernels *kernels;
-    size_t D, out, element; /* directions; size of an output row, P or H; bytes of a number */
-    size_t bytes;
+    size_t D, out;       /* directions; size of an output row, P or H */
+    size_t number_bytes; /* of a number of x, states, sums and y: the arithmetic's. A matrix has a format of its own */
+    size_t states;       /* of the cell: h, and the others, which are the first numbers of its carry */
+    size_t carried;      /* numbers of a unit in a row of carry */
+    size_t bytes;        /* of everything packed */
     size_t l2_bytes;     /* of this processor: the plan's */
-    void *memory;        /* of all panels */
+    const void *zeros;   /* a row of +0, as long as that of any state */
+    void *memory;        /* of everything packed */
     frnn_layer layers[]; /* L * D */
 };
 
-/* Bytes of one number a unit for one row, padded to whole vectors. */
-static inline size_t frnn_unit_bytes(const frnn_params *params, const frnn_stage *stage)
+/* Bytes of a row of carry. */
+static inline size_t frnn_carry_bytes(const frnn_params *params)
 {
-    return stage->blocks * params->kernels->width * params->element;
+    return params->carried * params->layers[0].stage[0].vector_row_bytes;
 }
 
-/* Bytes of the sums of one row. */
-static inline size_t frnn_sums_bytes(const frnn_params *params, const frnn_stage *stage)
+/* Numbers of a row of a state: P or H for h, H for the others. */
+static inline size_t frnn_state_size(const frnn_params *params, size_t state)
 {
-    return frnn_unit_bytes(params, stage) * frnn_stage_sums(stage->kind);
+    return state ? params->spec.hidden_size : params->out;
 }
 
 #endif

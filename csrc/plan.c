@@ -45,7 +45,7 @@ size_t frnn_kept_bytes(const frnn_params *params)
 {
     size_t bytes = 0;
     for (int s = 0; s < params->layers[0].stages; s++)
-        bytes += frnn_sums_bytes(params, &params->layers[0].stage[s]);
+        bytes += params->layers[0].stage[s].sums_row_bytes;
     return bytes;
 }
 
@@ -57,8 +57,14 @@ static double multiplies_per_second(const frnn_params *params)
 
 double frnn_step_seconds(const frnn_params *params)
 {
-    const double reading = (double)params->bytes / NEAR_BYTES;
-    const double multiplying = (double)(params->bytes / params->element) / multiplies_per_second(params);
+    double bytes = 0, terms = 0;
+    for (size_t l = 0; l < params->spec.num_layers * params->D; l++)
+        for (int s = 0; s < params->layers[l].stages; s++) {
+            const frnn_stage *stage = &params->layers[l].stage[s];
+            bytes += (double)(stage->W.bytes + stage->U.bytes);
+            terms += frnn_matrix_terms(&stage->W) + frnn_matrix_terms(&stage->U);
+        }
+    const double reading = bytes / NEAR_BYTES, multiplying = terms / multiplies_per_second(params);
     return reading > multiplying ? reading : multiplying;
 }
 
@@ -74,10 +80,8 @@ static double read_seconds(const frnn_params *params, double bytes)
 static double reload_seconds(const frnn_params *params, const frnn_layer *layer)
 {
     double bytes = 0;
-    for (int s = 0; s < layer->stages; s++) {
-        const frnn_stage *stage = &layer->stage[s];
-        bytes += (double)((stage->I + stage->K) * frnn_stage_gates(stage->kind) * frnn_unit_bytes(params, stage));
-    }
+    for (int s = 0; s < layer->stages; s++)
+        bytes += (double)(layer->stage[s].W.bytes + layer->stage[s].U.bytes);
     return frnn_stays_near(params, bytes) ? 0 : bytes / FAR_BYTES;
 }
 
@@ -85,14 +89,14 @@ static double reload_seconds(const frnn_params *params, const frnn_layer *layer)
 static double step_seconds(const frnn_params *params, const frnn_layer *layer, size_t rows, size_t unit_threads,
                            bool hoist)
 {
-    const double lanes = (double)params->kernels->width, rate = multiplies_per_second(params);
+    const double rate = multiplies_per_second(params);
     const double row_count = (double)rows, part = 1 / (double)unit_threads;
     double seconds = 0;
     for (int s = 0; s < layer->stages; s++) {
         const frnn_stage *stage = &layer->stage[s];
-        const double weights = (double)(frnn_stage_gates(stage->kind) * stage->blocks) * lanes * part;
-        const double x = weights * (double)stage->I, h = weights * (double)stage->K;
-        const double read = read_seconds(params, (hoist ? h : x + h) * (double)params->element);
+        const double x = frnn_matrix_terms(&stage->W) * part, h = frnn_matrix_terms(&stage->U) * part;
+        const double bytes = (double)(hoist ? stage->U.bytes : stage->W.bytes + stage->U.bytes) * part;
+        const double read = read_seconds(params, bytes);
         const double alone = (hoist ? h : x + h) * row_count / rate;
         seconds +=
             (hoist ? x * row_count / rate : 0) + (alone > read ? alone + OVERLAP * read : read + OVERLAP * alone);
@@ -105,13 +109,11 @@ static double step_seconds(const frnn_params *params, const frnn_layer *layer, s
 /* Whether the x part of a chunk is one product, and why. */
 static frnn_x_part x_part_of(const frnn_params *params, size_t chunk, size_t rows)
 {
-    const frnn_stage *first = &params->layers[0].stage[0];
-    const size_t W = first->I * frnn_stage_gates(first->kind) * frnn_unit_bytes(params, first);
     if (rows >= TILES_ENOUGH * params->kernels->max_rows)
         return FRNN_X_ENOUGH_ROWS;
     if (chunk == 1)
         return FRNN_X_ONE_STEP;
-    return rows == 1 && W <= SMALL_W ? FRNN_X_SMALL : FRNN_X_AHEAD;
+    return rows == 1 && params->layers[0].stage[0].W.bytes <= SMALL_W ? FRNN_X_SMALL : FRNN_X_AHEAD;
 }
 
 /* Chunk and x part for strands of some rows. */

@@ -57,33 +57,22 @@ static const frnn_sequence *source_of(const frnn_strand *self, size_t layer)
     return layer ? &self->between[layer - 1] : &self->source;
 }
 
-/* Whether a cell carries c beside h. */
-static bool has_c(const frnn_strand *self) { return self->params->spec.cell == FRNN_LSTM; }
-
-/* The caller's initial h or c of a row, or zeros. */
-static const void *initial(const frnn_strand *self, const frnn_array *state, size_t layer, size_t row)
+/* The caller's initial state of a row, or zeros. */
+static const void *initial(const frnn_strand *self, size_t state, size_t layer, size_t row)
 {
-    if (!state->data)
-        return self->zeros;
-    return (const char *)state->data + (ptrdiff_t)index_of(self, layer) * state->outer +
-           (ptrdiff_t)self->rows[row] * state->row;
+    const frnn_array *array = &self->call->initial[state];
+    if (!array->data)
+        return self->params->zeros;
+    return (const char *)array->data + (ptrdiff_t)index_of(self, layer) * array->outer +
+           (ptrdiff_t)self->rows[row] * array->row;
 }
 
 /* Whether x parts are kept from chunk to step. */
 static bool is_ahead(const frnn_strand *self) { return self->plan.x_part == FRNN_X_AHEAD; }
 
-/* Whether a stage has an x part. */
-static bool takes_x(const frnn_stage *stage) { return stage->kind != FRNN_STAGE_PROJECT; }
-
-/* Bytes of the longer of an h row and a c row. */
-static size_t state_bytes(const frnn_params *params)
-{
-    return (params->out > params->spec.hidden_size ? params->out : params->spec.hidden_size) * params->element;
-}
-
 static frnn_sequence make_ring(frnn_strand *self)
 {
-    const size_t row = self->params->out * self->params->element, slots = frnn_plan_slots(&self->plan);
+    const size_t row = self->params->out * self->params->number_bytes, slots = frnn_plan_slots(&self->plan);
     char *base = frnn_arena_take(&self->arena, frnn_arena_product(&self->arena, slots, self->n), row);
     return (frnn_sequence){base, (ptrdiff_t)(self->n * row), (ptrdiff_t)row, slots};
 }
@@ -94,7 +83,7 @@ static frnn_scratch make_scratch(frnn_strand *self, const frnn_scratch *shared)
     const frnn_params *params = self->params;
     const frnn_layer *layer = layer_of(self, 0); /* the others have the same stages, but for I */
     const size_t kept_rows = is_ahead(self) ? frnn_arena_product(&self->arena, self->plan.chunk, self->n) : 0;
-    const size_t carry = frnn_unit_bytes(params, &layer->stage[0]), two = layer->stages == 2 ? self->n : 0;
+    const size_t two = layer->stages == 2 ? self->n : 0, H = params->spec.hidden_size * params->number_bytes;
     frnn_arena *arena = &self->arena;
     frnn_scratch scratch = {0};
     if (shared)
@@ -104,14 +93,13 @@ static frnn_scratch make_scratch(frnn_strand *self, const frnn_scratch *shared)
     scratch.y = frnn_arena_take(arena, self->n, sizeof *scratch.y);
     if (shared)
         return scratch;
-    scratch.z = frnn_arena_take(arena, has_c(self) ? 0 : two, carry);
     scratch.middle = frnn_arena_take(arena, two, sizeof *scratch.middle);
-    char *middle = frnn_arena_take(arena, two, params->spec.hidden_size * params->element);
+    char *middle = frnn_arena_take(arena, two, H);
     for (size_t r = 0; r < two && arena->base; r++)
-        scratch.middle[r] = middle + r * params->spec.hidden_size * params->element;
+        scratch.middle[r] = middle + r * H;
     for (int s = 0; s < layer->stages; s++) {
         const frnn_stage *stage = &layer->stage[s];
-        scratch.sums[s] = frnn_arena_take(arena, takes_x(stage) ? kept_rows : 0, frnn_sums_bytes(params, stage));
+        scratch.sums[s] = frnn_arena_take(arena, stage->takes_x ? kept_rows : 0, stage->sums_row_bytes);
     }
     return scratch;
 }
@@ -119,24 +107,21 @@ static frnn_scratch make_scratch(frnn_strand *self, const frnn_scratch *shared)
 /* Lays a strand's scratch out: once to learn its size, once for real. */
 static void lay_out(frnn_strand *self)
 {
-    const size_t carry = frnn_unit_bytes(self->params, &layer_of(self, 0)->stage[0]);
     const bool wavefront = self->plan.layer_threads > 1;
     const size_t threads = wavefront ? self->plan.layer_threads : self->plan.unit_threads;
     frnn_arena *arena = &self->arena;
+    const size_t carries = self->params->carried ? frnn_arena_product(arena, self->layers, self->n) : 0;
 
-    self->c = frnn_arena_take(arena, self->layers, sizeof *self->c);
+    self->carry_rows = frnn_arena_take(arena, carries, sizeof *self->carry_rows);
     self->between = frnn_arena_take(arena, self->layers, sizeof *self->between);
     self->fronts = frnn_arena_take(arena, wavefront ? self->layers : 0, sizeof *self->fronts);
     self->scratch = frnn_arena_take(arena, threads, sizeof *self->scratch);
     for (size_t l = 0; l < self->layers; l++) {
         const frnn_sequence out = l + 1 < self->layers || !self->sink.base ? make_ring(self) : self->sink;
-        char *c = has_c(self) ? frnn_arena_take(arena, self->n, carry) : NULL;
-        if (arena->base) {
+        if (arena->base)
             self->between[l] = out;
-            self->c[l] = c;
-        }
     }
-    self->zeros = frnn_arena_take(arena, 1, state_bytes(self->params));
+    self->carry = frnn_arena_take(arena, carries, frnn_carry_bytes(self->params));
     for (size_t i = 0; i < threads; i++) {
         static const frnn_scratch nothing;
         const frnn_scratch scratch = make_scratch(self, i == 0 || wavefront ? NULL
@@ -147,17 +132,26 @@ static void lay_out(frnn_strand *self)
     }
 }
 
+/* Where a state beside h of a row is: in the row's carry. */
+static char *kept_state(const frnn_strand *self, size_t state, size_t layer, size_t row)
+{
+    return (char *)self->carry_rows[layer * self->n + row] +
+           (state - 1) * layer_of(self, layer)->stage[0].vector_row_bytes;
+}
+
 static void fill_start(frnn_strand *self)
 {
-    const size_t H = self->params->spec.hidden_size * self->params->element;
-    memset(self->zeros, 0, state_bytes(self->params));
-    for (size_t l = 0; l < self->layers && has_c(self); l++) {
-        const size_t carry = frnn_unit_bytes(self->params, &layer_of(self, l)->stage[0]);
-        for (size_t r = 0; r < self->n; r++) {
-            memcpy(self->c[l] + r * carry, initial(self, &self->call->c, l, r), H);
-            memset(self->c[l] + r * carry + H, 0, carry - H);
+    const frnn_params *params = self->params;
+    const size_t H = params->spec.hidden_size * params->number_bytes;
+    const size_t padded = layer_of(self, 0)->stage[0].vector_row_bytes;
+    for (size_t i = 0; i < self->layers * self->n && params->carried; i++)
+        self->carry_rows[i] = self->carry + i * frnn_carry_bytes(params);
+    for (size_t s = 1; s < params->states; s++)
+        for (size_t i = 0; i < self->layers * self->n; i++) {
+            char *to = kept_state(self, s, i / self->n, i % self->n);
+            memcpy(to, initial(self, s, i / self->n, i % self->n), H);
+            memset(to + H, 0, padded - H);
         }
-    }
     for (size_t l = 0; l < self->layers && self->plan.layer_threads > 1; l++) {
         atomic_init(&self->fronts[l].taken, false);
         atomic_init(&self->fronts[l].done, 0);
@@ -186,7 +180,7 @@ static void keep_inputs(context *self, size_t layer, size_t begin, size_t end, s
     for (int s = 0; s < layer_of(strand, layer)->stages; s++) {
         const frnn_stage *stage = &layer_of(strand, layer)->stage[s];
         const frnn_inputs inputs = {n, self->scratch.x, self->scratch.sums[s], self->share, self->shares};
-        if (takes_x(stage))
+        if (stage->takes_x)
             strand->params->kernels->input(stage, &inputs);
     }
 }
@@ -206,11 +200,11 @@ static void run_steps(context *self, size_t layer, size_t begin, size_t end, siz
         .x = ahead ? NULL : self->scratch.x,
         .h = self->scratch.h,
         .y = self->scratch.y,
-        .from_zeros = begin == 0 && !strand->call->h.data,
+        .from_zeros = begin == 0 && !strand->call->initial[0].data,
         .x_step = step_bytes(strand, source),
         .y_step = step_bytes(strand, sink),
         .middle = self->scratch.middle,
-        .carry = has_c(strand) ? strand->c[layer] : self->scratch.z,
+        .carry = strand->params->carried ? strand->carry_rows + layer * strand->n : NULL,
         .parity = strand->parity + begin,
         .share = self->share,
         .shares = self->shares,
@@ -219,14 +213,14 @@ static void run_steps(context *self, size_t layer, size_t begin, size_t end, siz
     };
     for (size_t r = 0; r < n; r++) {
         steps.y[r] = at(strand, sink, begin, r);
-        steps.h[r] = begin ? at(strand, sink, begin - 1, r) : initial(strand, &strand->call->h, layer, r);
+        steps.h[r] = begin ? at(strand, sink, begin - 1, r) : initial(strand, 0, layer, r);
         if (!ahead)
             steps.x[r] = at(strand, source, begin, r);
     }
     for (int s = 0; s < steps.layer->stages; s++) {
         const frnn_stage *stage = &steps.layer->stage[s];
-        if (ahead && takes_x(stage))
-            steps.sums[s] = self->scratch.sums[s] + kept * frnn_sums_bytes(strand->params, stage);
+        if (ahead && stage->takes_x)
+            steps.sums[s] = self->scratch.sums[s] + kept * stage->sums_row_bytes;
     }
     strand->params->kernels->steps(&steps);
 }
@@ -348,15 +342,14 @@ static void write_results(frnn_strand *self, size_t layer)
 {
     const frnn_call *call = self->call;
     const frnn_params *params = self->params;
-    const size_t H = params->spec.hidden_size * params->element, out = params->out * params->element;
+    const size_t H = params->spec.hidden_size * params->number_bytes, out = params->out * params->number_bytes;
     for (size_t r = 0; r < self->n; r++) {
         const size_t length = length_of(self, r), row = self->rows[r];
-        const size_t state = index_of(self, layer) * call->B + row;
-        const void *h = length ? at(self, &self->between[layer], length - 1, r) : initial(self, &call->h, layer, r);
-        memcpy((char *)call->h_n + state * out, h, out);
-        if (has_c(self))
-            memcpy((char *)call->c_n + state * H,
-                   self->c[layer] + r * frnn_unit_bytes(params, &layer_of(self, layer)->stage[0]), H);
+        const size_t index = index_of(self, layer) * call->B + row;
+        const void *h = length ? at(self, &self->between[layer], length - 1, r) : initial(self, 0, layer, r);
+        memcpy((char *)call->final[0] + index * out, h, out);
+        for (size_t s = 1; s < params->states; s++)
+            memcpy((char *)call->final[s] + index * H, kept_state(self, s, layer, r), H);
         if (self->first + layer + 1 < params->spec.num_layers)
             continue;
         char *y = (char *)call->y + (ptrdiff_t)row * call->y_row + (ptrdiff_t)(self->direction * out);

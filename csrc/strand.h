@@ -27,7 +27,6 @@ typedef struct frnn_scratch {
     const void **x, **h; /* pointers to rows */
     void **y;
     void **middle;                /* rows between two stages */
-    char *z;                      /* carry of a cell without c */
     char *sums[FRNN_MOST_STAGES]; /* kept x parts, one a stage */
 } frnn_scratch;
 
@@ -51,10 +50,10 @@ typedef struct frnn_strand {
 
     frnn_arena arena;       /* of all below */
     frnn_sequence *between; /* output of each layer, the last being sink */
-    char **c;               /* LSTM: [layer], each [n][block][lane] */
-    char *zeros;
-    frnn_scratch *scratch; /* one a thread: the plan's unit_threads or layer_threads */
-    frnn_front *fronts;    /* one a layer */
+    char *carry;            /* [layer][row], rows of frnn_carry_bytes */
+    void **carry_rows;      /* [layer][row] */
+    frnn_scratch *scratch;  /* one a thread: the plan's unit_threads or layer_threads */
+    frnn_front *fronts;     /* one a layer */
 
     /* Its threads: the first lays the strand out and waits a little for the others, who come or don't. */
     _Alignas(FRNN_ALIGNMENT) atomic_size_t arrived;

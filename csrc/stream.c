@@ -1,9 +1,9 @@
 /* A stream: one step at a time of a stack that runs forward, with everything that a step needs made beforehand.
  *
- * (a) h of all layers lies in two slots that take turns: a step reads h of the step before where that step wrote it,
- *     and writes the other slot. So nothing is copied, and an output stays until its slot's next turn.
- * (b) A run writes its final h to the other slot too, and turns them if it succeeds: if not, it has changed nothing. A
- *     state that is set goes to the slot that does not hold the last output.
+ * (a) h of all layers lies in two slots that alternate: a step reads h of the step before where that step wrote it, and
+ *     writes the other slot. So nothing is copied, and an output stays until its slot is written again.
+ * (b) A run writes its final h to the other slot too, and makes it the newest if it succeeds: if not, it has changed
+ *     nothing. A state that is set goes to the slot that does not hold the last output.
  * (c) A step multiplies x and h in the step, without sums kept: the bits are those of call.c.
  */
 #include "arena.h"
@@ -12,43 +12,49 @@
 struct frnn_stream {
     const frnn_params *params;
     size_t B;
-    size_t h_row, c_row; /* bytes of a row of h, and of c where the kernels keep it: padded to whole vectors */
-    int newest;          /* the slot that holds the state */
-    int output;          /* the slot that a step or a run wrote last */
+    size_t h_row, state_row, carry_row; /* bytes of a row of h, of a state beside it, and of carry */
+    int newest;                         /* the slot that holds the state */
+    int output;                         /* the slot that a step or a run wrote last */
 
-    frnn_arena arena;              /* of all below */
-    char *h[2];                    /* [layer][row]: the slots */
-    char *c;                       /* LSTM: [layer][row], padded, in place */
-    char *c_n;                     /* LSTM: [layer][row], dense: what a run writes before it is known to succeed */
-    char *z;                       /* two stages: [row], padded */
-    void **middle;                 /* two stages: rows of H */
-    const void **x_rows, **h_rows; /* of one step of one layer */
-    void **y_rows;
+    frnn_arena arena;    /* of all below */
+    char *h[2];          /* [layer][row]: the slots */
+    char *carry;         /* [layer][row], as kernels keep it: a state is padded to whole vectors */
+    char *run_final;     /* [state][layer][row], dense: what a run writes before it is known to succeed */
+    void **h_rows[2];    /* [layer][row] of the slots */
+    void **carry_rows;   /* [layer][row] */
+    const void **x_rows; /* [row] */
+    void **middle;       /* two stages: rows of H */
 };
 
-static bool has_c(const frnn_stream *self) { return self->params->spec.cell == FRNN_LSTM; }
-
-static size_t c_bytes(const frnn_stream *self) { return self->params->spec.hidden_size * self->params->element; }
+/* Rows of all layers. */
+static size_t rows_of(const frnn_stream *self) { return self->params->spec.num_layers * self->B; }
 
 /* Once to learn the size, once for real. */
 static void lay_out(frnn_stream *self)
 {
     const frnn_params *params = self->params;
     frnn_arena *arena = &self->arena;
-    const size_t rows = frnn_arena_product(arena, params->spec.num_layers, self->B), c_rows = has_c(self) ? rows : 0;
+    const size_t rows = frnn_arena_product(arena, params->spec.num_layers, self->B);
     const size_t two = params->layers[0].stages == 2 ? self->B : 0;
     for (int slot = 0; slot < 2; slot++)
         self->h[slot] = frnn_arena_take(arena, rows, self->h_row);
-    self->c = frnn_arena_take(arena, c_rows, self->c_row);
-    self->c_n = frnn_arena_take(arena, c_rows, c_bytes(self));
-    self->z = frnn_arena_take(arena, has_c(self) ? 0 : two, self->c_row);
-    self->middle = frnn_arena_take(arena, two, sizeof *self->middle);
-    char *middle = frnn_arena_take(arena, two, c_bytes(self));
-    for (size_t r = 0; r < two && arena->base; r++)
-        self->middle[r] = middle + r * c_bytes(self);
+    self->carry = frnn_arena_take(arena, rows, self->carry_row);
+    self->run_final = frnn_arena_take(arena, rows, (params->states - 1) * self->state_row);
+    for (int slot = 0; slot < 2; slot++)
+        self->h_rows[slot] = frnn_arena_take(arena, rows, sizeof *self->h_rows[slot]);
+    self->carry_rows = frnn_arena_take(arena, rows, sizeof *self->carry_rows);
     self->x_rows = frnn_arena_take(arena, self->B, sizeof *self->x_rows);
-    self->h_rows = frnn_arena_take(arena, self->B, sizeof *self->h_rows);
-    self->y_rows = frnn_arena_take(arena, self->B, sizeof *self->y_rows);
+    self->middle = frnn_arena_take(arena, two, sizeof *self->middle);
+    char *middle = frnn_arena_take(arena, two, self->state_row);
+    if (!arena->base)
+        return;
+    for (size_t r = 0; r < two; r++)
+        self->middle[r] = middle + r * self->state_row;
+    for (size_t i = 0; i < rows; i++) {
+        for (int slot = 0; slot < 2; slot++)
+            self->h_rows[slot][i] = self->h[slot] + i * self->h_row;
+        self->carry_rows[i] = self->carry + i * self->carry_row;
+    }
 }
 
 frnn_status frnn_stream_new(const frnn_params *params, size_t B, frnn_stream **result)
@@ -60,8 +66,9 @@ frnn_status frnn_stream_new(const frnn_params *params, size_t B, frnn_stream **r
     *self = (frnn_stream){
         .params = params,
         .B = B,
-        .h_row = params->out * params->element,
-        .c_row = frnn_unit_bytes(params, &params->layers[0].stage[0]),
+        .h_row = params->out * params->number_bytes,
+        .state_row = params->spec.hidden_size * params->number_bytes,
+        .carry_row = frnn_carry_bytes(params),
     };
     lay_out(self);
     if (!frnn_arena_allocate(&self->arena, NULL, 0)) {
@@ -69,7 +76,7 @@ frnn_status frnn_stream_new(const frnn_params *params, size_t B, frnn_stream **r
         return FRNN_NO_MEMORY;
     }
     lay_out(self);
-    frnn_stream_set_state(self, NULL, NULL);
+    frnn_stream_set_state(self, NULL);
     *result = self;
     return FRNN_OK;
 }
@@ -81,37 +88,27 @@ void frnn_stream_free(frnn_stream *self)
     free(self);
 }
 
-/* One step of one layer: all that a stream does with kernels. */
-static void step_layer(frnn_stream *self, size_t layer, const char *x, ptrdiff_t x_row)
-{
-    const char *h = self->h[self->newest] + layer * self->B * self->h_row;
-    char *y = self->h[!self->newest] + layer * self->B * self->h_row;
-    for (size_t r = 0; r < self->B; r++) {
-        self->x_rows[r] = x + (ptrdiff_t)r * x_row;
-        self->h_rows[r] = h + r * self->h_row;
-        self->y_rows[r] = y + r * self->h_row;
-    }
-    frnn_steps step = {
-        .layer = &self->params->layers[layer],
-        .n = self->B,
-        .steps = 1,
-        .x = self->x_rows,
-        .h = self->h_rows,
-        .y = self->y_rows,
-        .middle = self->middle,
-        .carry = has_c(self) ? self->c + layer * self->B * self->c_row : self->z,
-        .parity = (size_t)self->newest, /* the panels that one step read last, the next reads first */
-        .shares = 1,
-    };
-    self->params->kernels->steps(&step);
-}
-
 int frnn_stream_step(frnn_stream *self, const void *x, ptrdiff_t x_row)
 {
+    void **const h_rows = self->h_rows[self->newest], **const y_rows = self->h_rows[!self->newest];
     const uint64_t mode = frnn_enter_float_mode();
-    step_layer(self, 0, x, x_row);
-    for (size_t layer = 1; layer < self->params->spec.num_layers; layer++)
-        step_layer(self, layer, self->h[!self->newest] + (layer - 1) * self->B * self->h_row, (ptrdiff_t)self->h_row);
+    for (size_t r = 0; r < self->B; r++)
+        self->x_rows[r] = (const char *)x + (ptrdiff_t)r * x_row;
+    for (size_t layer = 0, row = 0; layer < self->params->spec.num_layers; layer++, row += self->B) {
+        frnn_steps step = {
+            .layer = &self->params->layers[layer],
+            .n = self->B,
+            .steps = 1, /* so the kernel leaves the pointers as they are */
+            .x = layer ? (const void **)y_rows + row - self->B : self->x_rows,
+            .h = (const void **)h_rows + row,
+            .y = y_rows + row,
+            .carry = self->carry_rows + row,
+            .middle = self->middle,
+            .parity = (size_t)self->newest, /* the panels that one step read last, the next reads first */
+            .shares = 1,
+        };
+        self->params->kernels->steps(&step);
+    }
     frnn_leave_float_mode(mode);
     return self->output = self->newest = !self->newest;
 }
@@ -120,52 +117,71 @@ int frnn_stream_newest(const frnn_stream *self) { return self->newest; }
 
 const void *frnn_stream_output(const frnn_stream *self, int slot)
 {
-    return self->h[slot] + (self->params->spec.num_layers - 1) * self->B * self->h_row;
+    return self->h[slot] + (rows_of(self) - self->B) * self->h_row;
 }
 
-void frnn_stream_get_state(const frnn_stream *self, void *h, void *c)
+/* Where a state beside h of a row is kept. */
+static char *kept_state(const frnn_stream *self, size_t state, size_t row)
 {
-    const size_t rows = self->params->spec.num_layers * self->B;
-    memcpy(h, self->h[self->newest], rows * self->h_row);
-    for (size_t r = 0; r < rows && has_c(self); r++)
-        memcpy((char *)c + r * c_bytes(self), self->c + r * self->c_row, c_bytes(self));
+    return self->carry + row * self->carry_row + (state - 1) * self->params->layers[0].stage[0].vector_row_bytes;
 }
 
-/* c, dense, to where the kernels keep it. */
-static void place_c(frnn_stream *self, const char *c)
+void frnn_stream_get_state(const frnn_stream *self, void *const states[])
 {
-    for (size_t r = 0; r < self->params->spec.num_layers * self->B; r++)
-        memcpy(self->c + r * self->c_row, c + r * c_bytes(self), c_bytes(self));
+    memcpy(states[0], self->h[self->newest], rows_of(self) * self->h_row);
+    for (size_t s = 1; s < self->params->states; s++)
+        for (size_t r = 0; r < rows_of(self); r++)
+            memcpy((char *)states[s] + r * self->state_row, kept_state(self, s, r), self->state_row);
 }
 
-void frnn_stream_set_state(frnn_stream *self, const void *h, const void *c)
+/* A state beside h, dense, to where the kernels keep it. */
+static void place_state(frnn_stream *self, size_t state, const char *from)
 {
-    const size_t rows = self->params->spec.num_layers * self->B;
+    const size_t padded = self->params->layers[0].stage[0].vector_row_bytes;
+    for (size_t r = 0; r < rows_of(self); r++) {
+        char *to = kept_state(self, state, r);
+        memset(to, 0, padded);
+        if (from)
+            memcpy(to, from + r * self->state_row, self->state_row);
+    }
+}
+
+void frnn_stream_set_state(frnn_stream *self, const void *const states[])
+{
+    const void *h = states ? states[0] : NULL;
     self->newest = !self->output;
     if (h)
-        memcpy(self->h[self->newest], h, rows * self->h_row);
+        memcpy(self->h[self->newest], h, rows_of(self) * self->h_row);
     else
-        memset(self->h[self->newest], 0, rows * self->h_row);
-    if (has_c(self) && c)
-        place_c(self, c);
-    else if (has_c(self))
-        memset(self->c, 0, rows * self->c_row);
+        memset(self->h[self->newest], 0, rows_of(self) * self->h_row);
+    for (size_t s = 1; s < self->params->states; s++)
+        place_state(self, s, states ? states[s] : NULL);
+}
+
+/* The final states of a run, beside h. */
+static char *final_state(const frnn_stream *self, size_t state)
+{
+    return self->run_final + (state - 1) * rows_of(self) * self->state_row;
 }
 
 frnn_status frnn_stream_run(frnn_stream *self, const frnn_call *call)
 {
+    const size_t B = self->B;
     frnn_call filled = *call;
-    filled.B = self->B;
+    filled.B = B;
     filled.lengths = NULL;
-    filled.h = (frnn_array){self->h[self->newest], (ptrdiff_t)(self->B * self->h_row), (ptrdiff_t)self->h_row};
-    filled.c = (frnn_array){self->c, (ptrdiff_t)(self->B * self->c_row), (ptrdiff_t)self->c_row};
-    filled.h_n = self->h[!self->newest];
-    filled.c_n = self->c_n;
+    filled.initial[0] = (frnn_array){self->h[self->newest], (ptrdiff_t)(B * self->h_row), (ptrdiff_t)self->h_row};
+    filled.final[0] = self->h[!self->newest];
+    for (size_t s = 1; s < self->params->states; s++) {
+        filled.initial[s] =
+            (frnn_array){kept_state(self, s, 0), (ptrdiff_t)(B * self->carry_row), (ptrdiff_t)self->carry_row};
+        filled.final[s] = final_state(self, s);
+    }
     const frnn_status status = frnn_run(self->params, &filled);
     if (status != FRNN_OK)
         return status;
     self->output = self->newest = !self->newest;
-    if (has_c(self))
-        place_c(self, self->c_n);
+    for (size_t s = 1; s < self->params->states; s++)
+        place_state(self, s, final_state(self, s));
     return FRNN_OK;
 }

@@ -2,12 +2,10 @@
 
 #define FRNN_TARGET(name, needs) extern const frnn_kernels frnn_##name##_32, frnn_##name##_64;
 #include "targets.def"
-#undef FRNN_TARGET
 
 static const frnn_target targets[] = {
 #define FRNN_TARGET(name, needs) {#name, needs, {&frnn_##name##_32, &frnn_##name##_64}},
 #include "targets.def"
-#undef FRNN_TARGET
 };
 
 size_t frnn_target_count(void) { return sizeof targets / sizeof *targets; }

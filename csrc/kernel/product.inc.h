@@ -1,4 +1,4 @@
-/* The product: sums += panels * input, a register tile at a time.
+/* The product: sums += matrix * input, a register tile at a time.
  *
  * A chain runs over k in order, and where it is broken depends on k alone, so the bits of a sum do not depend on its
  * tile. One chain of 1024 terms has two to three times the rounding error of chains of 128, whose parts cost one
@@ -9,27 +9,26 @@
 
 enum { CHAIN = FRNN_CHAIN };
 
-/* What is multiplied: the panels of a stage, and rows of K numbers. */
+/* What is multiplied: a matrix, and rows of K numbers. */
 typedef struct operands {
-    const void *panels;
+    const frnn_matrix *matrix;
     const void *const *in;
-    size_t K;
-    const real *after; /* panels that are multiplied after these, and how long they are */
-    size_t after_K;
+    const frnn_matrix *next; /* what is multiplied afterwards, from a block on: to be brought near */
+    size_t next_block;
 } operands;
 
 typedef struct shape {
-    int gates; /* of a unit, in the panels */
-    int sums;  /* of a unit */
-    int last;  /* where the last gate is summed; gate g < gates - 1 has sum g */
+    int gates;  /* of a unit, in the matrix */
+    int sums;   /* of a unit */
+    bool for_h; /* a product with h: gates with two sums add to the second one, at the end */
     int rows, blocks;
 } shape;
 
-/* Panels hold weights as they are multiplied: the one line to change where they do not. */
-INLINE vec load_weights(const real *panel) { return v_load(panel); }
+/* A column of weights as it is multiplied: a format that is narrower than the sums is widened here. */
+INLINE vec load_weights(const void *panel, size_t column) { return v_load((const real *)panel + column * WIDTH); }
 
 /* sums[row][column] += panel[column / gates][k][column % gates] * in[row][k], for one k. */
-INLINE void multiply_term(vec *sums, shape s, const real *const *panels, const real *const *in, size_t k)
+INLINE void multiply_term(vec *sums, shape s, const void *const *panels, const real *const *in, size_t k)
 {
     const int columns = s.blocks * s.gates;
     vec a[MAX_ROWS];
@@ -38,7 +37,7 @@ INLINE void multiply_term(vec *sums, shape s, const real *const *panels, const r
         a[r] = v_set1(in[r][k]);
     UNROLL
     for (int c = 0; c < columns; c++) {
-        vec weights = load_weights(panels[c / s.gates] + (k * (size_t)s.gates + (size_t)(c % s.gates)) * WIDTH);
+        vec weights = load_weights(panels[c / s.gates], frnn_panel_column(k, (size_t)(c % s.gates), (size_t)s.gates));
         if (s.rows > 1)
             PIN(weights);
         UNROLL
@@ -52,7 +51,7 @@ typedef struct range {
 } range;
 
 /* For all k of a range, in order. */
-INLINE void multiply_chain(vec *sums, shape s, const real *const *panels, const real *const *in, range ks,
+INLINE void multiply_chain(vec *sums, shape s, const void *const *panels, const real *const *in, range ks,
                            const real *ahead)
 {
     size_t k = ks.from;
@@ -72,65 +71,91 @@ INLINE void multiply_chain(vec *sums, shape s, const real *const *panels, const 
         multiply_term(sums, s, panels, in, k);
 }
 
-/* Where the sum of a column of the panels is among a row's sums. */
+/* Where the sum of a column is among a row's sums. */
 INLINE size_t place_of(shape s, int column)
 {
-    const int gate = column % s.gates, sum = gate == s.gates - 1 ? s.last : gate;
-    return (size_t)(column / s.gates * s.sums + sum) * WIDTH;
+    const int gate = column % s.gates, two = s.for_h ? s.sums - s.gates : 0;
+    const int sum = gate < s.gates - two ? gate : gate + two;
+    return (size_t)(column / s.gates * s.sums + sum);
 }
 
-/* Sums that this product has no part in go from where they start to where they are looked for. */
+/* Where the sum of row i / columns and column i % columns is in memory: [row][place][lane], rows a stride apart. */
+INLINE size_t sum_at(shape s, int i, size_t stride)
+{
+    const int columns = s.blocks * s.gates;
+    return (size_t)(i / columns) * stride + place_of(s, i % columns) * WIDTH;
+}
+
+/* The chain that begins at k. */
+INLINE range chain_at(size_t k, size_t K) { return (range){k, K - k < CHAIN ? K : k + CHAIN}; }
+
+INLINE void add_totals(vec *sums, shape s, const real *totals, size_t stride)
+{
+    UNROLL
+    for (int i = 0; i < s.rows * s.blocks * s.gates; i++)
+        sums[i] = v_add(v_load(totals + sum_at(s, i, stride)), sums[i]);
+}
+
+/* The chains that begin in a range. The first chain of a product goes on from `sums`, which are in registers and stay
+ * there; each later one starts from zero and is added whole to `totals`, where the sums are meanwhile. So `sums` are zero
+ * where the range begins with a later chain. */
+INLINE void multiply_chains(vec *sums, shape s, const void *const *panels, const real *const *in, size_t K, range ks,
+                            const real *ahead, real *totals, size_t stride)
+{
+    multiply_chain(sums, s, panels, in, chain_at(ks.from, K), ahead);
+    if (ks.from > 0)
+        add_totals(sums, s, totals, stride);
+    for (size_t k = ks.from + CHAIN; k < ks.to; k += CHAIN) {
+        UNROLL
+        for (int i = 0; i < s.rows * s.blocks * s.gates; i++) {
+            v_store(totals + sum_at(s, i, stride), sums[i]);
+            sums[i] = v_set1(0);
+        }
+        multiply_chain(sums, s, panels, in, chain_at(k, K), ahead);
+        add_totals(sums, s, totals, stride);
+    }
+}
+
+/* Gates with two sums: the one that this product does not add to goes from where sums start to where they are kept. */
 INLINE void copy_other_sums(shape s, const tile *t)
 {
     if (s.gates == s.sums || t->start == t->sums)
         return;
-    const int other = s.last == s.gates ? s.gates - 1 : s.gates;
+    const int two = s.sums - s.gates, first = s.for_h ? s.gates - two : s.gates;
     for (int r = 0; r < s.rows; r++)
-        for (int b = 0; b < s.blocks; b++) {
-            const size_t place = (size_t)(b * s.sums + other) * WIDTH;
-            v_store(t->sums + (size_t)r * t->stride + place, v_load(t->start + (size_t)r * t->start_stride + place));
-        }
+        for (int b = 0; b < s.blocks; b++)
+            for (int i = 0; i < two; i++) {
+                const size_t place = (size_t)(b * s.sums + first + i) * WIDTH;
+                v_store(t->sums + (size_t)r * t->stride + place,
+                        v_load(t->start + (size_t)r * t->start_stride + place));
+            }
 }
 
-/* One tile, for the chains that begin in a range. The first goes on from where the sums start, each later one from
- * zero, to be added whole. */
+/* One tile, for the chains that begin in a range. */
 INLINE void multiply(shape s, const operands *o, const tile *t, range ks)
 {
     const int columns = s.blocks * s.gates;
-    if (columns > sums_across((size_t)s.rows))
+    if ((size_t)columns > columns_across((size_t)s.rows))
         return; /* a shape that is never asked for: no code is made for it */
 
-    const real *panels[SUMS_ACROSS_OF_FEW], *in[MAX_ROWS];
-    vec sums[MAX_SUMS];
+    const void *panels[COLUMNS_OF_FEW];
+    const real *in[MAX_ROWS];
+    vec sums[MAX_COLUMNS];
     UNROLL
     for (int b = 0; b < s.blocks; b++)
-        panels[b] = (const real *)o->panels + (t->block + (size_t)b) * o->K * (size_t)s.gates * WIDTH;
+        panels[b] = frnn_panel(o->matrix, t->block + (size_t)b);
     UNROLL
     for (int r = 0; r < s.rows; r++)
         in[r] = o->in[t->row + (size_t)r];
-    size_t k = ks.from;
-    if (k == 0) {
+    if (ks.from == 0)
         copy_other_sums(s, t);
-        UNROLL
-        for (int i = 0; i < s.rows * columns; i++)
-            sums[i] = v_load(t->start + (size_t)(i / columns) * t->start_stride + place_of(s, i % columns));
-        multiply_chain(sums, s, panels, in, (range){0, o->K < CHAIN ? o->K : CHAIN}, t->ahead);
-        UNROLL
-        for (int i = 0; i < s.rows * columns; i++)
-            v_store(t->sums + (size_t)(i / columns) * t->stride + place_of(s, i % columns), sums[i]);
-        k = CHAIN;
-    }
-    for (; k < ks.to; k += CHAIN) {
-        UNROLL
-        for (int i = 0; i < s.rows * columns; i++)
-            sums[i] = v_set1(0);
-        multiply_chain(sums, s, panels, in, (range){k, o->K - k < CHAIN ? o->K : k + CHAIN}, t->ahead);
-        UNROLL
-        for (int i = 0; i < s.rows * columns; i++) {
-            real *total = t->sums + (size_t)(i / columns) * t->stride + place_of(s, i % columns);
-            v_store(total, v_add(v_load(total), sums[i]));
-        }
-    }
+    UNROLL
+    for (int i = 0; i < s.rows * columns; i++)
+        sums[i] = ks.from ? v_set1(0) : v_load(t->start + sum_at(s, i, t->start_stride));
+    multiply_chains(sums, s, panels, in, o->matrix->K, ks, t->ahead, t->sums, t->stride);
+    UNROLL
+    for (int i = 0; i < s.rows * columns; i++)
+        v_store(t->sums + sum_at(s, i, t->stride), sums[i]);
 }
 
 INLINE void multiply_rows(shape s, const operands *o, const tile *t, range ks)
@@ -159,43 +184,27 @@ INLINE void multiply_blocks(shape s, const operands *o, const tile *t, range ks)
     }
 }
 
-/* Every kind of product, by its gates and where the last of them is summed. */
-static OUTLINE void multiply_1(const operands *o, const tile *t, range ks)
-{
-    multiply_blocks((shape){.gates = 1, .sums = 1, .last = 0}, o, t, ks);
-}
-
-static OUTLINE void multiply_2(const operands *o, const tile *t, range ks)
-{
-    multiply_blocks((shape){.gates = 2, .sums = 2, .last = 1}, o, t, ks);
-}
-
-static OUTLINE void multiply_4(const operands *o, const tile *t, range ks)
-{
-    multiply_blocks((shape){.gates = 4, .sums = 4, .last = 3}, o, t, ks);
-}
-
-static OUTLINE void multiply_3_of_4(const operands *o, const tile *t, range ks)
-{
-    multiply_blocks((shape){.gates = 3, .sums = 4, .last = 2}, o, t, ks);
-}
-
-static OUTLINE void multiply_3_around(const operands *o, const tile *t, range ks)
-{
-    multiply_blocks((shape){.gates = 3, .sums = 4, .last = 3}, o, t, ks);
-}
-
 typedef void product(const operands *o, const tile *t, range ks);
 
-/* What each kind of stage multiplies x and h with. */
+/* Every pair of gates and sums that a stage has: stages of the same pair share its code. */
+#define SHAPES(SHAPE) SHAPE(1, 1) SHAPE(2, 2) SHAPE(3, 4) SHAPE(4, 4)
+
+#define MULTIPLY(G, S)                                                                                                 \
+    static OUTLINE void multiply_x_##G##_##S(const operands *o, const tile *t, range ks)                               \
+    {                                                                                                                  \
+        multiply_blocks((shape){.gates = G, .sums = S, .for_h = false}, o, t, ks);                                     \
+    }                                                                                                                  \
+    static OUTLINE void multiply_h_##G##_##S(const operands *o, const tile *t, range ks)                               \
+    {                                                                                                                  \
+        multiply_blocks((shape){.gates = G, .sums = S, .for_h = true}, o, t, ks);                                      \
+    }
+SHAPES(MULTIPLY)
+
+/* What each kind of stage multiplies x and h with. A name that is missing here belongs into SHAPES. */
 static const struct products {
     product *x, *h;
 } products[] = {
-    [FRNN_STAGE_RNN] = {multiply_1, multiply_1},
-    [FRNN_STAGE_LSTM] = {multiply_4, multiply_4},
-    [FRNN_STAGE_GRU] = {multiply_3_of_4, multiply_3_around},
-    [FRNN_STAGE_GRU_RESET] = {multiply_2, multiply_2},
-    [FRNN_STAGE_GRU_NEW] = {multiply_1, multiply_1},
-    [FRNN_STAGE_PROJECT] = {multiply_1, multiply_1},
+#define FRNN_STAGE(KIND, first, G, S, handed)                                                                          \
+    [FRNN_STAGE_##KIND] = {multiply_x_##G##_##S, (G) == (S) ? multiply_x_##G##_##S : multiply_h_##G##_##S},
+#include "../cells.def"
 };
-_Static_assert(sizeof products / sizeof *products == FRNN_STAGE_KINDS, "a product for every kind of stage");

@@ -1,123 +1,95 @@
-/* One row, and the cells that people use: the sums stay in registers from the first product to the cell's equations.
+/* One row, and the standard cells: the sums stay in registers from the first product to the cell's equations.
  *
  * A step of one row is short, and the next cannot begin before it ends, so what counts is the longest chain of
  * instructions that wait for each other. Nothing else may stand in it: no sums that go through memory, no branches that
  * depend on the stage, no remainders. */
 
-enum { MOST_ACROSS = 16 };
+enum { MOST_ACROSS = 16 }; /* sums of all blocks side by side */
 
-/* The chains of one product, columns being in registers. */
-INLINE void multiply_row(vec *sums, shape s, const operands *o, size_t block)
+#define FRNN_STAGE(KIND, first, G, S, handed)                                                                          \
+    _Static_assert(KIND##_ROW_BLOCKS * (S) <= MOST_ACROSS && KIND##_ROW_BLOCKS <= 8,                                   \
+                   #KIND ": one row takes at most 8 blocks side by side, and MOST_ACROSS sums of them");
+#include "../cells.def"
+
+/* The chains of one product, from sums that are in registers to sums that are. */
+INLINE void multiply_row(vec *sums, shape s, const frnn_matrix *matrix, const void *in, size_t block)
 {
     const int columns = s.blocks * s.gates;
-    const real *panels[MOST_ACROSS], *in = o->in[0];
+    const void *panels[MOST_ACROSS];
+    const real *row = in;
     vec chain[MOST_ACROSS];
+    real totals[MOST_ACROSS * WIDTH];
     UNROLL
     for (int b = 0; b < s.blocks; b++)
-        panels[b] = (const real *)o->panels + (block + (size_t)b) * o->K * (size_t)s.gates * WIDTH;
+        panels[b] = frnn_panel(matrix, block + (size_t)b);
     UNROLL
     for (int c = 0; c < columns; c++)
-        chain[c] = sums[place_of(s, c) / WIDTH];
-    multiply_chain(chain, s, panels, &in, (range){0, o->K < CHAIN ? o->K : CHAIN}, NULL);
-    for (size_t k = CHAIN; k < o->K; k += CHAIN) {
-        real total[MOST_ACROSS * WIDTH];
-        UNROLL
-        for (int c = 0; c < columns; c++) {
-            v_store(total + c * WIDTH, chain[c]);
-            chain[c] = v_set1(0);
-        }
-        multiply_chain(chain, s, panels, &in, (range){k, o->K - k < CHAIN ? o->K : k + CHAIN}, NULL);
-        UNROLL
-        for (int c = 0; c < columns; c++)
-            chain[c] = v_add(v_load(total + c * WIDTH), chain[c]);
-    }
+        chain[c] = sums[place_of(s, c)];
+    multiply_chains(chain, s, panels, &row, matrix->K, (range){0, matrix->K}, NULL, totals, 0);
     UNROLL
     for (int c = 0; c < columns; c++)
-        sums[place_of(s, c) / WIDTH] = chain[c];
+        sums[place_of(s, c)] = chain[c];
 }
 
-/* A kind's products and equations for some blocks side by side. */
-INLINE void one_row(frnn_stage_kind kind, shape x, shape h, int blocks, const stage_step *k, size_t block)
+/* A stage's products and equations for some blocks side by side. */
+INLINE void one_row(frnn_stage_kind kind, shape s, const stage_step *k, size_t block)
 {
-    x.blocks = h.blocks = blocks;
-    const int n = x.blocks * x.sums;
-    const real *start = (k->kept ? k->kept : (const real *)k->stage->bias) + block * (size_t)x.sums * WIDTH;
+    const frnn_stage *stage = k->stage;
+    const int n = s.blocks * s.sums;
+    const real *start = (k->kept ? k->kept : (const real *)stage->bias) + block * (size_t)s.sums * WIDTH;
     vec sums[MOST_ACROSS];
     UNROLL
     for (int i = 0; i < n; i++)
         sums[i] = v_load(start + i * WIDTH);
-    if (!k->kept && k->stage->I)
-        multiply_row(sums, x, &(operands){k->stage->W, k->x, k->stage->I, NULL, 0}, block);
+    if (!k->kept && stage->W.K)
+        multiply_row(sums, s, &stage->W, k->x[0], block);
     if (k->zero_h) {
-        const real *zero = (const real *)k->stage->zero_h + block * (size_t)x.sums * WIDTH;
+        const real *zero = (const real *)stage->zero_h + block * (size_t)s.sums * WIDTH;
         UNROLL
         for (int i = 0; i < n; i++)
             sums[i] = v_add(sums[i], v_load(zero + i * WIDTH));
     } else {
-        multiply_row(sums, h, &(operands){k->stage->U, k->h, k->stage->K, NULL, 0}, block);
+        s.for_h = true;
+        multiply_row(sums, s, &stage->U, k->h[0], block);
     }
     UNROLL
-    for (int b = 0; b < x.blocks; b++)
-        finish_unit(kind, true, k, 0, block + (size_t)b, sums + b * x.sums);
+    for (int b = 0; b < s.blocks; b++)
+        store_units(k->y[0], block + (size_t)b, stage->units,
+                    finish_unit(kind, true, k, 0, block + (size_t)b, sums + b * s.sums));
 }
 
-/* Blocks side by side: enough chains to keep the multipliers busy, as far as registers go. */
-#if REGISTERS == 32
-enum { RNN_ACROSS = 8, LSTM_ACROSS = 3, GRU_ACROSS = 4 };
-#else
-enum { RNN_ACROSS = 8, LSTM_ACROSS = 2, GRU_ACROSS = 3 };
-#endif
+#define ROW_CASE(KIND, G, S, n)                                                                                        \
+    case n:                                                                                                            \
+        if (n <= KIND##_ROW_BLOCKS)                                                                                    \
+            one_row(FRNN_STAGE_##KIND, (shape){.gates = G, .sums = S, .rows = 1, .blocks = n}, k, block);              \
+        break;
 
-#define BLOCKS(kind, x, h, n)                                                                                          \
-    case n: one_row(FRNN_STAGE_##kind, x, h, n, k, block); break;
-
-static OUTLINE void row_of_rnn(const stage_step *k, size_t block, size_t blocks)
-{
-    const shape s = {.gates = 1, .sums = 1, .last = 0, .rows = 1};
-    switch (blocks) {
-        BLOCKS(RNN, s, s, 1)
-        BLOCKS(RNN, s, s, 2)
-        BLOCKS(RNN, s, s, 3)
-        BLOCKS(RNN, s, s, 4)
-        BLOCKS(RNN, s, s, 5)
-        BLOCKS(RNN, s, s, 6)
-        BLOCKS(RNN, s, s, 7)
-        BLOCKS(RNN, s, s, 8)
-    default: assert(0 && "from 1 to RNN_ACROSS");
+/* Some blocks of one row, of each kind that has a text for it. */
+#define FRNN_STAGE(KIND, first, G, S, handed)                                                                          \
+    static OUTLINE void row_of_##KIND(const stage_step *k, size_t block, size_t blocks)                                \
+    {                                                                                                                  \
+        switch (blocks) {                                                                                              \
+            ROW_CASE(KIND, G, S, 1)                                                                                    \
+            ROW_CASE(KIND, G, S, 2)                                                                                    \
+            ROW_CASE(KIND, G, S, 3)                                                                                    \
+            ROW_CASE(KIND, G, S, 4)                                                                                    \
+            ROW_CASE(KIND, G, S, 5)                                                                                    \
+            ROW_CASE(KIND, G, S, 6)                                                                                    \
+            ROW_CASE(KIND, G, S, 7)                                                                                    \
+            ROW_CASE(KIND, G, S, 8)                                                                                    \
+        default: assert(0 && "from 1 to 8 blocks");                                                                    \
+        }                                                                                                              \
+        (void)k, (void)block;                                                                                          \
     }
-}
+#include "../cells.def"
 
-static OUTLINE void row_of_lstm(const stage_step *k, size_t block, size_t blocks)
-{
-    const shape s = {.gates = 4, .sums = 4, .last = 3, .rows = 1};
-    switch (blocks) {
-        BLOCKS(LSTM, s, s, 1)
-        BLOCKS(LSTM, s, s, 2)
-        BLOCKS(LSTM, s, s, 3)
-    default: assert(0 && "from 1 to LSTM_ACROSS");
-    }
-}
-
-static OUTLINE void row_of_gru(const stage_step *k, size_t block, size_t blocks)
-{
-    const shape x = {.gates = 3, .sums = 4, .last = 2, .rows = 1}, h = {.gates = 3, .sums = 4, .last = 3, .rows = 1};
-    switch (blocks) {
-        BLOCKS(GRU, x, h, 1)
-        BLOCKS(GRU, x, h, 2)
-        BLOCKS(GRU, x, h, 3)
-        BLOCKS(GRU, x, h, 4)
-    default: assert(0 && "from 1 to GRU_ACROSS");
-    }
-}
-
-/* What runs one row of a kind of stage, and the most blocks that it takes side by side; nothing for other kinds. */
+/* What runs one row of a kind of stage, and the most blocks that it takes side by side; 0: this kind has none. */
 typedef struct row_kernel {
     void (*run)(const stage_step *k, size_t block, size_t blocks);
     size_t across;
 } row_kernel;
 
 static const row_kernel row_kernels[FRNN_STAGE_KINDS] = {
-    [FRNN_STAGE_RNN] = {row_of_rnn, RNN_ACROSS},
-    [FRNN_STAGE_LSTM] = {row_of_lstm, LSTM_ACROSS},
-    [FRNN_STAGE_GRU] = {row_of_gru, GRU_ACROSS},
+#define FRNN_STAGE(KIND, ...) [FRNN_STAGE_##KIND] = {row_of_##KIND, KIND##_ROW_BLOCKS},
+#include "../cells.def"
 };

@@ -6,12 +6,14 @@
 #include "activations.inc.h"
 #include "cells.inc.h"
 #include "product.inc.h"
+
 #include "row.inc.h"
 
 /* Blocks in one tile: a power of two, as many as there are and as a tile of so many rows takes. */
-static size_t blocks_across(size_t sums, size_t rows, size_t left)
+static size_t blocks_across(size_t gates, size_t rows, size_t left)
 {
-    size_t blocks = (size_t)sums_across(rows) / sums;
+    size_t blocks = columns_across(rows) / gates;
+    assert(blocks > 0 && left > 0);
     while (blocks > left || blocks & (blocks - 1))
         blocks--;
     return blocks;
@@ -27,7 +29,7 @@ static size_t tile_rows(size_t left)
 
 static void start_tile(const stage_step *k, tile *t)
 {
-    const size_t sums = frnn_stage_sums(k->stage->kind), place = t->block * sums * WIDTH;
+    const size_t sums = k->stage->sums, place = t->block * sums * WIDTH;
     if (k->kept && !k->ahead) {
         t->start_stride = k->stage->blocks * sums * WIDTH;
         t->start = k->kept + t->row * t->start_stride + place;
@@ -38,12 +40,12 @@ static void start_tile(const stage_step *k, tile *t)
 }
 
 /* A column of the panels that follow a chain's: of its next chain, or of what comes after the last one. */
-static const real *column_ahead(const operands *o, size_t gates, size_t block, size_t chain, size_t column)
+static const real *column_ahead(const operands *o, size_t block, size_t chain, size_t column)
 {
-    const size_t beside = column / gates, gate = column % gates; /* which of the panels side by side */
-    if (chain + CHAIN < o->K)
-        return (const real *)o->panels + (((block + beside) * o->K + chain + CHAIN) * gates + gate) * WIDTH;
-    return o->after + (beside * o->after_K * gates + gate) * WIDTH;
+    const size_t gates = o->matrix->gates, beside = column / gates, gate = column % gates;
+    const bool last = chain + CHAIN >= o->matrix->K;
+    const void *panel = last ? frnn_panel(o->next, o->next_block + beside) : frnn_panel(o->matrix, block + beside);
+    return (const real *)panel + frnn_panel_column(last ? 0 : chain + CHAIN, gate, gates) * WIDTH;
 }
 
 /* A chain's panels are passed by all rows of a band before the next chain: they are read once from far and then from
@@ -52,17 +54,17 @@ static const real *column_ahead(const operands *o, size_t gates, size_t block, s
 static void multiply_band(const stage_step *k, const operands *o, product *pass, tile t, bool from_start)
 {
     const size_t begin = t.row, rows = t.rows, tiles = (rows + MAX_ROWS - 1) / MAX_ROWS;
-    const size_t gates = frnn_stage_gates(k->stage->kind), columns = gates * t.blocks;
-    const size_t step = tiles > 1 ? CHAIN : o->K ? o->K : 1;
+    const size_t K = o->matrix->K, columns = o->matrix->gates * t.blocks;
+    const size_t step = tiles > 1 ? CHAIN : K ? K : 1;
     real *const sums = t.sums;
     size_t from = 0;
     do {
-        const range ks = {from, o->K - from < step ? o->K : from + step};
+        const range ks = {from, K - from < step ? K : from + step};
         size_t column = 0;
         for (t.row = begin; t.row < begin + rows; t.row += t.rows) {
             t.rows = tile_rows(begin + rows - t.row);
             t.sums = sums + (t.row - begin) * t.stride;
-            t.ahead = tiles > 1 && column < columns ? column_ahead(o, gates, t.block, from, column++) : NULL;
+            t.ahead = tiles > 1 && column < columns ? column_ahead(o, t.block, from, column++) : NULL;
             if (from_start) {
                 start_tile(k, &t);
             } else {
@@ -72,14 +74,14 @@ static void multiply_band(const stage_step *k, const operands *o, product *pass,
             pass(o, &t, ks);
         }
         from += step;
-    } while (from < o->K);
+    } while (from < K);
 }
 
 /* In place of U h, where h is +0 throughout. */
 static void add_zero_h(const stage_step *k, tile t, bool from_start)
 {
-    const size_t n = t.blocks * frnn_stage_sums(k->stage->kind);
-    const real *zero = (const real *)k->stage->zero_h + t.block * frnn_stage_sums(k->stage->kind) * WIDTH;
+    const size_t n = t.blocks * k->stage->sums;
+    const real *zero = (const real *)k->stage->zero_h + t.block * k->stage->sums * WIDTH;
     t.start = t.sums;
     t.start_stride = t.stride;
     if (from_start)
@@ -94,13 +96,10 @@ static void add_zero_h(const stage_step *k, tile t, bool from_start)
 static void sweep_rows(const stage_step *k, size_t block, size_t blocks, size_t next)
 {
     const frnn_stage *stage = k->stage;
-    const size_t sums = frnn_stage_sums(stage->kind), gates = frnn_stage_gates(stage->kind);
-    const bool with_x = k->ahead || (!k->kept && stage->I);
-    const real *W = (const real *)stage->W, *U = (const real *)stage->U;
-    const real *next_W = W + next * stage->I * gates * WIDTH, *next_U = U + next * stage->K * gates * WIDTH;
-    const real *this_U = U + block * stage->K * gates * WIDTH;
-    const operands x = {W, k->x, stage->I, k->ahead ? next_W : this_U, k->ahead ? stage->I : stage->K};
-    const operands h = {U, k->h, stage->K, with_x ? next_W : next_U, with_x ? stage->I : stage->K};
+    const bool with_x = k->ahead || (!k->kept && stage->W.K);
+    const frnn_matrix *W = &stage->W, *U = &stage->U;
+    const operands x = {W, k->x, k->ahead ? W : U, k->ahead ? next : block};
+    const operands h = {U, k->h, with_x ? W : U, next};
     const struct products *multiply = &products[stage->kind];
     real own[BAND_SUMS * WIDTH];
     for (size_t row = 0; row < k->n; row += BAND_ROWS) {
@@ -109,10 +108,10 @@ static void sweep_rows(const stage_step *k, size_t block, size_t blocks, size_t 
                   .block = block,
                   .blocks = blocks,
                   .sums = own,
-                  .stride = blocks * sums * WIDTH};
+                  .stride = blocks * stage->sums * WIDTH};
         if (k->ahead) {
-            t.stride = stage->blocks * sums * WIDTH;
-            t.sums = k->kept + row * t.stride + block * sums * WIDTH;
+            t.stride = stage->blocks * stage->sums * WIDTH;
+            t.sums = k->kept + row * t.stride + block * stage->sums * WIDTH;
         }
         if (with_x)
             multiply_band(k, &x, multiply->x, t, true);
@@ -140,15 +139,15 @@ static void sweep_row(const stage_step *k, const row_kernel *row, size_t begin, 
  * pass. */
 static void sweep(const stage_step *k, size_t share, size_t shares, bool downwards)
 {
-    const size_t sums = frnn_stage_sums(k->stage->kind), tallest = tile_rows(k->n < BAND_ROWS ? k->n : BAND_ROWS);
+    const size_t tallest = tile_rows(k->n < BAND_ROWS ? k->n : BAND_ROWS);
     const size_t begin = k->stage->blocks * share / shares, end = k->stage->blocks * (share + 1) / shares;
     const row_kernel *row = &row_kernels[k->stage->kind];
-    if (k->n == 1 && row->run && k->stage->standard && !k->ahead) {
+    if (k->n == 1 && row->across && k->stage->standard && !k->ahead) {
         sweep_row(k, row, begin, end, downwards);
         return;
     }
     for (size_t left = end - begin, blocks; left > 0; left -= blocks) {
-        blocks = blocks_across(sums, tallest, left);
+        blocks = blocks_across(k->stage->gates, tallest, left);
         const size_t block = downwards ? begin + left - blocks : end - left;
         const size_t next = left == blocks ? block : downwards ? block - blocks : block + blocks;
         sweep_rows(k, block, blocks, next);
@@ -169,7 +168,7 @@ static void steps(frnn_steps *s)
         for (int i = 0; i < layer->stages; i++) {
             const frnn_stage *stage = &layer->stage[i];
             const bool last = i + 1 == layer->stages;
-            const size_t kept_step = s->n * stage->blocks * frnn_stage_sums(stage->kind) * WIDTH;
+            const size_t kept_step = s->n * stage->blocks * stage->sums * WIDTH;
             const stage_step k = {
                 .stage = stage,
                 .n = s->n,

@@ -1,24 +1,47 @@
-/* The register tile: some rows by some blocks of units, a few sums each, one chain of fused multiply-adds a sum.
+/* The register tile: some rows by some blocks of units, a few gates each, one chain of fused multiply-adds a column.
  *
  * What keeps the multipliers busy is the number of chains: as many as the registers hold beside one broadcast input a
  * row and one vector of weights. Few rows have several blocks side by side instead. */
 
 #if REGISTERS == 32
-enum { MAX_ROWS = 6, FEW_ROWS = 3, MAX_SUMS = 24 };
+enum { MAX_ROWS = 6, FEW_ROWS = 3, MAX_COLUMNS = 24 };
 #else
-enum { MAX_ROWS = 3, FEW_ROWS = 1, MAX_SUMS = 12 };
+enum { MAX_ROWS = 3, FEW_ROWS = 1, MAX_COLUMNS = 12 };
 #endif
 
+/* A column is a gate of a block: what one row of a tile has in registers. */
 enum {
-    SUMS_ACROSS = 4,                                /* sums of a row in a tile */
-    SUMS_ACROSS_OF_FEW = 8,                         /* where the tile has at most FEW_ROWS */
-    BAND_ROWS = 96,                                 /* rows that pass a chain's panels before the next chain */
-    BAND_SUMS = BAND_ROWS * SUMS_ACROSS_OF_FEW / 2, /* of a band: few rows have twice the sums and are fewer */
+    COLUMNS = 4,        /* of a tile */
+    COLUMNS_OF_FEW = 8, /* of one that has at most FEW_ROWS */
+    BAND_ROWS = 96,     /* rows that pass a chain's panels before the next chain */
 };
 
-_Static_assert(BAND_SUMS >= BAND_ROWS * SUMS_ACROSS && BAND_SUMS >= FEW_ROWS * SUMS_ACROSS_OF_FEW, "all fit");
+_Static_assert(MAX_ROWS *COLUMNS <= MAX_COLUMNS && FEW_ROWS * COLUMNS_OF_FEW <= MAX_COLUMNS,
+               "a tile's columns are all in registers");
 
-INLINE int sums_across(size_t rows) { return rows <= FEW_ROWS ? SUMS_ACROSS_OF_FEW : SUMS_ACROSS; }
+INLINE size_t columns_across(size_t rows) { return rows <= FEW_ROWS ? COLUMNS_OF_FEW : COLUMNS; }
+
+/* Sums of a band of any stage, which are kept in memory from one product to the next. */
+union band_sums {
+#define FRNN_STAGE(KIND, first, G, S, handed)                                                                          \
+    char rows_of_##KIND[BAND_ROWS * (COLUMNS / (G)) * (S)];                                                            \
+    char few_rows_of_##KIND[FEW_ROWS * (COLUMNS_OF_FEW / (G)) * (S)];
+#include "../cells.def"
+};
+enum { BAND_SUMS = sizeof(union band_sums) };
+
+/* Sums of a unit of any stage. */
+union unit_sums {
+#define FRNN_STAGE(KIND, first, G, S, handed) char sums_of_##KIND[S];
+#include "../cells.def"
+};
+enum { MOST_SUMS = sizeof(union unit_sums) };
+
+#define FRNN_STAGE(KIND, first, G, S, handed)                                                                          \
+    _Static_assert((G) <= COLUMNS,                                                                                     \
+                   #KIND ": a stage has at most as many gates as a tile has columns. A cell with more "                \
+                         "of them takes them in two stages");
+#include "../cells.def"
 
 /* Where a tile is, and its sums in memory: [row][block][sum][lane], rows a stride apart. */
 typedef struct tile {
@@ -30,13 +53,13 @@ typedef struct tile {
     const real *ahead; /* one vector a term that will be wanted next: brought near meanwhile; NULL: none */
 } tile;
 
-/* One stage of one step, as the products and the cells see it. */
+/* One stage of one step, as the products and the equations see it. */
 typedef struct stage_step {
     const frnn_stage *stage;
     size_t n;
     const void *const *x, *const *h, *const *previous; /* rows that W and U multiply; h of the step before (GRU) */
     void *const *y;
-    real *carry;
+    void *const *carry;
     real *kept;  /* sums of the x part: to be filled, or to start from; NULL: none */
     bool ahead;  /* fill `kept`, and no more */
     bool zero_h; /* h is +0 throughout: U h is known */

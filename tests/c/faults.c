@@ -125,8 +125,7 @@ static frnn_call call_of(layers *all, results *to, size_t threads)
         .y = to->y,
         .y_time = B * row,
         .y_row = row,
-        .h_n = to->h_n,
-        .c_n = to->c_n,
+        .final = {to->h_n, to->c_n},
         .threads = threads,
     };
 }
@@ -166,7 +165,7 @@ static void run_stream(layers *all, frnn_stream *stream, results *to)
 {
     const frnn_call call = call_of(all, to, 3);
     EXPECT(frnn_stream_run(stream, &call) == FRNN_OK);
-    frnn_stream_get_state(stream, to->h_n, to->c_n);
+    frnn_stream_get_state(stream, (void *[]){to->h_n, to->c_n});
 }
 
 static void prepare(layers *all, const frnn_spec *spec)
@@ -255,14 +254,14 @@ static void try_stream_run(layers *all, size_t unused)
     (void)unused;
     static results before, after;
     memset(&before, 0, sizeof before), memset(&after, 0, sizeof after);
-    frnn_stream_get_state(all->stream, before.h_n, before.c_n);
+    frnn_stream_get_state(all->stream, (void *[]){before.h_n, before.c_n});
     const frnn_call call = call_of(all, &all->got, 3);
     if (is_good(frnn_stream_run(all->stream, &call))) {
-        frnn_stream_get_state(all->stream, all->got.h_n, all->got.c_n);
+        frnn_stream_get_state(all->stream, (void *[]){all->got.h_n, all->got.c_n});
         EXPECT(equal(all, &all->got, &all->streamed));
-        frnn_stream_set_state(all->stream, before.h_n, before.c_n);
+        frnn_stream_set_state(all->stream, (const void *[]){before.h_n, before.c_n});
     }
-    frnn_stream_get_state(all->stream, after.h_n, after.c_n);
+    frnn_stream_get_state(all->stream, (void *[]){after.h_n, after.c_n});
     EXPECT(equal(all, &before, &after));
 }
 

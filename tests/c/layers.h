@@ -98,14 +98,13 @@ static inline frnn_spec random_spec(frnn_cell cell, frnn_dtype dtype, size_t sta
 /* Without params: they are made when the weights are as a test wants them. */
 static inline layer random_layer(frnn_cell cell, frnn_dtype dtype, size_t stacked)
 {
-    static const size_t gates[] = {1, 4, 3};
     layer l = {0};
     bool standard;
     l.spec = random_spec(cell, dtype, stacked, &l.large, &standard);
     l.D = (size_t)l.spec.forward + (size_t)l.spec.reverse;
     l.out = l.spec.proj_size ? l.spec.proj_size : l.spec.hidden_size;
     l.element = size_of(dtype);
-    const size_t rows = gates[cell] * l.spec.hidden_size;
+    const size_t rows = frnn_cell_gates(cell) * l.spec.hidden_size;
     for (size_t i = 0; i < l.spec.num_layers * l.D; i++) {
         frnn_weights *w = &l.weights[i];
         w->W = numbers(rows * (i < l.D ? l.spec.input_size : l.D * l.out), dtype);
@@ -145,7 +144,7 @@ typedef struct batch {
     bool ragged; /* lengths are used */
 } batch;
 
-static inline bool has_c(const layer *l) { return l->spec.cell == FRNN_LSTM; }
+static inline bool has_c(const layer *l) { return frnn_cell_states(l->spec.cell) > 1; }
 
 /* Numbers of one row's x at one step, of its y, and of the states of all rows. */
 static inline size_t y_width(const layer *l) { return l->D * l->out; }
@@ -199,15 +198,13 @@ static inline frnn_call make_call(const layer *l, const batch *b, const result *
         .T = b->T,
         .B = b->B,
         .x = dense(b->x, b->B, l->spec.input_size * l->element),
-        .h = dense(b->h, b->B, l->out * l->element),
-        .c = dense(b->c, b->B, l->spec.hidden_size * l->element),
+        .initial = {dense(b->h, b->B, l->out * l->element), dense(b->c, b->B, l->spec.hidden_size * l->element)},
         .lengths = b->ragged ? b->lengths : NULL,
         .return_sequences = true,
         .y = r->y,
         .y_time = (ptrdiff_t)(b->B * y_width(l) * l->element),
         .y_row = (ptrdiff_t)(y_width(l) * l->element),
-        .h_n = r->h,
-        .c_n = r->c,
+        .final = {r->h, r->c},
         .threads = 1,
     };
 }

@@ -104,6 +104,7 @@ static inline void naive_step(const naive *n)
         case FRNN_RNN: next_h[u] = naive_candidate(s, naive_sum(n, 0, u)); break;
         case FRNN_LSTM: next_h[u] = naive_lstm_unit(n, u); break;
         case FRNN_GRU: next_h[u] = naive_gru_unit(n, u, reset_h); break;
+        case FRNN_CELLS: abort();
         }
     for (size_t u = 0; u < n->l->out; u++)
         n->h[u] = s->proj_size ? naive_product(n, n->w->V, u, next_h, s->hidden_size) : next_h[u];

@@ -101,7 +101,7 @@ static inline result run_tiny(const subject *s, uint64_t seed, bool flushed, tin
     const result r = new_result(&l, T, B);
     frnn_call call = make_call(&l, &tiny, &r);
     if (state == NONE)
-        call.h.data = call.c.data = NULL;
+        call.initial[0].data = call.initial[1].data = NULL;
     run_call(&l, &call, "a call succeeds");
     frnn_params_free(l.params);
     free(bias), free_batch(&tiny);
@@ -153,14 +153,14 @@ static inline void run_stream_in(const subject *s, uint64_t mode, const frnn_cal
     frnn_stream *stream;
     must(frnn_stream_new(s->l->params, s->b->B, &stream) == FRNN_OK, "a stream is made");
     must_keep(mode, "the caller's mode and flags are kept by frnn_stream_new");
-    frnn_stream_set_state(stream, s->b->h, s->b->c);
+    frnn_stream_set_state(stream, (const void *[]){s->b->h, s->b->c});
     must_keep(mode, "the caller's mode and flags are kept by frnn_stream_set_state");
     if (s->b->T)
         frnn_stream_step(stream, s->b->x, call->x.row);
     must_keep(mode, "the caller's mode and flags are kept by frnn_stream_step");
     must(frnn_stream_run(stream, call) == FRNN_OK, "a stream's run succeeds");
     must_keep(mode, "the caller's mode and flags are kept by frnn_stream_run");
-    frnn_stream_get_state(stream, call->h_n, call->c_n);
+    frnn_stream_get_state(stream, (void *[]){call->final[0], call->final[1]});
     frnn_stream_free(stream);
 }
 

@@ -84,7 +84,7 @@ static void run_chunk(const subject *s, size_t from, size_t to, result *r)
     result chunk = new_result(s->l, to - from, b->B);
     frnn_call call = make_call(s->l, b, &chunk);
     call.x.data = (const char *)b->x + (ptrdiff_t)from * call.x.outer;
-    call.h.data = r->h, call.c.data = r->c;
+    call.initial[0].data = r->h, call.initial[1].data = r->c;
     call.T = to - from;
     call.lengths = b->ragged || pick(2) ? lengths : NULL;
     run_call(s->l, &call, "a chunk succeeds");
@@ -129,8 +129,8 @@ static void take_steps(const subject *s, frnn_stream *stream, const frnn_call *w
             must(frnn_stream_run(stream, &call) == FRNN_OK, "a stream's run succeeds");
         }
         if (pick(4) == 0) {
-            frnn_stream_get_state(stream, r->h, r->c);
-            frnn_stream_set_state(stream, r->h, r->c);
+            frnn_stream_get_state(stream, (void *[]){r->h, r->c});
+            frnn_stream_set_state(stream, (const void *[]){r->h, r->c});
         }
     }
 }
@@ -146,14 +146,14 @@ static void check_stream(const subject *s)
     result r = new_result(l, even.T, even.B), expected = new_result(l, even.T, even.B);
     frnn_call call = make_call(l, &even, &expected);
     if (from_zeros)
-        call.h.data = call.c.data = NULL;
+        call.initial[0].data = call.initial[1].data = NULL;
     run_call(l, &call, "a call succeeds");
     frnn_stream *stream;
     must(frnn_stream_new(l->params, even.B, &stream) == FRNN_OK, "a stream is made");
     if (!from_zeros)
-        frnn_stream_set_state(stream, even.h, even.c);
+        frnn_stream_set_state(stream, (const void *[]){even.h, even.c});
     take_steps(s, stream, &call, &r);
-    frnn_stream_get_state(stream, r.h, r.c);
+    frnn_stream_get_state(stream, (void *[]){r.h, r.c});
     must(same_results(l, &even, &r, &expected), "step by step is as all at once");
     frnn_stream_free(stream);
     free_result(&r), free_result(&expected);
@@ -185,7 +185,7 @@ static void check_layout(const subject *s)
     result r = new_result(l, b->T, b->B);
     frnn_call call = make_call(l, b, &r);
     scatter(&x, b->x), scatter(&h, b->h), scatter(&c, b->c);
-    call.x = array_of(&x), call.h = array_of(&h), call.c = array_of(&c);
+    call.x = array_of(&x), call.initial[0] = array_of(&h), call.initial[1] = array_of(&c);
     call.y = y.data, call.y_time = y.outer, call.y_row = y.row;
     run_call(l, &call, "a call succeeds");
     gather(r.y, &y);
@@ -206,8 +206,8 @@ static void check_no_state(const subject *s)
     zeros.c = allocate(c_count(s->l, B), s->l->element);
     result given = run(s->l, &zeros), none = new_result(s->l, zeros.T, B);
     frnn_call call = make_call(s->l, &zeros, &none);
-    call.h.data = NULL;
-    call.c.data = pick(2) ? NULL : zeros.c;
+    call.initial[0].data = NULL;
+    call.initial[1].data = pick(2) ? NULL : zeros.c;
     run_call(s->l, &call, "a call succeeds");
     must(same_results(s->l, &zeros, &given, &none), "no state is a state of +0");
     free(zeros.h), free(zeros.c);
@@ -256,13 +256,12 @@ static void check_ends(const subject *s)
 
 static uint64_t digest_stage(uint64_t hash, const layer *l, const frnn_stage *stage)
 {
-    const size_t lanes = stage->blocks * l->params->kernels->width, sums = frnn_stage_sums(stage->kind);
-    const size_t gates = frnn_stage_gates(stage->kind);
-    hash = digest(hash, stage->W, stage->I * gates * lanes, l->spec.dtype);
-    hash = digest(hash, stage->U, stage->K * gates * lanes, l->spec.dtype);
-    hash = digest(hash, stage->bias, sums * lanes, l->spec.dtype);
-    hash = digest(hash, stage->zero_h, sums * lanes, l->spec.dtype);
-    return digest(hash, stage->peephole, stage->peephole ? 3 * lanes : 0, l->spec.dtype);
+    const void *const arrays[] = {stage->W.panels, stage->U.panels, stage->bias, stage->zero_h, stage->peephole};
+    const size_t bytes[] = {stage->W.bytes, stage->U.bytes, stage->sums_row_bytes, stage->sums_row_bytes,
+                            stage->peephole ? 3 * stage->vector_row_bytes : 0};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        hash = digest(hash, arrays[i], bytes[i] / l->element, l->spec.dtype);
+    return hash;
 }
 
 /* Of everything that calls read and may not write. */
@@ -291,8 +290,7 @@ static void season(void *array, size_t n, frnn_dtype dtype, flavour f, bool nega
 
 static void season_weights(layer *l, flavour f)
 {
-    static const size_t gates[] = {1, 4, 3};
-    const size_t rows = gates[l->spec.cell] * l->spec.hidden_size;
+    const size_t rows = frnn_cell_gates(l->spec.cell) * l->spec.hidden_size;
     const frnn_dtype dtype = l->spec.dtype;
     for (size_t i = 0; i < l->spec.num_layers * l->D; i++) {
         const frnn_weights *w = &l->weights[i];

@@ -36,15 +36,14 @@ static frnn_call plain_call(const problem *p)
         .T = p->T,
         .B = p->B,
         .x = {p->x.data, (ptrdiff_t)(p->B * x), (ptrdiff_t)x},
-        .h = {p->h.data, (ptrdiff_t)(p->B * state), (ptrdiff_t)state},
-        .c = {p->c.data, (ptrdiff_t)(p->B * c), (ptrdiff_t)c},
+        .initial = {{p->h.data, (ptrdiff_t)(p->B * state), (ptrdiff_t)state},
+                    {p->c.data, (ptrdiff_t)(p->B * c), (ptrdiff_t)c}},
         .lengths = p->lengths,
         .return_sequences = true,
         .y = p->y.data,
         .y_time = (ptrdiff_t)(p->B * width),
         .y_row = (ptrdiff_t)width,
-        .h_n = p->h_n.data,
-        .c_n = has_c(p) ? p->c_n.data : NULL,
+        .final = {p->h_n.data, has_c(p) ? p->c_n.data : NULL},
         .threads = 1,
     };
 }
@@ -208,7 +207,7 @@ static bool interrupted(void *context)
     check_mode();
     if (q->nested && q->left) {
         frnn_call call = plain_call(q->p);
-        call.y = q->y, call.h_n = q->h_n, call.c_n = q->c_n;
+        call.y = q->y, call.final[0] = q->h_n, call.final[1] = q->c_n;
         call.threads = 2;
         if (frnn_run(q->params, &call) == FRNN_OK)
             check_same(q->p, "y of a call within a call", q->y, q->p->y.data, q->p->y.n);
@@ -245,12 +244,12 @@ static way pick_way(input *in, const problem *p)
     if (p->h.data || chance(in, 3)) {
         w.h = place(in, states, p->B, p->out, p->element, false);
         scatter(&w.h, p->h.data ? &p->h : &zero_h);
-        w.call.h = (frnn_array){w.rows ? row_at(&w.h, 0, w.first) : w.h.start, w.h.outer, w.h.row};
+        w.call.initial[0] = (frnn_array){w.rows ? row_at(&w.h, 0, w.first) : w.h.start, w.h.outer, w.h.row};
     }
     if (has_c(p) && (p->c.data || chance(in, 3))) {
         w.c = place(in, states, p->B, p->spec.hidden_size, p->element, false);
         scatter(&w.c, p->c.data ? &p->c : &zero_c);
-        w.call.c = (frnn_array){w.rows ? row_at(&w.c, 0, w.first) : w.c.start, w.c.outer, w.c.row};
+        w.call.initial[1] = (frnn_array){w.rows ? row_at(&w.c, 0, w.first) : w.c.start, w.c.outer, w.c.row};
     }
     free(zero_h.data), free(zero_c.data);
     w.call.return_sequences = !chance(in, 3);
@@ -258,8 +257,8 @@ static way pick_way(input *in, const problem *p)
     w.call.y = w.y.start;
     w.call.y_time = w.y.outer;
     w.call.y_row = w.y.row;
-    w.call.h_n = w.h_n = take(states * w.rows * p->out * p->element);
-    w.call.c_n = w.c_n = has_c(p) ? take(states * w.rows * p->spec.hidden_size * p->element) : NULL;
+    w.call.final[0] = w.h_n = take(states * w.rows * p->out * p->element);
+    w.call.final[1] = w.c_n = has_c(p) ? take(states * w.rows * p->spec.hidden_size * p->element) : NULL;
     w.call.threads = 1 + pick(in, 4);
     return w;
 }
@@ -359,20 +358,20 @@ static void run_in_chunks(input *in, const problem *p, const frnn_params *params
         call.lengths = p->lengths || chance(in, 4) ? lengths : NULL;
         call.x.data = (const char *)p->x.data + from * p->B * p->spec.input_size * p->element;
         call.y = y + from * p->B * width;
-        call.h_n = h_n[turn];
-        call.c_n = has_c(p) ? c_n[turn] : NULL;
+        call.final[0] = h_n[turn];
+        call.final[1] = has_c(p) ? c_n[turn] : NULL;
         call.threads = 1 + chance(in, 4);
         if (frnn_run(params, &call) != FRNN_OK)
             fail("a chunk fails");
-        call.h.data = h_n[turn];
-        call.c.data = has_c(p) ? c_n[turn] : NULL;
+        call.initial[0].data = h_n[turn];
+        call.initial[1].data = has_c(p) ? c_n[turn] : NULL;
         turn = !turn;
         done += call.T;
     } while (done < p->T);
     check_same(p, "y in chunks", y, p->y.data, p->y.n);
-    check_same(p, "h_n of chunks", call.h.data, p->h_n.data, p->h_n.n);
+    check_same(p, "h_n of chunks", call.initial[0].data, p->h_n.data, p->h_n.n);
     if (has_c(p))
-        check_same(p, "c_n of chunks", call.c.data, p->c_n.data, p->c_n.n);
+        check_same(p, "c_n of chunks", call.initial[1].data, p->c_n.data, p->c_n.n);
 }
 
 #include "streams.h"
@@ -478,7 +477,7 @@ static void act(input *in, const problem *p)
 static void run_plainly(const problem *p, const frnn_params *params, numbers *y, numbers *h_n, numbers *c_n)
 {
     frnn_call call = plain_call(p);
-    call.y = y->data, call.h_n = h_n->data, call.c_n = has_c(p) ? c_n->data : NULL;
+    call.y = y->data, call.final[0] = h_n->data, call.final[1] = has_c(p) ? c_n->data : NULL;
     if (frnn_run(params, &call) != FRNN_OK)
         fail("a plain call fails");
 }

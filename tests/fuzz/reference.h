@@ -241,6 +241,7 @@ static void cell_step(const cell *k)
         break;
     case FRNN_LSTM: lstm_step(k, next); break;
     case FRNN_GRU: gru_step(k, next); break;
+    case FRNN_CELLS: abort();
     }
     memcpy(k->h, next, k->out * sizeof *next);
     free(next);

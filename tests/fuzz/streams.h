@@ -53,7 +53,7 @@ static void check_state(const listener *l, const void *h, const void *c, const c
 {
     const problem *p = l->p;
     char *got_h = scratch_state(p, false), *got_c = has_c(p) ? scratch_state(p, true) : NULL;
-    frnn_stream_get_state(l->stream, got_h, got_c);
+    frnn_stream_get_state(l->stream, (void *[]){got_h, got_c});
     check_same(p, what, got_h, h, p->h_n.n);
     if (has_c(p))
         check_same(p, what, got_c, c, p->c_n.n);
@@ -67,13 +67,13 @@ static void run_steps(input *in, listener *l)
     frnn_call call = plain_call(p);
     call.T = pick(in, p->T - l->t + 1);
     call.B = p->B + 1000;
-    call.h.data = call.c.data = call.h_n = call.c_n = nowhere;
+    call.initial[0].data = call.initial[1].data = call.final[0] = call.final[1] = nowhere;
     call.x = (frnn_array){call.T ? row_at(&l->x, l->t, 0) : l->x.start, l->x.outer, l->x.row};
     call.return_sequences = !chance(in, 3);
     call.threads = 1 + chance(in, 4);
     placed y = place(in, call.return_sequences ? call.T : 1, p->B, p->out, p->element, false);
     call.y = y.start, call.y_time = y.outer, call.y_row = y.row;
-    frnn_stream_get_state(l->stream, l->h, l->c);
+    frnn_stream_get_state(l->stream, (void *[]){l->h, l->c});
     begin_watching(&c);
     const frnn_status status = frnn_stream_run(l->stream, &call);
     end_watching();
@@ -95,15 +95,15 @@ static void run_steps(input *in, listener *l)
 /* Goes elsewhere and comes back. */
 static void set_state(input *in, listener *l)
 {
-    frnn_stream_get_state(l->stream, l->h, l->c);
+    frnn_stream_get_state(l->stream, (void *[]){l->h, l->c});
     if (chance(in, 2)) {
-        frnn_stream_set_state(l->stream, NULL, NULL);
+        frnn_stream_set_state(l->stream, NULL);
         check_held(l);
         if (chance(in, 2)) /* a step over which no output need stay */
             frnn_stream_step(l->stream, row_at(&l->x, 0, 0), l->x.row);
         l->held = NULL;
     }
-    frnn_stream_set_state(l->stream, l->h, l->c);
+    frnn_stream_set_state(l->stream, (const void *[]){l->h, l->c});
     check_held(l);
     l->held = NULL;
     check_state(l, l->h, l->c, "the state that was set");
@@ -114,20 +114,20 @@ static void feed_back(listener *l)
 {
     const problem *p = l->p;
     const ptrdiff_t row = (ptrdiff_t)(p->out * p->element);
-    frnn_stream_get_state(l->stream, l->h, l->c);
+    frnn_stream_get_state(l->stream, (void *[]){l->h, l->c});
     const void *x = frnn_stream_output(l->stream, frnn_stream_newest(l->stream));
     void *copy = take(output_bytes(p)), *h_n = scratch_state(p, false);
     memcpy(copy, x, output_bytes(p));
     frnn_call call = plain_call(p);
     call.T = 1;
     call.x.data = copy, call.x.outer = 0, call.x.row = row;
-    call.h.data = l->h, call.c.data = l->c;
-    call.y = take(output_bytes(p)), call.h_n = h_n, call.c_n = has_c(p) ? scratch_state(p, true) : NULL;
+    call.initial[0].data = l->h, call.initial[1].data = l->c;
+    call.y = take(output_bytes(p)), call.final[0] = h_n, call.final[1] = has_c(p) ? scratch_state(p, true) : NULL;
     if (frnn_run(l->params, &call) != FRNN_OK)
         fail("a call of one step fails");
     const int slot = frnn_stream_step(l->stream, x, row);
     check_same(p, "a step on its own output", frnn_stream_output(l->stream, slot), call.y, p->B * p->out);
-    check_state(l, call.h_n, call.c_n, "the state of a step on its own output");
+    check_state(l, call.final[0], call.final[1], "the state of a step on its own output");
 }
 
 static void run_stream(input *in, const problem *p, const frnn_params *params)
@@ -146,7 +146,7 @@ static void run_stream(input *in, const problem *p, const frnn_params *params)
     l.c = has_c(p) ? scratch_state(p, true) : NULL;
     l.held_copy = take(output_bytes(p));
     if (p->h.data || p->c.data || chance(in, 2))
-        frnn_stream_set_state(l.stream, p->h.data, p->c.data);
+        frnn_stream_set_state(l.stream, (const void *[]){p->h.data, p->c.data});
     while (l.t < p->T)
         switch (pick(in, 4)) {
         case 1: run_steps(in, &l); break;

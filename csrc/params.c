@@ -1,0 +1,210 @@
+/* The life of params: weights are packed once, for one target, and never written again. */
+#include "arena.h"
+#include "kernel.h"
+
+/* A layer on its way into the arrays of its stages. */
+typedef struct packing {
+    const frnn_params *params;
+    const frnn_weights *weights;
+} packing;
+
+static double number_at(const void *array, size_t index, frnn_dtype dtype)
+{
+    if (!array)
+        return 0;
+    return dtype == FRNN_FLOAT32 ? ((const float *)array)[index] : ((const double *)array)[index];
+}
+
+static void put_number(void *array, size_t index, frnn_dtype dtype, double value)
+{
+    if (dtype == FRNN_FLOAT32)
+        ((float *)array)[index] = (float)value;
+    else
+        ((double *)array)[index] = value;
+}
+
+/* Both biases of a gate start one chain, so they are added here. A gate with a sum of W x and one of U h has one bias in
+ * each: the last `sums - gates` of a stage's gates, as n of a GRU that resets after the product. */
+static double bias_of(const packing *p, const frnn_stage *stage, size_t unit, size_t sum)
+{
+    const frnn_dtype dtype = p->params->spec.dtype;
+    const size_t two = stage->sums - stage->gates, first_gate = frnn_stage_row_of(stage->kind)->first_gate;
+    const bool of_h = sum >= stage->gates, of_both = sum < stage->gates - two;
+    const size_t gate = of_h ? sum - two : sum, row = (first_gate + gate) * stage->units + unit;
+    double value = 0;
+    if (unit >= stage->units || stage->kind == FRNN_STAGE_PROJECT)
+        return value;
+    value += of_h ? 0 : number_at(p->weights->b, row, dtype);
+    value += of_h || of_both ? number_at(p->weights->d, row, dtype) : 0;
+    return value;
+}
+
+/* [block][sum][lane] */
+static void pack_biases(const packing *p, const frnn_stage *stage, void *to)
+{
+    const size_t sums = stage->sums, width = p->params->kernels->width;
+    for (size_t i = 0; i < stage->blocks * sums * width; i++) {
+        const size_t unit = i / (sums * width) * width + i % width, sum = i / width % sums;
+        put_number(to, i, p->params->spec.dtype, bias_of(p, stage, unit, sum));
+    }
+}
+
+/* [block][i f o][lane] */
+static void pack_peephole(const packing *p, const frnn_stage *stage, void *to)
+{
+    const frnn_dtype dtype = p->params->spec.dtype;
+    const size_t width = p->params->kernels->width, units = stage->units;
+    for (size_t i = 0; i < stage->blocks * 3 * width; i++) {
+        const size_t unit = i / (3 * width) * width + i % width, gate = i / width % 3;
+        put_number(to, i, dtype, unit < units ? number_at(p->weights->p, gate * units + unit, dtype) : 0);
+    }
+}
+
+/* U h for h = +0, as the kernel multiplies it, from sums of -0, which change no sum that they are added to. The kernel
+ * is given U as a W, whose sums are the first ones; those of gates with two sums belong at the end. */
+static void pack_zero_h(const packing *p, const frnn_stage *stage, void *to)
+{
+    const frnn_kernels *kernels = p->params->kernels;
+    const frnn_dtype dtype = p->params->spec.dtype;
+    const size_t width = kernels->width, count = stage->blocks * stage->sums * width;
+    for (size_t i = 0; i < count; i++)
+        put_number(to, i, dtype, -0.0);
+    if (!stage->U.K)
+        return;
+    frnn_stage as_input = *stage;
+    as_input.W = stage->U;
+    as_input.bias = to;
+    kernels->input(&as_input, &(frnn_inputs){.n = 1, .x = &p->params->zeros, .sums = to, .shares = 1});
+    for (size_t i = 0; i < count; i++) {
+        const size_t two = stage->sums - stage->gates, sum = i / width % stage->sums;
+        if (sum < stage->gates - two || sum >= stage->gates)
+            continue;
+        put_number(to, i + two * width, dtype, number_at(to, i, dtype));
+        put_number(to, i, dtype, -0.0);
+    }
+}
+
+/* All of a stage but its arrays. */
+static frnn_stage describe_stage(const frnn_params *params, frnn_stage_kind kind, size_t I, const frnn_weights *w)
+{
+    const frnn_spec *spec = &params->spec;
+    const frnn_stage_row *row = frnn_stage_row_of(kind);
+    const bool projects = kind == FRNN_STAGE_PROJECT;
+    const size_t width = params->kernels->width, units = projects ? spec->proj_size : spec->hidden_size;
+    const size_t blocks = (units + width - 1) / width, vector_row_bytes = blocks * width * params->number_bytes;
+    const size_t K = projects ? spec->hidden_size : w->U ? params->out : 0;
+    const frnn_format format = spec->dtype == FRNN_FLOAT32 ? FRNN_FORMAT_FLOAT32 : FRNN_FORMAT_FLOAT64;
+    return (frnn_stage){
+        .kind = kind,
+        .gates = row->gates,
+        .sums = row->sums,
+        .units = units,
+        .blocks = blocks,
+        .takes_x = !projects,
+        .standard = frnn_cell_is_standard(spec, w),
+        .spec = spec,
+        .W = frnn_matrix_of(format, units, row->gates, projects ? 0 : I, width),
+        .U = frnn_matrix_of(format, units, row->gates, K, width),
+        .vector_row_bytes = vector_row_bytes,
+        .sums_row_bytes = row->sums * vector_row_bytes,
+    };
+}
+
+/* Takes a matrix's memory, and fills it once there is memory, from rows that begin with a gate of the cell's. */
+static void make_matrix(frnn_matrix *matrix, frnn_arena *arena, const void *rows, size_t first_gate)
+{
+    void *panels = frnn_arena_take(arena, matrix->K, frnn_matrix_column_bytes(matrix));
+    matrix->panels = panels;
+    const size_t before = first_gate * matrix->units * matrix->K * frnn_format_bytes(matrix->format);
+    if (panels && matrix->K)
+        frnn_matrix_pack(matrix, panels, (const char *)rows + before);
+}
+
+/* Takes a stage's memory, and fills it once there is memory. */
+static void make_stage(frnn_stage *stage, const packing *p, frnn_arena *arena)
+{
+    const frnn_weights *w = p->weights;
+    const bool projects = stage->kind == FRNN_STAGE_PROJECT, peeps = w->p && stage->kind == FRNN_STAGE_LSTM;
+    const size_t first_gate = frnn_stage_row_of(stage->kind)->first_gate;
+    make_matrix(&stage->W, arena, w->W, first_gate);
+    make_matrix(&stage->U, arena, projects ? w->V : w->U, first_gate);
+    void *bias = frnn_arena_take(arena, 1, stage->sums_row_bytes);
+    void *zero_h = frnn_arena_take(arena, 1, stage->sums_row_bytes);
+    void *peephole = peeps ? frnn_arena_take(arena, 3, stage->vector_row_bytes) : NULL;
+    if (!arena->base)
+        return;
+    pack_biases(p, stage, bias);
+    pack_zero_h(p, stage, zero_h);
+    if (peephole)
+        pack_peephole(p, stage, peephole);
+    stage->bias = bias;
+    stage->zero_h = zero_h;
+    stage->peephole = peephole;
+}
+
+/* Once to learn the size, once for real. */
+static void make_layers(frnn_params *params, frnn_arena *arena, const frnn_weights *weights)
+{
+    const frnn_spec *spec = &params->spec;
+    const size_t longest = params->out > spec->hidden_size ? params->out : spec->hidden_size;
+    frnn_stage_kind kinds[FRNN_MOST_STAGES];
+    const int stages = frnn_cell_stages(spec, kinds);
+    void *zeros = frnn_arena_take(arena, longest, params->number_bytes);
+    if (zeros)
+        memset(zeros, 0, longest * params->number_bytes);
+    params->zeros = zeros;
+    for (size_t i = 0; i < spec->num_layers * params->D; i++) {
+        const packing p = {params, &weights[i]};
+        frnn_layer *layer = &params->layers[i];
+        layer->stages = stages;
+        for (int s = 0; s < stages; s++) {
+            const size_t I = i < params->D ? spec->input_size : params->D * params->out;
+            layer->stage[s] = describe_stage(params, kinds[s], I, &weights[i]);
+            make_stage(&layer->stage[s], &p, arena);
+        }
+    }
+}
+
+frnn_status frnn_params_new(const frnn_spec *spec, const frnn_weights *weights, const frnn_target *target,
+                            frnn_params **result)
+{
+    const size_t D = (size_t)spec->forward + (size_t)spec->reverse;
+    assert(D > 0 && spec->hidden_size > 0 && spec->num_layers > 0 && frnn_target_usable(target));
+    frnn_params *params = malloc(sizeof *params + spec->num_layers * D * sizeof *params->layers);
+    if (!params)
+        return FRNN_NO_MEMORY;
+    frnn_stage_kind kinds[FRNN_MOST_STAGES];
+    params->spec = *spec;
+    params->kernels = target->kernels[spec->dtype];
+    params->D = D;
+    params->l2_bytes = frnn_l2_bytes();
+    params->out = spec->proj_size ? spec->proj_size : spec->hidden_size;
+    params->number_bytes = spec->dtype == FRNN_FLOAT32 ? sizeof(float) : sizeof(double);
+    params->states = frnn_cell_states(spec->cell);
+    params->carried = params->states - 1;
+    for (int s = 0, stages = frnn_cell_stages(spec, kinds); s < stages; s++)
+        params->carried += frnn_stage_row_of(kinds[s])->handed;
+
+    frnn_arena arena = {0};
+    make_layers(params, &arena, weights);
+    params->bytes = arena.used;
+    if (!frnn_arena_allocate(&arena, NULL, 0)) {
+        free(params);
+        return FRNN_NO_MEMORY;
+    }
+    params->memory = arena.memory;
+    const uint64_t mode = frnn_enter_float_mode(); /* biases are added, and U is multiplied */
+    make_layers(params, &arena, weights);
+    frnn_leave_float_mode(mode);
+    *result = params;
+    return FRNN_OK;
+}
+
+void frnn_params_free(frnn_params *params)
+{
+    if (params)
+        free(params->memory);
+    free(params);
+}
+
+size_t frnn_params_bytes(const frnn_params *params) { return params->bytes; }

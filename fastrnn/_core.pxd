@@ -1,0 +1,105 @@
+"""csrc/fastrnn.h, as far as the binding needs it; the contracts are there."""
+from libc.stddef cimport ptrdiff_t
+
+
+cdef extern from "<stdbool.h>":
+    ctypedef bint c_bool "bool"
+
+
+cdef extern from "fastrnn.h" nogil:
+    ctypedef enum frnn_status:
+        FRNN_OK
+        FRNN_NO_MEMORY
+        FRNN_INTERRUPTED
+        FRNN_FORKED
+
+    ctypedef enum frnn_dtype:
+        FRNN_FLOAT32
+        FRNN_FLOAT64
+
+    ctypedef enum frnn_cell:
+        FRNN_CELLS  # how many there are: C knows their names
+
+    enum:
+        FRNN_MOST_STATES
+
+    const char *frnn_cell_name(frnn_cell cell)
+    size_t frnn_cell_states(frnn_cell cell)
+
+    ctypedef enum frnn_function:
+        FRNN_TANH
+        FRNN_SIGMOID
+        FRNN_RELU
+        FRNN_HARD_SIGMOID
+        FRNN_SOFTSIGN
+        FRNN_LINEAR
+
+    ctypedef struct frnn_activation:
+        frnn_function function
+        double alpha, beta
+
+    ctypedef struct frnn_spec:
+        frnn_cell cell
+        frnn_dtype dtype
+        size_t input_size, hidden_size, proj_size, num_layers
+        bint forward, reverse, reset_after, input_forget
+        double clip
+        frnn_activation activation, recurrent_activation, output_activation
+
+    ctypedef struct frnn_weights:
+        const void *W
+        const void *U
+        const void *b
+        const void *d
+        const void *V
+        const void *p
+
+    ctypedef struct frnn_target:
+        pass
+
+    ctypedef struct frnn_params:
+        pass
+
+    ctypedef struct frnn_array:
+        const void *data
+        ptrdiff_t outer, row
+
+    ctypedef struct frnn_call:
+        size_t T, B
+        frnn_array x
+        frnn_array initial[FRNN_MOST_STATES]
+        const size_t *lengths
+        bint return_sequences
+        void *y
+        ptrdiff_t y_time, y_row
+        void *final[FRNN_MOST_STATES]
+        size_t threads
+        c_bool (*interrupted)(void *context) noexcept
+        void *context
+
+    enum:
+        FRNN_MOST_THREADS
+
+    size_t frnn_target_count()
+    const frnn_target *frnn_target_at(size_t index)
+    const char *frnn_target_name(const frnn_target *target)
+    bint frnn_target_usable(const frnn_target *target)
+    frnn_status frnn_params_new(const frnn_spec *spec, const frnn_weights *weights, const frnn_target *target,
+                                frnn_params **params)
+    void frnn_params_free(frnn_params *params)
+    size_t frnn_params_bytes(const frnn_params *params)
+    frnn_status frnn_run(const frnn_params *params, const frnn_call *call)
+    size_t frnn_explain(const frnn_params *params, size_t T, size_t B, size_t threads, char *text, size_t size)
+    double frnn_step_seconds(const frnn_params *params)
+
+    ctypedef struct frnn_stream:
+        pass
+
+    frnn_status frnn_stream_new(const frnn_params *params, size_t B, frnn_stream **stream)
+    void frnn_stream_free(frnn_stream *stream)
+    int frnn_stream_step(frnn_stream *stream, const void *x, ptrdiff_t x_row)
+    int frnn_stream_newest(const frnn_stream *stream)
+    const void *frnn_stream_output(const frnn_stream *stream, int slot)
+    frnn_status frnn_stream_run(frnn_stream *stream, const frnn_call *call)
+    void frnn_stream_get_state(const frnn_stream *stream, void **states)
+    void frnn_stream_set_state(frnn_stream *stream, const void **states)

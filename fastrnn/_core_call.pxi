@@ -1,0 +1,204 @@
+"""Calls of whole sequences: arrays described to C, new arrays for the results, and the call."""
+
+
+# Up to so many expected seconds the GIL is kept: a call is back within 20 us, most of them within 10. Releasing it and
+# taking it again where nobody else wants it was found to take some 30 ns, beside 130 to 210 for a step with 20 units.
+cdef double BRIEF = 10e-6
+cdef double BESIDE = 128e-9  # of a row's step, beside its products
+
+
+cdef bint is_brief(Packed packed, double steps, double rows) noexcept:
+    return (packed.step_seconds + BESIDE) * (steps or 1) * (rows or 1) <= BRIEF
+
+
+cdef inline bint is_dense(cnp.ndarray a, int type_num) noexcept:
+    """Whether C can read the array: exactly of the type, aligned, in native order, with a dense last axis.
+
+    Strides of an axis that is never stepped along mean nothing, and NumPy leaves anything in them.
+    """
+    cdef int last = cnp.PyArray_NDIM(a) - 1
+    return (
+        cnp.PyArray_TYPE(a) == type_num
+        and cnp.PyArray_ISBEHAVED_RO(a)
+        and (
+            cnp.PyArray_STRIDE(a, last) == cnp.PyArray_ITEMSIZE(a)
+            or cnp.PyArray_DIM(a, last) <= 1
+            or cnp.PyArray_SIZE(a) == 0
+        )
+    )
+
+
+cdef inline bint is_state(a, Packed packed, int ndim, Py_ssize_t B, Py_ssize_t size) noexcept:
+    """Whether an array is (L*D, B, size), or (L*D, size) where x has no batch axis."""
+    return (
+        cnp.PyArray_CheckExact(a)
+        and cnp.PyArray_NDIM(<cnp.ndarray>a) == ndim
+        and cnp.PyArray_DIM(<cnp.ndarray>a, 0) == packed.num_layers * packed.directions
+        and (ndim == 2 or cnp.PyArray_DIM(<cnp.ndarray>a, 1) == B)
+        and cnp.PyArray_DIM(<cnp.ndarray>a, ndim - 1) == size
+        and is_dense(<cnp.ndarray>a, packed.type_num)
+    )
+
+
+cdef cnp.ndarray read_state(frnn_array *to, name, value, Packed packed, int ndim, Py_ssize_t B, Py_ssize_t size):
+    """Checks h or c and describes it to C; what comes back is to be kept while C reads it."""
+    if not is_state(value, packed, ndim, B, size):
+        value = _check.state_array(name, value, (packed.num_layers * packed.directions, B, size), ndim, packed.type_num)
+    cdef cnp.ndarray state = value
+    to.data = cnp.PyArray_DATA(state)
+    to.outer = cnp.PyArray_STRIDE(state, 0)
+    to.row = cnp.PyArray_STRIDE(state, 1) if ndim == 3 else 0
+    return state
+
+
+cdef cnp.ndarray new_state(Packed packed, int ndim, Py_ssize_t B, Py_ssize_t size):
+    cdef cnp.npy_intp[3] shape
+    shape[0], shape[1], shape[ndim - 1] = packed.num_layers * packed.directions, B, size
+    return cnp.PyArray_EMPTY(ndim, shape, packed.type_num, 0)
+
+
+def array_at(size_t address, shape, strides, dtype, owner):
+    """An array in memory of another library, which `owner` keeps; strides are in elements. It can't be written to."""
+    cdef cnp.npy_intp[8] sizes, steps
+    cdef int ndim = len(shape), i
+    if ndim > 8:
+        raise ValueError(f"shape: expected at most 8 axes, got {ndim}")
+    for i in range(ndim):
+        sizes[i], steps[i] = shape[i], strides[i] * <Py_ssize_t>dtype.itemsize
+    cdef cnp.ndarray array = PyArray_New(&PyArray_Type, ndim, sizes, (<cnp.dtype>dtype).type_num, steps,
+                                         <void *>address, 0, 0, NULL)
+    cnp.set_array_base(array, owner)
+    return array
+
+
+cdef Py_ssize_t default_threads = 1
+
+
+def set_default_threads(Py_ssize_t n):
+    global default_threads
+    default_threads = n
+
+
+def get_default_threads():
+    return default_threads
+
+
+cdef struct Call:
+    frnn_call c
+    int ndim, time, row  # axes of x, and which of them are which
+    bint brief
+
+
+cdef cnp.ndarray read_x(Call *call, x, Packed packed, bint batch_first):
+    """Checks x and describes it to C; what comes back is to be kept while C reads it."""
+    if not cnp.PyArray_CheckExact(x):
+        x = _check.as_array("x", x)
+    cdef cnp.ndarray array = x
+    cdef int ndim = cnp.PyArray_NDIM(array)
+    if (
+        not (ndim == 2 or ndim == 3)
+        or cnp.PyArray_DIM(array, ndim - 1) != packed.input_size
+        or not is_dense(array, packed.type_num)
+    ):
+        _check.fail_x(array, packed.input_size, packed.type_num, batch_first)
+    cdef int time = ndim == 3 and batch_first, row = not time
+    cdef Py_ssize_t T = cnp.PyArray_DIM(array, time), B = cnp.PyArray_DIM(array, row) if ndim == 3 else 1
+    # NumPy counts an axis of 0 as 1.
+    if <double>(T or 1) * <double>(B or 1) * <double>(packed.directions * packed.output_size) * 8 > 4e18:
+        _check.fail_size(T, B, packed.directions * packed.output_size)
+    call.ndim, call.time, call.row = ndim, time, row
+    call.brief = is_brief(packed, T, B)
+    call.c.T, call.c.B = T, B
+    call.c.x.data = cnp.PyArray_DATA(array)
+    call.c.x.outer = cnp.PyArray_STRIDE(array, time)
+    call.c.x.row = cnp.PyArray_STRIDE(array, row) if ndim == 3 else 0
+    return array
+
+
+cdef cnp.ndarray new_y(Call *call, Packed packed, bint sequences, out, cnp.ndarray x, cnp.ndarray h, cnp.ndarray c):
+    """y, or `out` checked: of the axes of x, less the time axis where sequences are not returned."""
+    cdef cnp.npy_intp[3] shape
+    cdef int axes = call.ndim if sequences else call.ndim - 1, row = call.row if sequences else 0
+    cdef cnp.ndarray y
+    shape[axes - 1] = packed.directions * packed.output_size
+    if call.ndim == 3:
+        shape[row] = call.c.B
+    if sequences:
+        shape[call.time] = call.c.T
+    if out is None:
+        y = cnp.PyArray_EMPTY(axes, shape, packed.type_num, 0)
+    else:
+        y = _check.out(out, tuple([shape[i] for i in range(axes)]), packed.type_num, x, h, c)
+    call.c.return_sequences = sequences
+    call.c.y = cnp.PyArray_DATA(y)
+    call.c.y_time = cnp.PyArray_STRIDE(y, call.time) if sequences else 0
+    call.c.y_row = cnp.PyArray_STRIDE(y, row) if call.ndim == 3 else 0
+    return y
+
+
+cdef int set_threads(Call *call, threads) except -1:
+    if threads is None:
+        call.c.threads = default_threads
+    elif type(threads) is int and threads == 1:
+        call.c.threads = 1
+    else:
+        call.c.threads = _check.threads(threads)
+    call.c.interrupted = NULL
+    if not call.brief and PyThread_get_thread_ident() == main_thread:
+        call.c.interrupted = interrupted
+    call.c.context = NULL
+    return 0
+
+
+cdef int check_status(frnn_status status, Call *call) except -1:
+    if status == FRNN_OK:
+        return 0
+    if PyErr_Occurred() != NULL:
+        return -1  # with the error that `interrupted` left, whatever else ended the call
+    if status == FRNN_FORKED:
+        raise RuntimeError(
+            "no result: this process was forked, by a signal handler, from one whose threads were at work"
+        )
+    raise MemoryError(f"no memory for the scratch of T={call.c.T} steps of B={call.c.B} rows")
+
+
+cdef run(frnn_cell cell, x, params, state, lengths, batch_first, return_sequences, out, threads):
+    cdef Packed packed = packed_of(cell, params)
+    cdef Call call
+    cdef cnp.ndarray array, y, h_n, h = None, c = None, c_n = None, counts = None
+    cdef frnn_status status
+    if not (batch_first is True or batch_first is False):
+        batch_first = _check.flag("batch_first", batch_first)
+    if not (return_sequences is True or return_sequences is False):
+        return_sequences = _check.flag("return_sequences", return_sequences)
+    array = read_x(&call, x, packed, batch_first is True)
+    cdef int ndim = call.ndim
+    cdef Py_ssize_t B = call.c.B
+    cdef bint two = packed.states == 2
+    call.c.initial[0] = call.c.initial[1] = frnn_array(NULL, 0, 0)
+    if state is not None and not two:
+        h = read_state(&call.c.initial[0], "state", state, packed, ndim, B, packed.output_size)
+    elif state is not None:
+        if type(state) is not tuple or len(<tuple>state) != 2:
+            state = _check.pair(state)
+        h = read_state(&call.c.initial[0], "state[0] (h)", (<tuple>state)[0], packed, ndim, B, packed.output_size)
+        c = read_state(&call.c.initial[1], "state[1] (c)", (<tuple>state)[1], packed, ndim, B, packed.hidden_size)
+    call.c.lengths = NULL
+    if lengths is not None:
+        counts = _check.lengths(lengths, call.c.T, B, ndim == 3)
+        call.c.lengths = <const size_t *>cnp.PyArray_DATA(counts)
+    set_threads(&call, threads)
+    y = new_y(&call, packed, return_sequences is True, out, array, h, c)
+    h_n = new_state(packed, ndim, B, packed.output_size)
+    call.c.final[0] = cnp.PyArray_DATA(h_n)
+    call.c.final[1] = NULL
+    if two:
+        c_n = new_state(packed, ndim, B, packed.hidden_size)
+        call.c.final[1] = cnp.PyArray_DATA(c_n)
+    if call.brief:
+        status = frnn_run(packed.params, &call.c)
+    else:
+        with nogil:
+            status = frnn_run(packed.params, &call.c)
+    check_status(status, &call)
+    return (y if out is None else out, (h_n, c_n) if two else h_n)
