@@ -1,4 +1,4 @@
-"""Builds the one extension; the only place with compiler flags. Metadata is in pyproject.toml.
+"""Builds the one extension. Metadata is in pyproject.toml; flags that results depend on are in csrc/targets.mk.
 
 CC names the compiler: gcc or clang; on Windows one that builds for MinGW-w64, the first of these on the PATH.
 FASTRNN_SANITIZE=address,undefined, or thread, builds with these sanitizers and with assertions.
@@ -25,20 +25,14 @@ from setuptools.errors import PlatformError
 CYTHON = Path("build/cython")  # for what Cython writes and reads
 SANITIZE = os.environ.get("FASTRNN_SANITIZE", "")
 
-# Bits are promised: products and sums are fused only where the text says so.
-EXACT = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
+with open("csrc/targets.mk", encoding="utf-8") as file:
+    FLAGS = {name: flags.split() for name, flags in re.findall(r"^(\w+) =(.*)$", file.read(), re.MULTILINE)}
+EXACT = ["-std=c11", *FLAGS["exact"], "-fvisibility=hidden"]
 WARNINGS = ["-Wall", "-Wextra", *(["-Werror"] if os.environ.get("FASTRNN_WERROR") else [])]
 SANITIZERS = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
 # Kernels compile in minutes under AddressSanitizer at -O2, and run for minutes under ThreadSanitizer at -O1.
 LEVEL = "-O1" if "address" in SANITIZE else "-O2"
 MODE = [*SANITIZERS, "-fno-sanitize-recover=all", LEVEL, "-g", "-UNDEBUG"] if SANITIZE else ["-O2", "-DNDEBUG", "-g0"]
-TARGETS = {  # of a processor, by the name that compilers define for it
-    "__x86_64__": {
-        "avx2": ["-mavx2", "-mfma"],
-        "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"],
-    },
-    "__aarch64__": {"neon": []},
-}
 SOURCES = ["call", "cell", "cpu", "explain", "matrix", "params", "plan", "strand", "stream", "target", "threads"]
 
 # What functional.py documents.
@@ -47,8 +41,6 @@ def {1}(x, params, state=None, *, lengths=None, batch_first=False, return_sequen
     return run(<frnn_cell>{0}, x, params, state, lengths, batch_first, return_sequences, out, threads)
 """
 
-# gcc for Windows takes its stack to be aligned for wide registers, and it is not: all moves are made unaligned.
-WINDOWS_GCC = ["-Wa,-muse-unaligned-vector-move"]
 # The threads of MinGW-w64 go into the extension, so that it needs no DLL but Python's and the system's.
 WINDOWS_LINK = ["-static-libgcc", "-Wl,-Bstatic", "-lwinpthread", "-Wl,-Bdynamic"]
 
@@ -64,11 +56,13 @@ class BuildExtension(build_ext):
     def build_extension(self, ext: Extension) -> None:
         defined = ask_compiler(self.compiler.compiler_so)
         windows = "_WIN32" in defined
-        windows_gcc = WINDOWS_GCC if windows and "__clang__" not in defined else []
-        targets = {"scalar": []}
-        for processor in TARGETS.keys() & defined:
-            targets |= {name: [*flags, *windows_gcc] for name, flags in TARGETS[processor].items()}
-        jobs = [(f"csrc/targets/{target}.c", bits, flags) for target, flags in targets.items() for bits in (32, 64)]
+        more = FLAGS["windows_gcc"] if windows and "__clang__" not in defined else []
+        targets = [target for name in FLAGS.keys() & defined for target in FLAGS[name]]  # of this processor
+        jobs = [
+            (f"csrc/targets/{target}.c", bits, [*FLAGS[target], *(more if target != "scalar" else [])])
+            for target in [*targets, "scalar"]
+            for bits in (32, 64)
+        ]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = list(pool.map(lambda job: self.compile_target(*job), jobs))
         ext.extra_objects = objects

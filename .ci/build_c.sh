@@ -4,17 +4,22 @@
 # COMPILER may have flags of its own: "gcc -g -fsanitize=thread". Run it from the top of the tree.
 set -euo pipefail
 compiler=$1 folder=$2
+flags_of() { sed -n "s/^$1 = *//p" csrc/targets.mk; }
 flags="-std=c11 -O2 -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror"
-flags+=" -ffp-contract=off -fno-math-errno -Icsrc"
+flags+=" $(flags_of exact) -Icsrc"
 link="-lm -pthread"
 defined=$($compiler -dM -E -x c /dev/null)
 has() { grep -q "^#define $1 " <<<"$defined"; }
 
 targets=scalar
-if has __x86_64__; then targets="avx512 avx2 scalar"; fi
-if has __aarch64__; then targets="neon scalar"; fi
+for processor in __x86_64__ __aarch64__; do
+    if has "$processor"; then targets+=" $(flags_of "$processor")"; fi
+done
 if has _WIN32; then link+=" -static"; fi
 mkdir -p "$folder"
+
+# The header can follow complex.h, which has a macro I.
+printf '#include <complex.h>\n#include "fastrnn.h"\n' | $compiler $flags -fsyntax-only -x c -
 
 compile() { # SOURCE OBJECT FLAGS..
     echo "$compiler $flags ${*:3} -c $1 -o $folder/$2.o"
@@ -22,14 +27,8 @@ compile() { # SOURCE OBJECT FLAGS..
 commands() {
     local target bits isa source
     for target in $targets; do
-        case $target in
-        avx2) isa="-mavx2 -mfma" ;;
-        avx512) isa="-mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma" ;;
-        *) isa="" ;;
-        esac
-        # gcc for Windows aligns the stack to 16 bytes and stores wider registers there as if it were aligned to more
-        # (GCC bug 54412): the assembler is told to write moves that need no alignment.
-        if [ -n "$isa" ] && has _WIN32 && ! has __clang__; then isa+=" -Wa,-muse-unaligned-vector-move"; fi
+        isa=$(flags_of "$target")
+        if [ "$target" != scalar ] && has _WIN32 && ! has __clang__; then isa+=" $(flags_of windows_gcc)"; fi
         for bits in 32 64; do compile "csrc/targets/$target.c" "$target$bits" "-DFRNN_BITS=$bits $isa"; done
     done
     for source in csrc/*.c tests/c/digest.c tests/c/promises.c; do compile "$source" "$(basename "$source" .c)"; done

@@ -113,7 +113,21 @@ refuse() { # REASON COMPILER.. FLAGS..: every source, for its own part
     echo "refused: $1"
 }
 
+refuse_stage() { # REASON STAGE: what is added to cells.def
+    rm -rf "$work/csrc" && cp -r csrc "$work/csrc"
+    sed -i "s/^FRNN_STAGE(RNN,.*/&\nFRNN_STAGE($2)/" "$work/csrc/cells.def"
+    if gcc -std=c11 -DFRNN_BITS=32 -fsyntax-only "$work/csrc/cell.c" >"$work/refused" 2>&1 &&
+        gcc -std=c11 -DFRNN_BITS=32 -fsyntax-only "$work/csrc/targets/scalar.c" >"$work/refused" 2>&1 ||
+        ! grep -q "error: .*$1" "$work/refused"; then
+        echo "a stage of $2 is not refused for: $1" >&2
+        return 1
+    fi
+    echo "refused: $2: $1"
+}
+
 part_refused() {
+    refuse_stage "as many gates as a tile has columns" "MANY, 0, 5, 5, 0"
+    refuse_stage "one sum of W x and U h, or one of each" "WIDE, 0, 4, 9, 0"
     need gcc-s390x-linux-gnu s390x-linux-gnu-gcc
     need libc6-dev-s390x-cross /usr/s390x-linux-gnu/include/stdio.h
     refuse "little-endian processor" s390x-linux-gnu-gcc

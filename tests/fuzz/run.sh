@@ -25,20 +25,13 @@ trap finish EXIT
 
 # Sources get all sanitizers and coverage; kernels lack undefined, and the harness coverage. Kernels are unrolled by
 # pragmas, which takes minutes with any sanitizer: so the pragmas are taken away.
+flags_of() { sed -n "s/^$1 = *//p" "$csrc/targets.mk"; }
 build() {
-    local flags="-std=gnu11 -g -UNDEBUG -ffp-contract=off -fno-math-errno -fno-sanitize-recover=all -I$csrc"
+    local flags="-std=gnu11 -g -UNDEBUG $(flags_of exact) -fno-sanitize-recover=all -I$csrc"
     local covered="-O1 -fsanitize=fuzzer-no-link -fno-sanitize-coverage=trace-cmp,indirect-calls"
-    local checked="-fsanitize=address,undefined,float-cast-overflow" targets="scalar" target bits isa source
-    case $(uname -m) in
-    x86_64) targets="avx512 avx2 scalar" ;;
-    aarch64) targets="neon scalar" ;;
-    esac
-    for target in $targets; do
-        case $target in
-        avx2) isa="-mavx2 -mfma" ;;
-        avx512) isa="-mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma" ;;
-        *) isa="" ;;
-        esac
+    local checked="-fsanitize=address,undefined,float-cast-overflow" target bits isa source
+    for target in $(flags_of "__$(uname -m)__") scalar; do
+        isa=$(flags_of "$target")
         for bits in 32 64; do
             echo "$flags $covered -fsanitize=address -Wno-builtin-macro-redefined -D_Pragma(x)= $isa -DFRNN_BITS=$bits" \
                 "-c $csrc/targets/$target.c -o $work/$target$bits.o"
