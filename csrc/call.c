@@ -67,7 +67,8 @@ static frnn_strand make_strand(phase *p, size_t i)
     return strand;
 }
 
-/* One thread of one strand: the first ones of all strands come before all others. */
+/* Task i is a thread of strand i % strands. Tasks below `strands` are the first threads of their strands, which the
+ * others join: they must begin before them. */
 static void take_part(void *context, size_t i, frnn_thread_context where)
 {
     phase *p = context;
@@ -75,7 +76,7 @@ static void take_part(void *context, size_t i, frnn_thread_context where)
     frnn_strand_run(&p->strands[i % strands], i < strands, where, p->local, p->local_bytes);
 }
 
-/* While the calling thread waits for the others. */
+/* The calling thread asks whether to go on, while it waits for tasks of other threads. */
 static void ask(void *context)
 {
     phase *p = context;
@@ -86,7 +87,7 @@ static void ask(void *context)
 
 static void run_phase(phase *p)
 {
-    p->progress.forks = frnn_forks(); /* not the call's: a phase that ran alone may have gone on in a child */
+    p->progress.forks = frnn_forks(); /* of now: the phase before this one may have forked, and gone on in the child */
     const size_t strands = p->plan.parts * p->params->D;
     for (size_t i = 0; i < strands; i++)
         p->strands[i] = make_strand(p, i);
@@ -98,12 +99,12 @@ static void run_phase(phase *p)
         frnn_strand_end(&p->strands[i]);
 }
 
-/* Arrays of a call that are not a strand's. */
+/* Arrays of a call that its strands share. */
 typedef struct call_memory {
     ranked *ranks;
     size_t *rows;
     frnn_strand *strands;
-    char *whole[2]; /* outputs of the layers of a bidirectional stack, in turns */
+    char *whole[2]; /* outputs of a bidirectional stack's layers, alternating */
 } call_memory;
 
 static bool runs_by_layer(const frnn_params *params) { return params->D == 2 && params->spec.num_layers > 1; }
@@ -121,10 +122,11 @@ static call_memory lay_out(frnn_arena *arena, const frnn_params *params, const f
     return all;
 }
 
-/* Called in the floating-point mode of calls; at its end the thread is back in the one that it came with. */
+/* Called in the floating-point mode of calls; it puts the caller's mode back. */
 static frnn_status run(const frnn_params *params, const frnn_call *call, frnn_plan plan, uint64_t mode)
 {
-    /* Of this thread's calls: the next one goes through the panels from where the last one ended. It bears on time alone. */
+    /* Steps of all calls of this thread: their number says in which direction the last one went through the panels, and
+     * the next one goes the other way. Only time depends on it. */
     static _Thread_local size_t steps_so_far;
     const size_t L = params->spec.num_layers, width = params->D * params->out * params->number_bytes;
     _Alignas(FRNN_ALIGNMENT) char local[4096], scratch[16384];

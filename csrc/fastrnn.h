@@ -139,16 +139,16 @@ double frnn_step_seconds(const frnn_params *params);
  * allocates nothing, locks nothing, makes no system call and runs on the calling thread. The bits are those of frnn_run
  * over the whole sequence. One thread at a time may use a stream; the params must outlive it.
  *
- * The output of a step lies in one of two slots, which take turns: it stays until the next step or run, and is not
- * written over by that one either if no state is set in between. */
+ * The output of a step lies in one of two slots, which alternate: it is there until the step or run after the next one,
+ * or until the next one where a state was set in between. */
 typedef struct frnn_stream frnn_stream;
 
 /* B >= 1. The state is zeros. *stream is written if the answer is FRNN_OK. */
 frnn_status frnn_stream_new(const frnn_params *params, size_t B, frnn_stream **stream);
 void frnn_stream_free(frnn_stream *stream); /* NULL is allowed */
 
-/* x: B rows of I, x_row bytes apart, none in the slot that is written: the one that frnn_stream_newest does not name.
- * Answers the slot of the output. */
+/* x: B rows of I, x_row bytes apart, not in the slot that is written, which is the one that frnn_stream_newest does not
+ * answer. Answers the slot of the output. */
 int frnn_stream_step(frnn_stream *stream, const void *x, ptrdiff_t x_row);
 /* The slot that holds the state, 0 or 1, and what is in a slot of the top layer's output: (B, P or H), dense. */
 int frnn_stream_newest(const frnn_stream *stream);

@@ -12,27 +12,27 @@
  *     more would gain too little.
  *
  * The numbers below were measured on one machine (a Xeon with AVX-512, 2 MB of L2 and a slow third level). On others
- * they err, but on both sides of each comparison. */
+ * machines they are wrong by factors, but by the same factors on both sides of a comparison. */
 #include "plan.h"
 
 #define MULTIPLIES_PER_LANE 5e9 /* a second, in tiles of many rows */
 #define SCALAR_MULTIPLIES 2e8   /* a second where a fused multiply-add is a call */
-#define NEAR_BYTES 120e9        /* a second from L2 */
-#define FAR_BYTES 25e9          /* a second from beyond it */
-#define OVERLAP 0.25            /* of reading and multiplying, what the shorter adds to the longer */
-#define CELL_SECONDS 20e-9      /* a vector of units: gates and state */
-#define STEP_SECONDS 60e-9      /* a stage of a step, whatever its size */
-#define MEET_SECONDS 500e-9     /* threads that meet */
-#define WORTH_IT 0.9            /* of the time alone: more threads must gain as much */
-#define TRIFLE_SECONDS 60e-6    /* a call as short as this is run alone without looking further */
-#define DEAF_SECONDS 30e-3      /* a strand may take so long over a chunk, in which nobody asks whether to go on */
+#define NEAR_BYTES 120e9        /* read from L2 in a second */
+#define FAR_BYTES 25e9          /* read from beyond L2 in a second */
+#define OVERLAP 0.25            /* part of the shorter of reading and multiplying that adds to the longer */
+#define CELL_SECONDS 20e-9      /* of the epilogue of a block of units: gates and state */
+#define STEP_SECONDS 60e-9      /* of a stage of a step, whatever its size */
+#define MEET_SECONDS 500e-9     /* of a barrier */
+#define WORTH_IT 0.9            /* more threads are taken where they need at most this part of one thread's time */
+#define TRIFLE_SECONDS 60e-6    /* a call that is expected to be as short as this runs on one thread */
+#define DEAF_SECONDS 30e-3      /* the most that a chunk may take, since interrupts are asked for between chunks */
 
 enum {
     HOISTED_ROWS = 192, /* of an x product: enough that its panels are read rarely */
     HOISTED_PART = 3,   /* eighths of L2 for the sums that wait */
     TILES_ENOUGH = 12,  /* tiles of rows in one step after which W is read rarely enough without hoisting */
     ROWS_ENOUGH = 192,  /* of a strand: more rows do not make it faster */
-    SMALL_W = 4096,     /* bytes of W: one row's x part fits between the waits of the h part before it */
+    SMALL_W = 4096,     /* bytes of W: one row's W x fits into the time in which U h waits for h */
     WAVEFRONT_CHUNKS_WANTED =
         12 /* of a sequence whose layers run as a wavefront: threads wait at its ends, a chunk a layer */
 };
@@ -76,7 +76,7 @@ static double read_seconds(const frnn_params *params, double bytes)
     return near / NEAR_BYTES + (bytes - near) / FAR_BYTES;
 }
 
-/* Reading W and U anew, as a thread must that comes to another layer, unless both stay in L2. */
+/* Seconds in which a thread that changes to another layer reads W and U into L2; 0 where they stay there. */
 static double reload_seconds(const frnn_params *params, const frnn_layer *layer)
 {
     double bytes = 0;
@@ -85,7 +85,7 @@ static double reload_seconds(const frnn_params *params, const frnn_layer *layer)
     return frnn_stays_near(params, bytes) ? 0 : bytes / FAR_BYTES;
 }
 
-/* One step of one layer in one direction, for some rows and one of `unit_threads` equal parts of the units. */
+/* Seconds of one step of one layer in one direction, for some rows and one of `unit_threads` equal parts of the units. */
 static double step_seconds(const frnn_params *params, const frnn_layer *layer, size_t rows, size_t unit_threads,
                            bool hoist)
 {
@@ -128,7 +128,7 @@ static frnn_plan with_chunk(const frnn_params *params, size_t T, size_t rows, fr
     return plan;
 }
 
-/* Of all layers in one direction. */
+/* Seconds of one step of all layers in one direction. */
 static double stack_seconds(const frnn_params *params, size_t rows, const frnn_plan *plan)
 {
     double seconds = 0;
@@ -161,7 +161,7 @@ static frnn_plan make(const frnn_params *params, size_t T, size_t B, size_t thre
     return plan;
 }
 
-/* Parts of the batch: a multiple of `wanted`, and so many that no step of one is too long. */
+/* Parts of the batch: a multiple of `wanted`, and so many that no part's step takes longer than DEAF_SECONDS. */
 static size_t parts_of(const frnn_params *params, size_t B, size_t wanted)
 {
     const frnn_plan whole = {.chunk = 1, .unit_threads = 1, .layer_threads = 1};
@@ -185,7 +185,7 @@ static void consider(search *s, size_t parts, size_t unit_threads, size_t layer_
     const frnn_plan split = {
         .parts = parts_of(s->params, s->B, parts), .unit_threads = unit_threads, .layer_threads = layer_threads};
     if (unit_threads * layer_threads > 1 && split.parts * s->params->D * unit_threads * layer_threads > s->threads)
-        return; /* all strands that are shared must run at once */
+        return; /* strands whose threads wait for each other must all run at once */
     const frnn_plan plan = make(s->params, s->T, s->B, s->threads, split);
     if (plan.seconds < WORTH_IT * s->on_one.seconds && plan.seconds < s->best.seconds)
         s->best = plan;

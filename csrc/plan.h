@@ -18,33 +18,34 @@ typedef struct frnn_plan {
     frnn_x_part x_part;
     size_t parts;        /* of the batch */
     size_t unit_threads; /* threads that share the units of a strand, and meet at the end of each stage */
-    size_t
-        layer_threads; /* threads that share the layers of a strand, a wavefront, one chunk apart; 1: layer by layer */
-    size_t threads;    /* all that take part */
-    double seconds;    /* what it is expected to take */
-    double alone;      /* the same on one thread */
+    /* Threads that share the layers of a strand, each a chunk behind the layer below (a wavefront); 1: layer by layer. */
+    size_t layer_threads;
+    size_t threads; /* that take part in the call */
+    double seconds; /* that the call is expected to take */
+    double alone;   /* that it is expected to take on one thread */
 } frnn_plan;
 
 enum {
     FRNN_WAVEFRONT_CHUNKS = 3 /* chunks between two layers of a wavefront: how far one may be ahead of the next */
 };
 
-/* Seconds from a thread's being wanted to its being there, as expected. */
+/* Seconds that a sleeping worker is expected to take until it runs. */
 #define FRNN_WAKE_SECONDS 20e-6
 
 frnn_plan frnn_make_plan(const frnn_params *params, size_t T, size_t B, size_t threads);
 
-/* frnn_run under a plan of one's own. parts <= B unless 1; at least one of unit_threads and layer_threads is 1; layer_threads > 1 is for a
- * stack in one direction. */
+/* frnn_run under a given plan. parts <= B unless 1; unit_threads or layer_threads is 1; layer_threads > 1 is for a stack
+ * in one direction. */
 frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, frnn_plan plan);
 
-/* Bytes of scratch of a call that returns the last step alone, the most that any needs; SIZE_MAX: too many to count. */
+/* Bytes of scratch of a call that returns the last step alone, which needs more than one that returns sequences.
+ * SIZE_MAX: too many to count. */
 size_t frnn_scratch_bytes(const frnn_params *params, const frnn_plan *plan, size_t T, size_t B);
 
 /* Bytes of the sums of one row that are kept: of all stages of a layer, which have the same in every layer. */
 size_t frnn_kept_bytes(const frnn_params *params);
 
-/* Whether so much memory is found in L2 again, step after step. */
+/* Whether weights of so many bytes stay in L2 from one step to the next. */
 bool frnn_stays_near(const frnn_params *params, double bytes);
 
 /* Steps that a ring of outputs holds. Those of a chunk lie in order, and the step before a chunk is still there. */

@@ -10,7 +10,7 @@
 #include "strand.h"
 
 #define ASK_SECONDS 0.03   /* how often the caller is asked whether to go on: asking may take a lock */
-#define SHORT_SECONDS 2e-3 /* a call that is expected to be as short as this ends without asking */
+#define SHORT_SECONDS 2e-3 /* a call that is expected to be as short as this does not ask */
 
 static size_t length_of(const frnn_strand *self, size_t row)
 {
@@ -67,7 +67,7 @@ static const void *initial(const frnn_strand *self, size_t state, size_t layer, 
            (ptrdiff_t)self->rows[row] * array->row;
 }
 
-/* Whether x parts are kept from chunk to step. */
+/* Whether W x of a chunk is one product, whose sums are kept for the steps. */
 static bool is_ahead(const frnn_strand *self) { return self->plan.x_part == FRNN_X_AHEAD; }
 
 static frnn_sequence make_ring(frnn_strand *self)
@@ -77,7 +77,7 @@ static frnn_sequence make_ring(frnn_strand *self)
     return (frnn_sequence){base, (ptrdiff_t)(self->n * row), (ptrdiff_t)row, slots};
 }
 
-/* What a thread needs for itself. Threads that share units work on the same rows and share what is between stages. */
+/* One thread's scratch. Threads that share units have the same rows between stages, and the same kept sums. */
 static frnn_scratch make_scratch(frnn_strand *self, const frnn_scratch *shared)
 {
     const frnn_params *params = self->params;
@@ -164,7 +164,7 @@ typedef struct context {
     frnn_scratch scratch;
     size_t share, shares; /* of the units */
     bool alone;           /* no other thread takes part in the call */
-    bool asks;            /* it runs on the calling thread, which wants to be asked */
+    bool asks;            /* it runs on the calling thread, and the call has a question */
 } context;
 
 /* The x part of all steps of a chunk, in one product. */
@@ -298,7 +298,7 @@ static void run_layers(context *self)
     }
 }
 
-/* Takes a layer's next chunk if it can be run now: the layer below has it ready, and the ring above has room. */
+/* Takes a layer's next chunk if the layer below has computed its input, and the ring to the layer above has room. */
 static bool take_chunk(frnn_strand *self, size_t layer, size_t chunks)
 {
     frnn_front *front = &self->fronts[layer];
@@ -315,7 +315,8 @@ static bool take_chunk(frnn_strand *self, size_t layer, size_t chunks)
     return false;
 }
 
-/* Whatever chunk is ready, until none is left: of the same layer as before if possible, whose weights are near. */
+/* Takes any chunk that is ready, until none is left: of the layer of the last chunk if possible, whose weights are in
+ * this thread's cache. */
 static void run_wavefront(context *self)
 {
     frnn_strand *strand = self->strand;
@@ -360,9 +361,9 @@ static void write_results(frnn_strand *self, size_t layer)
     }
 }
 
-enum { GONE = 1 << 30 }; /* added to `arrived` when nobody is waited for any more */
+enum { GONE = 1 << 30 }; /* added to `arrived` when the strand begins: threads that come later do not join */
 
-/* How long to wait for another thread: what a long call can well afford, and a short one must, to be shared at all. */
+/* Seconds to wait for another thread: a small part of a long call, and in a short one the time of waking a worker. */
 static double patience(const frnn_plan *plan)
 {
     const double least = 4 * FRNN_WAKE_SECONDS, most = 100 * FRNN_WAKE_SECONDS, afforded = plan->seconds / 16;
@@ -392,7 +393,7 @@ static bool begin(frnn_strand *self, frnn_thread_context where, void *local, siz
     return ready;
 }
 
-/* Comes to a strand that another thread begins: answers which thread of it this is, or 0 if it is not needed. */
+/* Joins a strand that another thread begins: answers this thread's index in it, or 0 if it came too late. */
 static size_t join(frnn_strand *self)
 {
     const size_t before = atomic_fetch_add(&self->arrived, 1);
@@ -408,7 +409,7 @@ static size_t join(frnn_strand *self)
 void frnn_strand_run(frnn_strand *strand, bool first, frnn_thread_context where, void *local, size_t local_bytes)
 {
     context self = {.strand = strand, .shares = 1, .alone = where.alone};
-    const uint64_t mode = where.caller ? 0 : frnn_enter_float_mode(); /* the calling thread is in it */
+    const uint64_t mode = where.caller ? 0 : frnn_enter_float_mode(); /* the calling thread is in this mode already */
     self.asks = where.caller && strand->call->interrupted && strand->plan.alone > SHORT_SECONDS;
     const size_t index = first ? 0 : join(strand);
     if (first ? begin(strand, where, local, local_bytes) : index > 0) {

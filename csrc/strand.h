@@ -1,5 +1,5 @@
-/* A strand: some rows of the batch in one direction, through one or more layers, with all the scratch that it needs.
- * Strands share nothing that is written, so they run side by side without a thought for each other. */
+/* A strand: some rows of the batch in one direction, through one or more layers, with scratch of its own.
+ * Strands write to no memory that another one reads, so they run side by side without locks. */
 #ifndef FRNN_STRAND_H
 #define FRNN_STRAND_H
 
@@ -9,15 +9,15 @@
 
 /* Whether a call goes on: shared by its strands. */
 typedef struct frnn_progress {
-    atomic_int status; /* the first that cannot go on says why, and ends the others */
+    atomic_int status; /* frnn_status: the first strand that cannot go on writes it, and all others end */
     size_t forks;      /* frnn_forks() at the beginning */
     uint64_t mode;     /* the floating-point mode that the calling thread came with */
-    double ask_at;     /* the calling thread's alone; 0: it has not asked for the time yet */
+    double ask_at;     /* when frnn_call.interrupted is asked next; 0: not set yet. Of the calling thread alone */
 } frnn_progress;
 
 /* Rows of a sequence in memory: those of the caller, at their times, or a ring of slots that only a strand sees. */
 typedef struct frnn_sequence {
-    char *base;          /* NULL: nobody wants it */
+    char *base;          /* NULL: the sequence is not kept */
     ptrdiff_t time, row; /* bytes */
     size_t slots;        /* 0: by time and the caller's row; else by step modulo slots and the strand's row */
 } frnn_sequence;
@@ -30,10 +30,10 @@ typedef struct frnn_scratch {
     char *sums[FRNN_MOST_STAGES]; /* kept x parts, one a stage */
 } frnn_scratch;
 
-/* How far a layer is, in a wavefront. */
+/* One layer's progress in a wavefront. */
 typedef struct frnn_front {
-    _Alignas(FRNN_ALIGNMENT) atomic_bool taken;
-    atomic_size_t done; /* chunks */
+    _Alignas(FRNN_ALIGNMENT) atomic_bool taken; /* a thread is at work on its next chunk */
+    atomic_size_t done;                         /* chunks that are computed */
 } frnn_front;
 
 typedef struct frnn_strand {
@@ -55,22 +55,23 @@ typedef struct frnn_strand {
     frnn_scratch *scratch;  /* one a thread: the plan's unit_threads or layer_threads */
     frnn_front *fronts;     /* one a layer */
 
-    /* Its threads: the first lays the strand out and waits a little for the others, who come or don't. */
+    /* Its threads: the first one lays the strand out, waits a little for the others, and begins with those that came. */
     _Alignas(FRNN_ALIGNMENT) atomic_size_t arrived;
     atomic_bool begun;
     size_t unit_threads; /* that share the units, once it has begun */
     frnn_barrier barrier;
-    bool goes_on; /* as the first member found it: all must agree */
+    bool goes_on; /* whether the next chunk is run: the first thread decides it, and the others follow */
 } frnn_strand;
 
-/* Asks the caller's question, in the caller's mode: for the calling thread alone. */
+/* Asks frnn_call.interrupted, in the floating-point mode that the caller came with. Of the calling thread alone. */
 bool frnn_interrupted(const frnn_call *call, frnn_progress *progress);
 
 /* Runs a strand, or takes part in it: `first` is true for one of its threads, whose task must begin before the others'.
  * Scratch is in `local` where that is large enough, and in memory of its own where not. */
 void frnn_strand_run(frnn_strand *strand, bool first, frnn_thread_context where, void *local, size_t local_bytes);
 
-/* When all its threads are done: writes the final states and what else is left, and gives the scratch back. */
+/* When all its threads are done: writes the final states, the last outputs and the zeros past each row's end, and frees
+ * the scratch. */
 void frnn_strand_end(frnn_strand *strand);
 
 /* Bytes of scratch that a strand will take. */

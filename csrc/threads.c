@@ -16,13 +16,12 @@
 /* One pool for the process. Workers are started when first wanted, and sleep between jobs. */
 
 enum {
-    SPINS = 4096,     /* looks at what another thread will write, before the processor is offered to others */
-    LAST_SPINS = 2000 /* of a caller whose workers are about to end, before it sleeps */
+    SPINS = 4096,     /* waits for another thread's write, before the processor is offered to others */
+    LAST_SPINS = 2000 /* waits of a caller for its workers' last tasks, before it sleeps */
 };
 
 #define IDLE_SECONDS 0.03
-#define STACK_BYTES                                                                                                    \
-    ((size_t)1 << 20) /* of a worker: where the system's limit is low, what it gives by itself is too small */
+#define STACK_BYTES ((size_t)1 << 20) /* a worker's stack: the system's default may be too small */
 
 typedef struct job {
     frnn_task *task;
@@ -37,8 +36,8 @@ static pthread_cond_t posted = PTHREAD_COND_INITIALIZER, finished = PTHREAD_COND
 static job *current; /* NULL: none */
 static pthread_t threads_of_pool[FRNN_MOST_THREADS];
 static size_t workers;
-static atomic_size_t forks; /* that lie behind this process */
-static int kept_off = -1;   /* the processor that workers are kept off: the last caller's */
+static atomic_size_t forks; /* of this process and of those that it comes from, since the pool was first used */
+static int kept_off = -1;   /* the processor that workers may not use: that of the last caller */
 
 /* Takes tasks of a job until none is left to take. Called and left with the lock held. */
 static void work_on(job *j, bool by_caller)
@@ -66,7 +65,7 @@ static void *worker(void *unused)
     return NULL;
 }
 
-/* A forked child has one thread and no workers; the lock may have been held by one that is gone. */
+/* A forked child has one thread and no workers; a thread that is gone may have held the lock. */
 static void start_anew(void)
 {
     lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
@@ -142,7 +141,7 @@ static void keep_workers_off_caller(void)
 #endif
 }
 
-/* Whoever has the lock may have been stopped: a caller that has nothing to wait for yet does without. */
+/* The thread that holds the lock may have been stopped by the system: a caller gives up soon, and runs its job alone. */
 static bool take_lock(void)
 {
     for (size_t i = 0; i < SPINS; i++) {
@@ -153,7 +152,8 @@ static bool take_lock(void)
     return false;
 }
 
-/* Makes a job the pool's, and wakes as many workers as it has seats; false while the pool has another, or no workers. */
+/* Gives the pool a job, and wakes as many workers as the job has tasks for. False: the pool has another job, or no
+ * workers. */
 static bool post(job *j)
 {
     pthread_once(&once, prepare); /* before the lock is ever held: another thread may fork at any time */
@@ -179,7 +179,7 @@ static bool wait_until(pthread_cond_t *condition, double seconds)
 {
     struct timespec end;
     clock_gettime(CLOCK_REALTIME,
-                  &end); /* a condition's own clock, unless it is told otherwise, which not all systems can */
+                  &end); /* the clock of a condition variable; not every system can give it another one */
     const long nanoseconds = end.tv_nsec + (long)(seconds * 1e9);
     end.tv_sec += nanoseconds / 1000000000;
     end.tv_nsec = nanoseconds % 1000000000;

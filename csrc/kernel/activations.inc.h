@@ -2,7 +2,7 @@
  *
  * tanh and sigmoid come from one core, e^x = 2^n e^r with n = round(x / ln 2) and |r| <= ln(2)/2:
  *   p = e^r - 1 = r + r^2 q(r), q minimax for the relative error of p: 2^-26.1 (float32), 2^-55.6 (float64);
- *       docs/fit_expm1.py finds the coefficients
+ *       tools/fit_expm1.py finds the coefficients
  *   sigmoid(x) = e^x / (1 + e^x)
  *   tanh(x)    = (e^2x - 1) / (e^2x + 1), for |x|, and the sign put back: exactly odd
  * Largest errors over all finite inputs are in docs/numerics.md and are measured by tests/test_activations.py. What

@@ -116,7 +116,7 @@ INLINE void multiply_chains(vec *sums, shape s, const void *const *panels, const
     }
 }
 
-/* Gates with two sums: the one that this product does not add to goes from where sums start to where they are kept. */
+/* Of gates with two sums, this product adds to one: the other one is copied from `start` to `sums`. */
 INLINE void copy_other_sums(shape s, const tile *t)
 {
     if (s.gates == s.sums || t->start == t->sums)
@@ -136,7 +136,7 @@ INLINE void multiply(shape s, const operands *o, const tile *t, range ks)
 {
     const int columns = s.blocks * s.gates;
     if ((size_t)columns > columns_across((size_t)s.rows))
-        return; /* a shape that is never asked for: no code is made for it */
+        return; /* blocks_across never answers so many: no code is made for this shape */
 
     const void *panels[COLUMNS_OF_FEW];
     const real *in[MAX_ROWS];
@@ -200,7 +200,7 @@ typedef void product(const operands *o, const tile *t, range ks);
     }
 SHAPES(MULTIPLY)
 
-/* What each kind of stage multiplies x and h with. A name that is missing here belongs into SHAPES. */
+/* The products of W x and of U h of each kind of stage. If the compiler misses a name here, SHAPES lacks its pair. */
 static const struct products {
     product *x, *h;
 } products[] = {

@@ -11,7 +11,7 @@ enum { MOST_ACROSS = 16 }; /* sums of all blocks side by side */
                    #KIND ": one row takes at most 8 blocks side by side, and MOST_ACROSS sums of them");
 #include "../cells.def"
 
-/* The chains of one product, from sums that are in registers to sums that are. */
+/* The chains of one product: sums come in registers and stay there. */
 INLINE void multiply_row(vec *sums, shape s, const frnn_matrix *matrix, const void *in, size_t block)
 {
     const int columns = s.blocks * s.gates;

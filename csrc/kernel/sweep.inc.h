@@ -39,7 +39,7 @@ static void start_tile(const stage_step *k, tile *t)
     }
 }
 
-/* A column of the panels that follow a chain's: of its next chain, or of what comes after the last one. */
+/* The column of weights to fetch ahead: of the product's next chain, or after its last chain, of the next product. */
 static const real *column_ahead(const operands *o, size_t block, size_t chain, size_t column)
 {
     const size_t gates = o->matrix->gates, beside = column / gates, gate = column % gates;
@@ -77,7 +77,7 @@ static void multiply_band(const stage_step *k, const operands *o, product *pass,
     } while (from < K);
 }
 
-/* In place of U h, where h is +0 throughout. */
+/* Adds U h where h is +0 throughout: it was computed when the weights were packed. */
 static void add_zero_h(const stage_step *k, tile t, bool from_start)
 {
     const size_t n = t.blocks * k->stage->sums;
@@ -92,7 +92,7 @@ static void add_zero_h(const stage_step *k, tile t, bool from_start)
                     v_add(v_load(t.start + r * t.start_stride + i * WIDTH), v_load(zero + i * WIDTH)));
 }
 
-/* All rows of some blocks; `next` is the block where those that follow begin. */
+/* All rows of some blocks. `next` is the first block of the sweep's next tile. */
 static void sweep_rows(const stage_step *k, size_t block, size_t blocks, size_t next)
 {
     const frnn_stage *stage = k->stage;

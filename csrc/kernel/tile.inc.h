@@ -50,7 +50,7 @@ typedef struct tile {
     size_t start_stride;
     real *sums;
     size_t stride;
-    const real *ahead; /* one vector a term that will be wanted next: brought near meanwhile; NULL: none */
+    const real *ahead; /* a column of weights to fetch while this tile is multiplied; NULL: none */
 } tile;
 
 /* One stage of one step, as the products and the equations see it. */
