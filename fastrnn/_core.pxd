@@ -24,6 +24,7 @@ cdef extern from "fastrnn.h" nogil:
         FRNN_MOST_STATES
 
     const char *frnn_cell_name(frnn_cell cell)
+    size_t frnn_cell_gates(frnn_cell cell)
     size_t frnn_cell_states(frnn_cell cell)
 
     ctypedef enum frnn_function:

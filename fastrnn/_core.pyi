@@ -9,6 +9,7 @@ COMPILER: str
 MOST_THREADS: int
 TARGETS: tuple[tuple[str, bool], ...]
 CELLS: dict[str, int]
+CELL_SIZES: dict[str, tuple[int, int]]
 FUNCTIONS: dict[str, int]
 
 class Packed:

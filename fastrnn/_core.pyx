@@ -49,6 +49,10 @@ cdef extern from *:
 MOST_THREADS = FRNN_MOST_THREADS
 COMPILER = FRNN_COMPILER.decode().strip()
 CELLS = {frnn_cell_name(<frnn_cell><int>i).decode(): i for i in range(FRNN_CELLS)}
+# Gates and states of each cell, as C has them.
+CELL_SIZES = {
+    name: (frnn_cell_gates(<frnn_cell><int>i), frnn_cell_states(<frnn_cell><int>i)) for name, i in CELLS.items()
+}
 FUNCTIONS = {
     "tanh": FRNN_TANH,
     "sigmoid": FRNN_SIGMOID,
