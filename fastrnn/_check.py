@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastrnn._cells import CELLS
 
 Array = NDArray[Any]
 MOST_THREADS = 256  # FRNN_MOST_THREADS of csrc/fastrnn.h, which a test compares
@@ -33,6 +35,17 @@ def shown(value: object) -> str:
     if "\n" in text:
         text = " ".join(text.split())
     return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def either(words: Iterable[str]) -> str:
+    """Join words: ``a, b or c``."""
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def params_names() -> str:
+    """Name the classes of params: ``RNNParams, LSTMParams or GRUParams``."""
+    return either(cell.params for cell in CELLS.values())
 
 
 def package(name: str, needed_by: str, install: str) -> Any:
@@ -147,9 +160,8 @@ def fail_output_as_input() -> NoReturn:
 
 
 def fail_stream_params(params: object) -> NoReturn:
-    kinds = "RNNParams, LSTMParams or GRUParams"
     cure = "; fastrnn.LSTMParams(weights) makes them" if isinstance(params, Mapping) else ""
-    raise TypeError(f"params: expected {kinds}, got {_type_name(params)}{cure}")
+    raise TypeError(f"params: expected {params_names()}, got {_type_name(params)}{cure}")
 
 
 def fail_stream_direction(direction: str) -> NoReturn:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from fastrnn import _check, _core
+from fastrnn._cells import Cell
 
 # Alpha and beta of the bare names that have them.
 _ALPHA_BETA = {"hard_sigmoid": (1 / 6, 0.5), "linear": (1.0, 0.0)}
+
+
+def check_option(cell: Cell, name: str, value: object) -> Any:
+    """An option of a cell's params, in the form that they keep."""
+    if name == "clip":
+        return check_clip(value)
+    if name in cell.flags:
+        return _check.flag(name, value)
+    return None if value is None and cell.activations[name] is None else check_activation(name, value)
+
+
+def check_options(cell: Cell, options: Mapping[str, object]) -> dict[str, Any]:
+    return {name: check_option(cell, name, value) for name, value in options.items()}
 
 
 def check_activation(argument: str, value: object) -> tuple[str, float, float]:

@@ -1,72 +1,34 @@
-"""Weights of a stack of recurrent layers: their names, shapes and options, checked once and packed for one target."""
+"""Weights of a stack of recurrent layers, checked once and packed for one target: the classes that users make.
+
+Their names are checked in `_names.py`, options in `_options.py`, arrays in `_arrays.py` and shapes in `_shapes.py`;
+`_packing.py` hands them to C, and `_equality.py` compares them.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
 
 from fastrnn import _check, _core
-from fastrnn._names import Names, check_names
-from fastrnn._options import check_activation, check_clip, check_dtype, check_range
+from fastrnn._arrays import Array, SupportsArray, Unpickled, check_array, common_dtype, frozen
+from fastrnn._cells import GRU, LSTM, RNN, Cell
+from fastrnn._equality import numbers_of, rounded_options
+from fastrnn._names import check_names
+from fastrnn._options import check_activation, check_dtype, check_options, check_range
+from fastrnn._packing import Part, pack, parts_of
+from fastrnn._shapes import check_shapes, infer_sizes
 from fastrnn.config import resolve_target
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+__all__ = ["GRUParams", "LSTMParams", "Params", "RNNParams"]
+
 Activation = str | tuple[str, float, float]
-
-_TRANSPOSED = "transposed (Keras keeps kernels so); its .T fits"
-
-
-class SupportsArray(Protocol):
-    """What NumPy makes an array of without reading it as a sequence: an ndarray, or a tensor of a framework."""
-
-    def __array__(self) -> Array: ...
-
-
-class _Part(NamedTuple):
-    """The arrays of one layer in one direction, in the order that `_core.Packed` takes them."""
-
-    weight_ih: Array
-    weight_hh: Array
-    bias_ih: Array | None = None
-    bias_hh: Array | None = None
-    weight_hr: Array | None = None
-    weight_peephole: Array | None = None
-
-
-def _check_array(name: str, value: object, converted: bool) -> Array:
-    """One array of weights, of the dtype that it came in."""
-    _check.refuse_mask(name, value)
-    if not hasattr(value, "__array__"):
-        raise TypeError(f"{name}: expected an array, got {type(value).__name__}")
-    array = _check.converted(name, value)
-    if array.dtype.kind != "f" or array.dtype.itemsize > 8 or not array.dtype.isnative:
-        raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
-    if array.dtype.itemsize < 4 and not converted:
-        raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}; dtype='float32' converts the weights")
-    return array
-
-
-def _rounded(option: Any, dtype: np.dtype[Any]) -> Any:
-    """An option with its numbers as they are computed with."""
-    if isinstance(option, tuple):
-        return tuple(_rounded(part, dtype) for part in option)
-    return dtype.type(option) if isinstance(option, float) else option
-
-
-class _Unpickled(dict[str, Any]):
-    """Weights that come from a pickle, and whose arrays nobody else was given: they are kept, not copied."""
-
-
-def _frozen(array: Array, keep: bool) -> Array:
-    """A dense copy, or the array itself if it is to be kept and is dense, that can't be written to."""
-    dense: Array = np.asarray(array, order="C") if keep else np.array(array, order="C")
-    dense.flags.writeable = False
-    return dense
 
 
 class Params(_core.Params):
@@ -90,136 +52,59 @@ class Params(_core.Params):
     (True, 20, 'float64', (80, 20))
     """
 
-    _cell: ClassVar[str]
-    _gates: ClassVar[int]
-    _plain_names: ClassVar[tuple[str, ...]] = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    _cell: ClassVar[Cell]
 
     def __init__(
         self, weights: Mapping[str, SupportsArray], dtype: DTypeLike | None, target: str | None, options: dict[str, Any]
     ) -> None:
+        self._options = check_options(self._cell, options)
         if not isinstance(weights, Mapping):
             raise TypeError(f"weights: expected a mapping of names to arrays, got {type(weights).__name__}")
-        asked, keep = check_dtype(dtype), isinstance(weights, _Unpickled)
+        asked, keep = check_dtype(dtype), isinstance(weights, Unpickled)
         weights = dict(weights)
-        names = check_names(weights, self._plain_names)
+        self._names = check_names(weights, self._cell)
         self._requested_target = target
         self._target = str(resolve_target(target))
-        self._options = options
-        self._weights = {name: _check_array(name, value, asked is not None) for name, value in weights.items()}
-        self._dtype = asked or self._common_dtype()
-        check_range(options, self._dtype)
-        self._directions = (any(not r for _, r in names), any(r for _, r in names))
-        self._infer_sizes(names)
-        self._check_shapes(names)
-        # Not before their sizes fit.
-        self._weights = {name: _frozen(array, keep) for name, array in self._weights.items()}
-        self._names = names
-        self._pack()
+        arrays = {name: check_array(name, value, asked is not None) for name, value in weights.items()}
+        self._dtype = asked or common_dtype(arrays)
+        check_range(self._options, self._dtype)
+        self._sizes = infer_sizes(self._cell, self._names, arrays)
+        check_shapes(self._cell, self._names, arrays, self._sizes)
+        self._weights = {name: frozen(array, keep) for name, array in arrays.items()}  # memory is taken for what fits
+        self._packed = pack(self._cell, self._sizes, self._parts(), self._options, self._target)
 
-    def _common_dtype(self) -> np.dtype[Any]:
-        dtypes = {array.dtype for array in self._weights.values()}
-        if len(dtypes) > 1:
-            got = ", ".join(f"{name} {array.dtype}" for name, array in self._weights.items())
-            raise TypeError(f"weights: expected one dtype, got {got}; dtype= converts them")
-        return dtypes.pop()
-
-    def _infer_sizes(self, names: Names) -> None:
-        """Sizes from the first layer, whose arrays must at least be matrices."""
-        first = next(iter(names.values()))
-        for plain in ("weight_ih", "weight_hh", "weight_hr"):
-            if plain in first and self._weights[first[plain]].ndim != 2:
-                raise ValueError(f"{first[plain]}: expected 2 axes, got {self._weights[first[plain]].shape}")
-        shapes: dict[str, tuple[int, ...]] = {plain: self._weights[name].shape for plain, name in first.items()}
-        rows, self._input_size = shapes["weight_ih"]
-        turned = self._gates > 1 and shapes["weight_hh"][1] == self._gates * shapes["weight_hh"][0] > 0
-        if turned and "weight_hr" not in first:
-            expected, got = f"({self._gates} * hidden_size, hidden_size)", shapes["weight_hh"]
-            raise ValueError(f"{first['weight_hh']}: expected {expected}, got {got}, which looks {_TRANSPOSED}")
-        if rows == 0 or rows % self._gates:
-            expected, got = f"({self._gates} * hidden_size, input_size)", shapes["weight_ih"]
-            hint = f", which looks {_TRANSPOSED}" if got[1] == shapes["weight_hh"][0] > 0 else ""
-            raise ValueError(f"{first['weight_ih']}: expected {expected}, got {got}{hint}")
-        self._hidden_size = rows // self._gates
-        self._proj_size = shapes["weight_hr"][0] if "weight_hr" in first else 0
-        if "weight_hr" in first and self._proj_size == 0:
-            raise ValueError(f"{first['weight_hr']}: expected at least one row, got {shapes['weight_hr']}")
-        self._num_layers = len(names) // sum(self._directions)
-
-    def _check_shapes(self, names: Names) -> None:
-        out, rows = self._proj_size or self._hidden_size, self._gates * self._hidden_size
-        first = next(iter(names.values()))["weight_ih"]
-        reason = f"since {first} is {self._weights[first].shape}"
-        for (layer, _), part in names.items():
-            shapes = {
-                "weight_ih": (rows, self._input_size if layer == 0 else out * sum(self._directions)),
-                "weight_hh": (rows, out),
-                "bias_ih": (rows,),
-                "bias_hh": (rows,),
-                "weight_hr": (self._proj_size, self._hidden_size),
-                "weight_peephole": (3 * self._hidden_size,),
-            }
-            for plain, name in part.items():
-                expected, got = shapes[plain], self._weights[name].shape
-                if got != expected:
-                    hint = f", which looks {_TRANSPOSED}" if got[::-1] == expected else ""
-                    raise ValueError(f"{name}: expected {expected}, {reason}, got {got}{hint}")
-
-    def _parts(self) -> list[_Part]:
-        """Arrays of every layer and direction, in the params' dtype."""
-        return [
-            _Part(**{plain: np.require(self._weights[name], self._dtype, ["C", "A"]) for plain, name in part.items()})
-            for part in self._names.values()
-        ]
-
-    def _pack(self) -> None:
-        options = self._options
-        activation = options["activation"]
-        self._packed = _core.Packed(
-            self._cell,
-            self._dtype,
-            (self._input_size, self._hidden_size, self._proj_size, self._num_layers),
-            self._directions,
-            (
-                activation,
-                options.get("recurrent_activation", ("sigmoid", 0.0, 0.0)),
-                options.get("output_activation") or (activation if self._cell == "lstm" else ("tanh", 0.0, 0.0)),
-            ),
-            clip=options["clip"] or float("inf"),
-            reset_after=options.get("reset_after", True),
-            input_forget=options.get("input_forget", False),
-            weights=[tuple(part) for part in self._parts()],
-            target=self._target,
-        )
+    def _parts(self) -> list[Part]:
+        return parts_of(self._names, self._weights, self._dtype)
 
     @property
     def input_size(self) -> int:
         """Numbers in one step of `x`, I."""
-        return self._input_size
+        return self._sizes.input_size
 
     @property
     def hidden_size(self) -> int:
         """Units of a layer, H."""
-        return self._hidden_size
+        return self._sizes.hidden_size
 
     @property
     def num_layers(self) -> int:
         """Layers of the stack, L."""
-        return self._num_layers
+        return self._sizes.num_layers
 
     @property
     def bidirectional(self) -> bool:
         """Whether every layer runs in both directions."""
-        return all(self._directions)
+        return all(self._sizes.directions)
 
     @property
     def direction(self) -> str:
         """One of "forward", "reverse" and "bidirectional"."""
-        return "bidirectional" if self.bidirectional else "forward" if self._directions[0] else "reverse"
+        return "bidirectional" if self.bidirectional else "forward" if self._sizes.directions[0] else "reverse"
 
     @property
     def proj_size(self) -> int:
         """Outputs of a layer after its projection, P; 0 without one."""
-        return self._proj_size
+        return self._sizes.proj_size
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -312,11 +197,9 @@ class Params(_core.Params):
             if isinstance(value, tuple):
                 bare = check_activation(name, value[0])
                 value = value[0] if value == bare else value
-            if value != self._defaults[name]:
+            if value != self._cell.defaults[name]:
                 shown[name] = value
         return shown
-
-    _defaults: ClassVar[dict[str, Any]] = {"activation": "tanh", "clip": None}
 
     def __repr__(self) -> str:
         shown: dict[str, Any] = {"input_size": self.input_size, "hidden_size": self.hidden_size}
@@ -338,44 +221,36 @@ class Params(_core.Params):
     def __deepcopy__(self: Any, memo: dict[int, Any]) -> Any:
         return self
 
-    def _computed(self) -> list[Array]:
-        """The numbers that results depend on: biases that are added are one."""
-        H, sums = self._hidden_size, []
-        for part in self._parts():
-            zeros = np.zeros(self._gates * H, self._dtype)
-            b = zeros if part.bias_ih is None else part.bias_ih
-            d = zeros if part.bias_hh is None else part.bias_hh
-            V = np.zeros(0) if part.weight_hr is None else part.weight_hr
-            p = np.zeros(0) if part.weight_peephole is None else part.weight_peephole  # 0 times infinity is not 0
-            apart = self._cell == "gru" and self._options["reset_after"]
-            biases = [b[: 2 * H] + d[: 2 * H], b[2 * H :], d[2 * H :]] if apart else [b + d]
-            arrays = [part.weight_ih, part.weight_hh, *biases, V, p]
-            if self._options.get("input_forget"):  # the rows of f are not used
-                f = np.s_[H : 2 * H]
-                arrays = [np.delete(a, f, axis=0) for a in arrays[:3]] + [V, np.delete(p, f) if p.size else p]
-            sums += arrays
-        return sums
+    def _separate_biases(self) -> str:
+        """Gates whose two biases are not simply added, by their letters."""
+        return ""
+
+    def _unused_gates(self) -> str:
+        """Gates whose rows no result depends on, by their letters."""
+        return ""
+
+    def _key(self) -> tuple[Any, ...]:
+        options = rounded_options(self._options, self._dtype)
+        return (type(self).__name__, self._sizes, self._dtype.name, tuple(sorted(options.items())))
+
+    def _numbers(self) -> list[Array]:
+        separate, unused = self._separate_biases(), self._unused_gates()
+        return [array for part in self._parts() for array in numbers_of(self._cell, part, separate, unused)]
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self) or not isinstance(other, Params):
             return NotImplemented
         return self._key() == other._key() and all(
-            np.array_equal(a, b, equal_nan=True) for a, b in zip(self._computed(), other._computed(), strict=True)
+            np.array_equal(a, b, equal_nan=True) for a, b in zip(self._numbers(), other._numbers(), strict=True)
         )
 
     def __hash__(self) -> int:
         return hash(self._key())
 
-    def _key(self) -> tuple[Any, ...]:
-        options = {name: _rounded(option, self._dtype) for name, option in self._options.items()}
-        if self._cell == "lstm":
-            options["output_activation"] = options["output_activation"] or options["activation"]
-        sizes = (self._input_size, self._hidden_size, self._proj_size, self._num_layers, self._directions)
-        return (type(self).__name__, sizes, self._dtype.name, tuple(sorted(options.items())))
-
 
 def _rebuild(kind: Any, weights: dict[str, Array], arguments: dict[str, Any]) -> Any:
-    return kind(_Unpickled(weights), **arguments)
+    """What pickles call: its place and its name are part of their format."""
+    return kind(Unpickled(weights), **arguments)
 
 
 class RNNParams(Params):
@@ -414,8 +289,7 @@ class RNNParams(Params):
     (100, 64, 1, False)
     """
 
-    _cell = "rnn"
-    _gates = 1
+    _cell = RNN
 
     def __init__(
         self,
@@ -426,8 +300,7 @@ class RNNParams(Params):
         activation: Activation = "tanh",
         clip: float | None = None,
     ) -> None:
-        options = {"activation": check_activation("activation", activation), "clip": check_clip(clip)}
-        super().__init__(weights, dtype, target, options)
+        super().__init__(weights, dtype, target, {"activation": activation, "clip": clip})
 
 
 class LSTMParams(Params):
@@ -460,16 +333,7 @@ class LSTMParams(Params):
     LSTMParams(input_size=8, hidden_size=20, num_layers=1, direction='forward', dtype='float32', target='scalar', ...)
     """
 
-    _cell = "lstm"
-    _gates = 4
-    _plain_names = (*Params._plain_names, "weight_hr", "weight_peephole")
-    _defaults: ClassVar[dict[str, Any]] = {
-        "activation": "tanh",
-        "recurrent_activation": "sigmoid",
-        "output_activation": None,
-        "input_forget": False,
-        "clip": None,
-    }
+    _cell = LSTM
 
     def __init__(
         self,
@@ -483,15 +347,17 @@ class LSTMParams(Params):
         input_forget: bool = False,
         clip: float | None = None,
     ) -> None:
-        given = output_activation is not None
         options = {
-            "activation": check_activation("activation", activation),
-            "recurrent_activation": check_activation("recurrent_activation", recurrent_activation),
-            "output_activation": check_activation("output_activation", output_activation) if given else None,
-            "input_forget": _check.flag("input_forget", input_forget),
-            "clip": check_clip(clip),
+            "activation": activation,
+            "recurrent_activation": recurrent_activation,
+            "output_activation": output_activation,
+            "input_forget": input_forget,
+            "clip": clip,
         }
         super().__init__(weights, dtype, target, options)
+
+    def _unused_gates(self) -> str:
+        return "f" if self._options["input_forget"] else ""
 
 
 class GRUParams(Params):
@@ -522,14 +388,7 @@ class GRUParams(Params):
     False
     """
 
-    _cell = "gru"
-    _gates = 3
-    _defaults: ClassVar[dict[str, Any]] = {
-        "activation": "tanh",
-        "recurrent_activation": "sigmoid",
-        "reset_after": True,
-        "clip": None,
-    }
+    _cell = GRU
 
     def __init__(
         self,
@@ -543,17 +402,19 @@ class GRUParams(Params):
         clip: float | None = None,
     ) -> None:
         options = {
-            "activation": check_activation("activation", activation),
-            "recurrent_activation": check_activation("recurrent_activation", recurrent_activation),
-            "reset_after": _check.flag("reset_after", reset_after),
-            "clip": check_clip(clip),
+            "activation": activation,
+            "recurrent_activation": recurrent_activation,
+            "reset_after": reset_after,
+            "clip": clip,
         }
         super().__init__(weights, dtype, target, options)
 
+    def _separate_biases(self) -> str:
+        return "n" if self._options["reset_after"] else ""
 
-CLASSES: dict[str, type[RNNParams] | type[LSTMParams] | type[GRUParams]] = {
-    kind._cell: kind for kind in (RNNParams, LSTMParams, GRUParams)
-}
+
+AnyParams = RNNParams | LSTMParams | GRUParams
+CLASSES: dict[str, type[AnyParams]] = {kind._cell.name: kind for kind in (RNNParams, LSTMParams, GRUParams)}
 
 
 def to_params(cell: str, params: object) -> Params:

@@ -1,0 +1,52 @@
+"""Arrays of weights on their way into params: checked, then copied or kept, and closed to writing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn import _check
+
+Array = NDArray[Any]
+
+
+class SupportsArray(Protocol):
+    """What NumPy makes an array of without reading it as a sequence: an ndarray, or a tensor of a framework."""
+
+    def __array__(self) -> Array: ...
+
+
+class Unpickled(dict[str, Any]):
+    """Weights out of a pickle. Nobody else was given their arrays, so params keep them and make no copy."""
+
+
+def check_array(name: str, value: object, converted: bool) -> Array:
+    """One array of weights, of the dtype that it came in; `converted` says that params will convert it."""
+    _check.refuse_mask(name, value)
+    if not hasattr(value, "__array__"):
+        raise TypeError(f"{name}: expected an array, got {type(value).__name__}")
+    array = _check.converted(name, value)
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8 or not array.dtype.isnative:
+        raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
+    if array.dtype.itemsize < 4 and not converted:
+        raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}; dtype='float32' converts the weights")
+    return array
+
+
+def common_dtype(weights: Mapping[str, Array]) -> np.dtype[Any]:
+    """The one dtype of all arrays."""
+    dtypes = {array.dtype for array in weights.values()}
+    if len(dtypes) > 1:
+        got = ", ".join(f"{name} {array.dtype}" for name, array in weights.items())
+        raise TypeError(f"weights: expected one dtype, got {got}; dtype= converts them")
+    return dtypes.pop()
+
+
+def frozen(array: Array, keep: bool) -> Array:
+    """A dense copy, or the array itself if it is to be kept and is dense, that can't be written to."""
+    dense: Array = np.asarray(array, order="C") if keep else np.array(array, order="C")
+    dense.flags.writeable = False
+    return dense
