@@ -21,10 +21,14 @@ except ImportError as error:
 
 from typing import TYPE_CHECKING, Any
 
-from fastrnn.config import __version__, get_num_threads, set_num_threads, show_config, usable_targets
-from fastrnn.functional import gru, lstm, rnn
-from fastrnn.params import GRUParams, LSTMParams, Params, RNNParams
-from fastrnn.stream import Stream
+from fastrnn import config as _config
+from fastrnn import functional as _functional
+from fastrnn import params as _params
+from fastrnn import stream as _stream
+from fastrnn.config import *
+from fastrnn.functional import *
+from fastrnn.params import *
+from fastrnn.stream import *
 
 if TYPE_CHECKING:
     from fastrnn import onnx as onnx
@@ -35,25 +39,11 @@ if TYPE_CHECKING:
     from fastrnn.onnx import from_onnx
     from fastrnn.torch import from_torch
 
-__all__ = [
-    "GRUParams",
-    "LSTMParams",
-    "Params",
-    "RNNParams",
-    "Stream",
-    "__version__",
-    "from_keras",
-    "from_onnx",
-    "from_torch",
-    "get_num_threads",
-    "gru",
-    "load",
-    "lstm",
-    "rnn",
-    "set_num_threads",
-    "show_config",
-    "usable_targets",
-]
+__all__ = ["from_keras", "from_onnx", "from_torch", "load"]
+__all__ += _config.__all__
+__all__ += _functional.__all__
+__all__ += _params.__all__
+__all__ += _stream.__all__
 
 # Imported when they are first asked for, since most programs ask for none or one of them.
 _LATER = {"from_keras": "keras", "from_onnx": "onnx", "from_torch": "torch", "load": "files"}

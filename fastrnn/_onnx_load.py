@@ -11,16 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastrnn import _check
 from fastrnn._names import listed
 from fastrnn._onnx_model import Node, named, opened
-from fastrnn._onnx_node import (
-    INPUTS,
-    OUTPUTS,
-    VERSIONS,
-    WEIGHTS,
-    check_shapes,
-    make_params,
-    number_of_inputs,
-    number_of_outputs,
-)
+from fastrnn._onnx_node import OPERATORS, VERSIONS, WEIGHTS, check_shapes, make_params
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -78,11 +69,12 @@ def one_node_model(path_or_model: Any, node: str | None = None) -> ModelProto:
         picked = _pick(nodes, node)
         params = _params(picked)
         tensors = [onnx.numpy_helper.from_array(picked.array(which), which) for which in WEIGHTS if picked.has(which)]
-    names = [which if which == "X" or (which in WEIGHTS and picked.has(which)) else "" for which in INPUTS]
-    outputs = OUTPUTS[: number_of_outputs(picked.op)]
+    operator = OPERATORS[picked.op]
+    names = [which if which == "X" or (which in WEIGHTS and picked.has(which)) else "" for which in operator.inputs]
+    outputs = operator.outputs
     attributes = {name: value for name, value in picked.attributes().items() if name != "layout"}
     attributes["hidden_size"] = params.hidden_size  # which ONNX Runtime wants
-    alone = helper.make_node(picked.op, names[: number_of_inputs(picked.op)], outputs, "node", **attributes)
+    alone = helper.make_node(picked.op, names, outputs, "node", **attributes)
     kind, value = helper.np_dtype_to_tensor_dtype(params.dtype), helper.make_tensor_value_info
     x = value("X", kind, ["T", "B", params.input_size])
     graph = helper.make_graph([alone], "node", [x], [value(name, kind, None) for name in outputs], tensors)

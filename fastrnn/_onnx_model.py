@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fastrnn import _check
 from fastrnn._npz import check_regular, short
-from fastrnn._onnx_node import INPUTS, OPERATORS, Layer, number_of_inputs, number_of_outputs, read_attributes
+from fastrnn._onnx_node import INPUTS, OPERATORS, Layer, read_attributes
 
 onnx = _check.package("onnx", "fastrnn.onnx", "fastrnn[onnx]")
 DecodeError = _check.package("google.protobuf.message", "fastrnn.onnx", "fastrnn[onnx]").DecodeError
@@ -126,8 +126,8 @@ class Node:
         if self.op not in OPERATORS:
             raise ValueError(f"expected RNN, LSTM or GRU of ONNX's own domain, got {self.op}, another operator")
         for what, count, most in (
-            ("inputs", len(self.proto.input), number_of_inputs(self.op)),
-            ("outputs", len(self.proto.output), number_of_outputs(self.op)),
+            ("inputs", len(self.proto.input), len(OPERATORS[self.op].inputs)),
+            ("outputs", len(self.proto.output), len(OPERATORS[self.op].outputs)),
         ):
             if count > most:
                 raise ValueError(f"{what}: expected at most {most}, which is what {self.op} has, got {count}")

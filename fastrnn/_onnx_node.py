@@ -3,12 +3,7 @@
 Attributes are Python values, arrays are NumPy's, so this serves models that are read and models that are run. Every
 error is a ValueError, of types too: what comes out of a file is a value.
 
-========  ==========================  ===============================
-operator  gates in the rows of W, R   gates in the rows of our weights
-========  ==========================  ===============================
-LSTM      i o f c (peepholes i o f)   i f g o (peepholes i f o)
-GRU       z r h                       r z n
-========  ==========================  ===============================
+Gates are named by the letters of `_cells.py`; ONNX calls an LSTM's g "c" and a GRU's n "h".
 """
 
 from __future__ import annotations
@@ -20,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import _check
+from fastrnn._cells import GRU, LSTM, RNN, Cell
 from fastrnn.params import CLASSES, GRUParams, LSTMParams, RNNParams
 
 Array = NDArray[Any]
@@ -27,16 +23,47 @@ Activation = tuple[str, float, float] | str
 
 VERSIONS = (7, 14, 22)  # of the three operators, by the opset that brought each
 OLDEST_OPSET = VERSIONS[0]
-OPERATORS = {"RNN": 1, "LSTM": 4, "GRU": 3}  # and their gates
-# Only an LSTM has the last two.
 INPUTS: tuple[str, ...] = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 WEIGHTS = ("W", "R", "B", "P")
-OUTPUTS = ("Y", "Y_h", "Y_c")
 
-_ORDER = {"RNN": [0], "LSTM": [0, 2, 3, 1], "GRU": [1, 0, 2]}  # where each of our gates is among ONNX's
-_PEEPHOLE_ORDER = [0, 2, 1]
+
+class Operator(NamedTuple):
+    """An operator: which cell it is here, its gates in ONNX's order, and its activations and flags by our options."""
+
+    cell: Cell
+    gates: str
+    activations: Mapping[str, str]  # with ONNX's defaults, in its order
+    peepholes: str = ""
+    flags: Mapping[str, str] = {}  # by ONNX's attributes
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        absent = [name for name, has in (("initial_c", "c" in self.cell.states), ("P", self.peepholes)) if not has]
+        return tuple(name for name in INPUTS if name not in absent)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return ("Y", *(f"Y_{state}" for state in self.cell.states))
+
+
+OPERATORS = {
+    "RNN": Operator(RNN, "h", {"activation": "Tanh"}),
+    "LSTM": Operator(
+        LSTM,
+        "iofg",
+        {"recurrent_activation": "Sigmoid", "activation": "Tanh", "output_activation": "Tanh"},
+        peepholes="iof",
+        flags={"input_forget": "input_forget"},
+    ),
+    "GRU": Operator(
+        GRU,
+        "zrn",
+        {"recurrent_activation": "Sigmoid", "activation": "Tanh"},
+        flags={"linear_before_reset": "reset_after"},
+    ),
+}
+
 _SUFFIXES = {"forward": ("",), "reverse": ("_reverse",), "bidirectional": ("", "_reverse")}
-_DEFAULT_ACTIVATIONS = {"RNN": ["Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}
 
 # By lower-case names: whether each takes an alpha and a beta. Those without a name of ours are not carried over.
 _TAKES = {"affine": (True, True), "scaledtanh": (True, True), "hardsigmoid": (True, True)}
@@ -44,14 +71,6 @@ _TAKES |= dict.fromkeys(("leakyrelu", "thresholdedrelu", "elu"), (True, False))
 _OURS = {"tanh": "tanh", "sigmoid": "sigmoid", "relu": "relu", "softsign": "softsign"}
 _OURS |= {"hardsigmoid": "hard_sigmoid", "affine": "linear"}
 _CARRIED = "Tanh, Sigmoid, Relu, Softsign, HardSigmoid or Affine"
-
-
-def number_of_inputs(op: str) -> int:
-    return len(INPUTS) if op == "LSTM" else 6
-
-
-def number_of_outputs(op: str) -> int:
-    return len(OUTPUTS) if op == "LSTM" else 2
 
 
 class Layer(NamedTuple):
@@ -111,8 +130,7 @@ _READ: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 def _known(op: str, opset: int) -> list[str]:
     absent = {"layout"} if opset < 14 else set()
-    absent |= {"input_forget"} if op != "LSTM" else set()
-    absent |= {"linear_before_reset"} if op != "GRU" else set()
+    absent |= {flag for operator in OPERATORS.values() for flag in operator.flags} - OPERATORS[op].flags.keys()
     return [name for name in _READ if name not in absent]
 
 
@@ -149,23 +167,19 @@ def read_attributes(op: str, attributes: Mapping[str, Any], opset: int) -> Layer
     if hidden_size is not None and hidden_size < 1:
         raise ValueError(f"hidden_size: expected at least 1, got {_check.shown(hidden_size)}")
     options: dict[str, Any] = {"clip": values.get("clip")}
-    activations = _activations(op, values, len(_SUFFIXES[direction]))
-    if op == "RNN":
-        (options["activation"],) = activations
-    else:
-        options["recurrent_activation"], options["activation"], *output = activations
-    if op == "LSTM":
-        options["output_activation"] = None if output[0] == options["activation"] else output[0]
-        options["input_forget"] = bool(_choice(values, "input_forget", (0, 1)))
-    elif op == "GRU":
-        options["reset_after"] = bool(_choice(values, "linear_before_reset", (0, 1)))
+    options |= zip(OPERATORS[op].activations, _activations(op, values, len(_SUFFIXES[direction])), strict=True)
+    if options.get("output_activation") == options["activation"]:
+        options["output_activation"] = None
+    for attribute, option in OPERATORS[op].flags.items():
+        options[option] = bool(_choice(values, attribute, (0, 1)))
     return Layer(op, direction, hidden_size, layout, tuple(options.items()))
 
 
 def _activations(op: str, values: Mapping[str, Any], directions: int) -> list[Activation]:
     """Of one direction, where both have the same. Alphas and betas are used up in the order of those that take one."""
-    functions = len(_DEFAULT_ACTIVATIONS[op])
-    names = values.get("activations", _DEFAULT_ACTIVATIONS[op] * directions)
+    defaults = list(OPERATORS[op].activations.values())
+    functions = len(defaults)
+    names = values.get("activations", defaults * directions)
     if len(names) != functions * directions:
         raise ValueError(
             f"activations: expected {functions * directions} names, {functions} for each direction, got {len(names)}"
@@ -217,14 +231,19 @@ def check_dtypes(arrays: Mapping[str, Array]) -> None:
 
 def check_shapes(layer: Layer, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise where W, R, B or P is not of the shape that the attributes and the others ask for."""
-    D, G = layer.directions, OPERATORS[layer.op]
+    D, G, K = layer.directions, len(OPERATORS[layer.op].gates), len(OPERATORS[layer.op].peepholes)
     for name, axes in (("R", 3), ("W", 3)):
         if len(shapes[name]) != axes:
             raise ValueError(f"{name}: expected {axes} axes, got {_check.shown(shapes[name])}")
     H = shapes["R"][2] if layer.hidden_size is None else layer.hidden_size
     if H == 0:
         raise ValueError(f"R: expected at least one column, got {shapes['R']}")
-    expected = {"W": (D, G * H, shapes["W"][2]), "R": (D, G * H, H), "B": (D, 2 * G * H), "P": (D, 3 * H)}
+    expected = {
+        "W": (D, G * H, shapes["W"][2]),
+        "R": (D, G * H, H),
+        "B": (D, 2 * G * H),
+        "P": (D, K * H),
+    }
     for name, got in shapes.items():
         if got != expected[name]:
             raise ValueError(
@@ -238,18 +257,19 @@ def make_params(layer: Layer, arrays: Mapping[str, Array]) -> RNNParams | LSTMPa
     check_shapes(layer, {name: array.shape for name, array in arrays.items()})
     weights: dict[str, Array] = {}
     for d, suffix in enumerate(_SUFFIXES[layer.direction]):
-        end, order = f"_l0{suffix}", _ORDER[layer.op]
-        weights[f"weight_ih{end}"] = _reorder(arrays["W"][d], order)
-        weights[f"weight_hh{end}"] = _reorder(arrays["R"][d], order)
+        end, operator = f"_l0{suffix}", OPERATORS[layer.op]
+        orders = operator.gates, operator.cell.gates
+        weights[f"weight_ih{end}"] = _reorder(arrays["W"][d], *orders)
+        weights[f"weight_hh{end}"] = _reorder(arrays["R"][d], *orders)
         if "B" in arrays:
             of_w, of_r = np.split(arrays["B"][d], 2)
-            weights[f"bias_ih{end}"], weights[f"bias_hh{end}"] = _reorder(of_w, order), _reorder(of_r, order)
+            weights[f"bias_ih{end}"], weights[f"bias_hh{end}"] = _reorder(of_w, *orders), _reorder(of_r, *orders)
         if "P" in arrays:
-            weights[f"weight_peephole{end}"] = _reorder(arrays["P"][d], _PEEPHOLE_ORDER)
-    return CLASSES[layer.op.lower()](weights, **dict(layer.options))
+            weights[f"weight_peephole{end}"] = _reorder(arrays["P"][d], operator.peepholes, operator.cell.peepholes)
+    return CLASSES[operator.cell.name](weights, **dict(layer.options))
 
 
-def _reorder(rows: Array, order: list[int]) -> Array:
-    """The blocks of rows in another order."""
-    blocks = np.split(rows, len(order))
-    return np.concatenate([blocks[place] for place in order])
+def _reorder(rows: Array, theirs: str, ours: str) -> Array:
+    """The rows of gates in our order."""
+    parts = dict(zip(theirs, np.split(rows, len(theirs)), strict=True))
+    return np.concatenate([parts[gate] for gate in ours])

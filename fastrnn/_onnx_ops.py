@@ -19,13 +19,11 @@ import fastrnn
 from fastrnn import _check
 from fastrnn._onnx_model import DEFAULT_DOMAIN, named
 from fastrnn._onnx_node import (
-    INPUTS,
+    OPERATORS,
     WEIGHTS,
     Layer,
     check_dtypes,
     make_params,
-    number_of_inputs,
-    number_of_outputs,
     read_attributes,
 )
 
@@ -118,10 +116,11 @@ class _Recurrent(OpRun):  # type: ignore[misc]
 
     def _inputs(self, op: str, inputs: tuple[Array | None, ...]) -> dict[str, Array]:
         """Those that are there, by name. OpRun hides the words of a TypeError, so that all errors are ValueErrors."""
-        if len(inputs) > number_of_inputs(op) or len(self.output) > number_of_outputs(op):
-            most = f"{number_of_inputs(op)} inputs and {number_of_outputs(op)} outputs"
+        names, outputs = OPERATORS[op].inputs, OPERATORS[op].outputs
+        if len(inputs) > len(names) or len(self.output) > len(outputs):
+            most = f"{len(names)} inputs and {len(outputs)} outputs"
             raise ValueError(f"expected at most {most}, got {len(inputs)} and {len(self.output)}")
-        arrays: dict[str, Array] = {name: array for name, array in zip(INPUTS, inputs) if array is not None}
+        arrays: dict[str, Array] = {name: array for name, array in zip(names, inputs) if array is not None}
         for name in ("X", "W", "R"):
             if name not in arrays:
                 raise ValueError(f"{name}: expected an input of the node, got none")
@@ -147,11 +146,11 @@ class _Recurrent(OpRun):  # type: ignore[misc]
             axes = "B, T" if batch_first else "T, B"
             raise ValueError(f"X: expected ({axes}, {params.input_size}), got {X.shape}")
         shape = (D, X.shape[0 if batch_first else 1], H)
-        names = ["initial_h", "initial_c"] if layer.op == "LSTM" else ["initial_h"]
+        names = [f"initial_{state}" for state in OPERATORS[layer.op].cell.states]
         state: Any = None
         if any(name in arrays for name in names):
             state = tuple(_state(name, arrays.get(name), shape, X.dtype, batch_first) for name in names)
-        function = getattr(fastrnn, layer.op.lower())
+        function = getattr(fastrnn, OPERATORS[layer.op].cell.name)
         y, final = function(
             np.require(X, None, ("C", "A")),
             params,

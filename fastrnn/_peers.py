@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 import fastrnn
 from fastrnn import _check, reference
+from fastrnn._cells import RNN
+from fastrnn._shapes import Sizes
 from fastrnn.config import usable_targets
 from fastrnn.params import CLASSES, Params
 
@@ -50,13 +52,13 @@ def _flat(result: Any) -> tuple[Array, ...]:
 
 
 def ours(params: Params, x: Array, threads: int | None = None) -> Peer:
-    function: Any = getattr(fastrnn, params._cell)
+    function: Any = getattr(fastrnn, params._cell.name)
     return Peer(f"fastrnn {fastrnn.__version__}", lambda: function(x, params, threads=threads), _flat)
 
 
 def exact(params: Params, x: Array) -> Peer:
     """The float64 reference, of the weights in the params' dtype."""
-    function: Any = getattr(reference, params._cell)
+    function: Any = getattr(reference, params._cell.name)
     weights = {name: array.astype(params.dtype) for name, array in params.weights.items()}
     return Peer("reference", lambda: function(x, weights, **params._shown_options()), _flat)
 
@@ -64,21 +66,22 @@ def exact(params: Params, x: Array) -> Peer:
 def torch(params: Params, x: Array) -> Peer:
     library = _check.package("torch", "--against", "fastrnn[torch]")
     options = params._shown_options()
-    nonlinearity = options.pop("activation", "tanh") if params._cell == "rnn" else "tanh"
+    nonlinearity = options.pop("activation", "tanh") if params._cell is RNN else "tanh"
     lacks = [f"{name}={value!r}" for name, value in options.items()]
     lacks += [f"activation={nonlinearity!r}"] if nonlinearity not in ("tanh", "relu") else []
     lacks += ["peepholes"] if any("weight_peephole" in part for part in params._names.values()) else []
+    lacks += [] if hasattr(library.nn, params._cell.title) else [params._cell.title]
     lacks += ["layer that runs in reverse alone"] if params.direction == "reverse" else []
     if lacks:
         raise RefusedError(f"--against: PyTorch has no {' and no '.join(lacks)}")
-    more: dict[str, Any] = {"rnn": {"nonlinearity": nonlinearity}, "lstm": {"proj_size": params.proj_size}}
-    module = getattr(library.nn, params._cell.upper())(
+    more: dict[str, dict[str, Any]] = {"rnn": {"nonlinearity": nonlinearity}, "lstm": {"proj_size": params.proj_size}}
+    module = getattr(library.nn, params._cell.title)(
         params.input_size,
         params.hidden_size,
         params.num_layers,
         bidirectional=params.bidirectional,
         dtype=getattr(library, params.dtype.name),
-        **more.get(params._cell, {}),
+        **more.get(params._cell.name, {}),
     ).eval()
     state = {name: library.zeros_like(tensor) for name, tensor in module.state_dict().items()}  # biases may be absent
     for (layer, reverse), part in params._names.items():
@@ -163,13 +166,14 @@ def number(value: float) -> float | None:
 
 def self_check(cell: str, dtype: str, target: str) -> dict[str, Any]:
     """A layer of the kind that docs/numerics.md promises an accuracy for: against the reference and the best target."""
-    rng, H, kind = np.random.default_rng(0), 20, CLASSES[cell]
-    rows = kind._gates * H
-    shapes = {"weight_ih": (rows, 12), "weight_hh": (rows, H), "bias_ih": (rows,), "bias_hh": (rows,)}
+    rng, kind = np.random.default_rng(0), CLASSES[cell]
+    sizes, row = Sizes(12, 20, 0, 1, (True, True)), kind._cell
+    axes = sizes.axes(row, 0)
     weights = {
-        f"{name}_l0{end}": rng.uniform(-(H**-0.5), H**-0.5, shape).astype(dtype)
+        f"{plain}_l0{end}": rng.uniform(-(20**-0.5), 20**-0.5, [axes[axis] for axis in letters]).astype(dtype)
         for end in ("", "_reverse")
-        for name, shape in shapes.items()
+        for plain, letters in row.weights.items()
+        if plain in RNN.weights
     }
     x = rng.normal(size=(100, 3, 12)).astype(dtype)
     params = kind(weights, target=target)

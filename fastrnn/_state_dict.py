@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 
 from fastrnn import _check
+from fastrnn._cells import GRU, LSTM, RNN
 from fastrnn._names import WEIGHT_NAME, listed
 
-_CELLS = {1: "rnn", 3: "gru", 4: "lstm"}
+# Cells that PyTorch has, by the number of gates, which tells them apart.
+_CELLS = {len(cell.gates): cell for cell in (RNN, GRU, LSTM)}
+_OF_LSTM_ALONE = tuple(plain for plain in LSTM.weights if plain not in RNN.weights)
 
 
 def prefixes(names: Iterable[object]) -> list[str]:
@@ -51,15 +54,15 @@ def select(state: Mapping[Any, Any], prefix: str, argument: str) -> dict[str, An
 
 
 def cell_of(weights: Mapping[str, Any]) -> str:
-    """Which of "rnn", "lstm" and "gru": by the rows that a layer has for each of its outputs."""
+    """The name of a cell that PyTorch has: by the rows that a layer has for each of its outputs."""
     name = next((name for name in weights if name.startswith("weight_hh")), None)
     if name is None:
         raise ValueError(f"weights: missing 'weight_hh_l0', got {listed([*weights])}")
-    if any(other.startswith(("weight_hr", "weight_peephole")) for other in weights):
-        return "lstm"
+    if any(other.startswith(_OF_LSTM_ALONE) for other in weights):
+        return LSTM.name
     shape = tuple(np.shape(weights[name]))
     gates = shape[0] / shape[1] if len(shape) == 2 and shape[1] else 0
     if gates not in _CELLS:
         expected = "(H, H) of an RNN, (3 * H, H) of a GRU or (4 * H, H) of an LSTM"
         raise ValueError(f"{name}: expected {expected}, got {shape}")
-    return _CELLS[int(gates)]
+    return _CELLS[int(gates)].name

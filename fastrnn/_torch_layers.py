@@ -19,14 +19,15 @@ from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn import _core, functional
+from fastrnn._cells import GRU, LSTM, RNN, Cell
 from fastrnn._torch_weights import Packed, are_as_sampled, dense, marks, pack
 from fastrnn.config import get_num_threads
-from fastrnn.torch import PLAIN_CLASSES, activation_of, cell_name, own_methods, torch_class, weight_names
+from fastrnn.torch import PLAIN_CLASSES, activation_of, cell_of_class, own_methods, torch_class, weight_names
 
 if TYPE_CHECKING:
-    from fastrnn.params import Array
+    from fastrnn._arrays import Array
 
-_FUNCTIONS = {"rnn": functional.rnn, "lstm": functional.lstm, "gru": functional.gru}
+_FUNCTIONS = {cell.name: getattr(functional, cell.name) for cell in (RNN, LSTM, GRU)}
 
 # Steps times rows of a packed sequence, over what it holds. Beyond, PyTorch is faster: it does not pad.
 _MOST_PADDING = 4
@@ -63,7 +64,7 @@ class _Accelerated:
     """What layers and cells have in common. It stands before PyTorch's class, which `_original` is."""
 
     _original: type[Any]
-    _cell: str
+    _cell: Cell
     _parameters: dict[str, Any]
     training: bool
     input_size: int
@@ -96,9 +97,9 @@ class _Accelerated:
 
     def _takes(self, hx: Any) -> bool:
         """Whether a state is of the kind that PyTorch takes: none, (h, c) of an LSTM, else a tensor."""
-        if self._cell != "lstm":
+        if self._cell.states == ("h",):
             return not isinstance(hx, (tuple, list))
-        return hx is None or (isinstance(hx, (tuple, list)) and len(hx) == 2)
+        return hx is None or (isinstance(hx, (tuple, list)) and len(hx) == len(self._cell.states))
 
     def _ready(self, tensors: tuple[Any, ...], weights: list[Any], sequence: Any) -> Any:
         """(params, arrays, whether a gradient is wanted) where fastrnn may run, None where it may not."""
@@ -133,7 +134,7 @@ class _Accelerated:
     def _packed(self, weights: list[Any]) -> Packed:
         """The weights packed, anew where they have changed."""
         packed: Packed | None = self.__dict__.get("_fastrnn")
-        activation = activation_of(self) if self._cell == "rnn" else None
+        activation = activation_of(self) if self._cell is RNN else None
         if packed is None or packed.marks != marks(weights, activation) or not are_as_sampled(packed.samples):
             packed = self.__dict__["_fastrnn"] = pack(self._cell, weight_names(self), weights, activation)
         return packed
@@ -141,7 +142,7 @@ class _Accelerated:
     def _call(self, params: _core.Params, x: Array, states: list[Array], **options: Any) -> tuple[Array, ...]:
         """(y, h) or (y, h, c)."""
         threads = min(torch.get_num_threads(), get_num_threads())
-        function: Any = _FUNCTIONS[self._cell]
+        function: Any = _FUNCTIONS[self._cell.name]
         y, state = function(x, params, _state_of(tuple(states)), threads=threads, **options)
         return y, *_tuple_of(state)
 
@@ -245,7 +246,7 @@ class _Layer(_Accelerated):
         else:
             batch = [shape[0 if self.batch_first else 1]] if len(shape) == 3 else []
         h, c = ((first, *batch, size) for size in (self.proj_size or self.hidden_size, self.hidden_size))
-        return [h, c] if self._cell == "lstm" else [h]
+        return [h, c][: len(self._cell.states)]
 
     def _run(self, params: _core.Params, arrays: list[Array], sequence: Any) -> tuple[Any, ...]:
         x, *states = arrays
@@ -280,7 +281,7 @@ class _Cell(_Accelerated):
     def _state_shapes(self, shape: tuple[int, ...], sequence: Any) -> list[tuple[int, ...]]:
         if sequence is not None or len(shape) not in (1, 2) or shape[-1] != self.input_size:
             return []
-        return [(*shape[:-1], self.hidden_size)] * (2 if self._cell == "lstm" else 1)
+        return [(*shape[:-1], self.hidden_size)] * len(self._cell.states)
 
     def _run(self, params: _core.Params, arrays: list[Array], sequence: Any) -> tuple[Any, ...]:
         x, *states = (array[None] for array in arrays)
@@ -323,7 +324,7 @@ class _Differentiable(torch.autograd.Function):  # type: ignore[misc]
 @functools.cache
 def _class_for(original: Any) -> Any:
     above = _Layer if issubclass(original, torch.nn.RNNBase) else _Cell
-    own = {"_original": original, "_cell": cell_name(torch_class(torch, original)), "__module__": __name__}
+    own = {"_original": original, "_cell": cell_of_class(torch_class(torch, original)), "__module__": __name__}
     return type(original.__name__, (above, original), own)
 
 

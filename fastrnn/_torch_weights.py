@@ -8,7 +8,9 @@ import numpy as np
 import torch
 
 from fastrnn import _core
-from fastrnn.params import CLASSES, Array
+from fastrnn._arrays import Array
+from fastrnn._cells import Cell
+from fastrnn.params import CLASSES
 
 _DTYPES: dict[Any, np.dtype[Any]] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 _SAMPLES = 8  # along each axis of a weight
@@ -42,7 +44,7 @@ def _address(tensor: Any) -> int:
         return 0
 
 
-def pack(cell: str, names: list[str], weights: list[Any], activation: str | None) -> Packed:
+def pack(cell: Cell, names: list[str], weights: list[Any], activation: str | None) -> Packed:
     seen = marks(weights, activation)  # before the numbers are read: a change in between is a change
     arrays = [as_array(weight.detach()) for weight in weights]  # what keeps the memory if the weight leaves it
     if any(array is None or array.dtype != arrays[0].dtype for array in arrays):
@@ -50,7 +52,7 @@ def pack(cell: str, names: list[str], weights: list[Any], activation: str | None
     options: dict[str, Any] = {} if activation is None else {"activation": activation}
     params = _core.Params()  # all that a call needs: no copy of the weights stays beside the packed ones
     try:
-        params._packed = CLASSES[cell](dict(zip(names, arrays, strict=True)), **options)._packed
+        params._packed = CLASSES[cell.name](dict(zip(names, arrays, strict=True)), **options)._packed
     except (TypeError, ValueError):  # shapes that PyTorch makes do with, or has an error of its own for
         return Packed(None, None, seen, [])
     views = [array[tuple(slice(None, None, max(1, n // _SAMPLES)) for n in array.shape)] for array in arrays]

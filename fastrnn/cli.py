@@ -18,11 +18,14 @@ import numpy as np
 
 import fastrnn
 from fastrnn import _check, _core, _peers, _torch_file, files
+from fastrnn._cells import CELLS
 from fastrnn._state_dict import prefixes
 from fastrnn.config import resolve_target, usable_targets
 from fastrnn.params import CLASSES, Params
 
-_OPTIONS = ("activation", "recurrent_activation", "output_activation", "input_forget", "reset_after", "clip")
+_ACTIVATIONS = tuple(dict.fromkeys(name for cell in CELLS.values() for name in cell.activations))
+_FLAGS_OF_CELLS = {name: default for cell in CELLS.values() for name, default in cell.flags.items()}
+_OPTIONS = (*_ACTIVATIONS, *_FLAGS_OF_CELLS, "clip")
 _FLAGS = ("node", "prefix", "cell", *_OPTIONS)  # what says which layer of a file is meant, and what it is
 _ARRAYS = ("prefix", "cell", *_OPTIONS)
 _TAKEN = {  # by kind of file
@@ -87,19 +90,19 @@ def _open_layer(args: argparse.Namespace) -> Params:
         params = _torch_file.load(args.FILE, state, args.prefix or "", args.activation)
     if args.dtype is None:
         return params
-    return CLASSES[params._cell](params.weights, dtype=args.dtype, **params._shown_options())
+    return CLASSES[params._cell.name](params.weights, dtype=args.dtype, **params._shown_options())
 
 
 def _described(params: Params) -> dict[str, Any]:
     arrays, parts = params.weights.values(), params._names.values()
     return {
-        "cell": params._cell,
+        "cell": params._cell.name,
         "input_size": params.input_size,
         "hidden_size": params.hidden_size,
         "proj_size": params.proj_size,
         "num_layers": params.num_layers,
         "direction": params.direction,
-        "weights": [plain for plain in params._plain_names if any(plain in part for part in parts)],
+        "weights": [plain for plain in params._cell.weights if any(plain in part for part in parts)],
         "options": params._shown_options(),
         "dtype": params.dtype.name,
         "parameters": sum(array.size for array in arrays),
@@ -125,7 +128,7 @@ def _print_json(value: object) -> None:
 def _info(args: argparse.Namespace) -> int:
     checks = [
         {"cell": cell, "dtype": dtype, "target": target, **_peers.self_check(cell, dtype, target)}
-        for cell in CLASSES
+        for cell in CELLS
         for dtype in ("float32", "float64")
         for target in usable_targets()
     ]
@@ -177,7 +180,7 @@ def _prepare(args: argparse.Namespace, against: str) -> tuple[Params, list[_peer
     """The layer of a file on random input, here and elsewhere."""
     params = _open_layer(args)
     size = (args.steps, args.batch, params.input_size)
-    numbers = args.steps * args.batch * (params.input_size + params._gates * params.hidden_size)
+    numbers = args.steps * args.batch * (params.input_size + len(params._cell.gates) * params.hidden_size)
     if numbers > _MOST_NUMBERS:
         got = f"--steps {args.steps} and --batch {args.batch}, which take {numbers}"
         raise ValueError(f"--steps, --batch: expected at most {_MOST_NUMBERS} inputs and gates in all, got {got}")
@@ -299,7 +302,7 @@ def _add_layer_flags(command: argparse.ArgumentParser) -> None:
     which.add_argument("--node", metavar="NAME", help="of an .onnx file: the node's name, or that of an output of it")
     which.add_argument("--prefix", help="of other files: what stands before the names of the layer's weights")
     what = command.add_argument_group("what it is, where a file does not say")
-    what.add_argument("--cell", choices=tuple(CLASSES))
+    what.add_argument("--cell", choices=tuple(CELLS))
     for name in ("activation", "recurrent-activation", "output-activation"):
         what.add_argument(f"--{name}", type=_activation, metavar="NAME[,ALPHA,BETA]")
     what.add_argument("--input-forget", action="store_true", default=None, help="an LSTM whose forget gate is 1 - i")

@@ -10,6 +10,8 @@ import numpy as np
 
 from fastrnn import _check, _core
 
+__all__ = ["__version__", "get_num_threads", "set_num_threads", "show_config", "usable_targets"]
+
 __version__ = "0.1.0"
 
 

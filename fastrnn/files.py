@@ -17,9 +17,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from fastrnn import _check, _npz
+from fastrnn._cells import CELLS
 from fastrnn._names import listed
 from fastrnn._npz import MOST_TEXT, Array, Content, Entry, check_regular, said_of, short
-from fastrnn._options import check_activation, check_clip, check_dtype
+from fastrnn._options import check_dtype, check_option
 from fastrnn._state_dict import cell_of, prefixes, select
 from fastrnn.config import resolve_target
 from fastrnn.params import CLASSES, Params
@@ -31,6 +32,7 @@ Path = str | os.PathLike[str]
 
 VERSION = 1
 _KEY = "fastrnn"
+_NAMES = [repr(name) for name in CELLS]
 
 
 class _Header(NamedTuple):
@@ -70,7 +72,7 @@ def save(params: Params, path: Path) -> None:
     GRUParams(input_size=3, hidden_size=2, num_layers=1, direction='forward', reset_after=False, dtype='float64', ...)
     """
     if not isinstance(params, Params):
-        raise TypeError(f"params: expected RNNParams, LSTMParams or GRUParams, got {type(params).__name__}")
+        raise TypeError(f"params: expected {_check.params_names()}, got {type(params).__name__}")
     name = _path_name(path)
     encode = _format(name).encode
     _replace(name, encode(dict(sorted(params.weights.items())), _text(params)))
@@ -132,9 +134,9 @@ def load(
     """
     name = _path_name(path)
     if not (cell is None or isinstance(cell, str)):
-        raise TypeError(f"cell: expected 'rnn', 'lstm', 'gru' or None, got {_check.shown(cell)}")
-    if not (cell is None or cell in CLASSES):
-        raise ValueError(f"cell: expected 'rnn', 'lstm' or 'gru', got {_check.shown(cell)}")
+        raise TypeError(f"cell: expected {_check.either([*_NAMES, 'None'])}, got {_check.shown(cell)}")
+    if not (cell is None or cell in CELLS):
+        raise ValueError(f"cell: expected {_check.either(_NAMES)}, got {_check.shown(cell)}")
     check_dtype(dtype)
     resolve_target(target)
     with _format(name).open(name) as (entries, text):
@@ -179,7 +181,7 @@ def _path_name(path: object) -> str:
 
 def _text(params: Params) -> str:
     options = params._shown_options()
-    said = {"version": VERSION, "cell": params._cell, "dtype": params.dtype.name, "options": options}
+    said = {"version": VERSION, "cell": params._cell.name, "dtype": params.dtype.name, "options": options}
     return json.dumps(said, sort_keys=True, allow_nan=False)
 
 
@@ -196,7 +198,7 @@ def _parse(name: str, text: str) -> _Header:
     with said_of(name, "metadata of fastrnn in JSON"):
         if said.keys() != {"version", "cell", "dtype", "options"} or not isinstance(said["options"], dict):
             raise ValueError(_check.shown(text))
-        if not isinstance(said["cell"], str) or said["cell"] not in CLASSES:
+        if not isinstance(said["cell"], str) or said["cell"] not in CELLS:
             raise ValueError(f"cell {_check.shown(said['cell'])}")
         if said["dtype"] not in ("float32", "float64"):
             raise ValueError(f"dtype {_check.shown(said['dtype'])}")
@@ -218,21 +220,12 @@ def _strict_json(text: str | bytes) -> Any:
     return json.loads(text, object_pairs_hook=unique)
 
 
-def _normal(option: str, value: object) -> Any:
-    """An option as params keep it."""
-    if option == "clip":
-        return check_clip(value)
-    if option.endswith("activation"):
-        return None if value is None and option == "output_activation" else check_activation(option, value)
-    return _check.flag(option, value)
-
-
 def _check_options(cell: str, options: dict[str, Any]) -> None:
-    known = CLASSES[cell]._defaults
+    known = CELLS[cell].defaults
     for option, value in options.items():
         if option not in known:
-            raise TypeError(f"{option}: expected an option of {CLASSES[cell].__name__}: {', '.join(known)}")
-        _normal(option, value)
+            raise TypeError(f"{option}: expected an option of {CELLS[cell].params}: {', '.join(known)}")
+        check_option(CELLS[cell], option, value)
 
 
 def _check_agrees(name: str, header: _Header, cell: str | None, prefix: object, options: dict[str, Any]) -> None:
@@ -242,9 +235,10 @@ def _check_agrees(name: str, header: _Header, cell: str | None, prefix: object, 
     if prefix != "":
         raise ValueError(f"prefix: expected '', since {name} holds one layer stack, got {_check.shown(prefix)}")
     _check_options(header.cell, options)
-    known = CLASSES[header.cell]._defaults | header.options
+    row = CELLS[header.cell]
+    known = row.defaults | header.options
     for option, value in options.items():
-        if _normal(option, value) != _normal(option, known[option]):
+        if check_option(row, option, value) != check_option(row, option, known[option]):
             raise ValueError(f"{option}: expected {known[option]!r}, as {name} says, got {_check.shown(value)}")
 
 
@@ -259,8 +253,8 @@ def _fail_no_cell(name: str, entries: Mapping[str, Entry]) -> NoReturn:
         except ValueError:
             return f"none under the prefix {prefix!r}"
 
-    shapes = listed(found, lambda prefix: described(str(prefix)))
-    raise ValueError(f"cell: expected 'rnn', 'lstm' or 'gru', which {name} does not say, got None; shapes fit {shapes}")
+    got = f"None; shapes fit {listed(found, lambda prefix: described(str(prefix)))}"
+    raise ValueError(f"cell: expected {_check.either(_NAMES)}, which {name} does not say, got {got}")
 
 
 # Files.

@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import _core
-from fastrnn.params import GRUParams, LSTMParams, RNNParams, SupportsArray
+from fastrnn._arrays import SupportsArray
+from fastrnn.params import GRUParams, LSTMParams, RNNParams
+
+__all__ = ["gru", "lstm", "rnn"]
 
 Weights = Mapping[str, SupportsArray]
 F = TypeVar("F", np.float32, np.float64)

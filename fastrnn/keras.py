@@ -16,19 +16,33 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn import _check
-from fastrnn.params import CLASSES, Array, GRUParams, LSTMParams, RNNParams
+from fastrnn._arrays import Array
+from fastrnn._cells import GRU, LSTM, RNN, Cell
+from fastrnn.params import CLASSES, GRUParams, LSTMParams, RNNParams
 
 __all__ = ["from_keras"]
 
-_CELLS = {"SimpleRNNCell": "rnn", "LSTMCell": "lstm", "GRUCell": "gru"}
+
+class _Kind(NamedTuple):
+    """A cell of Keras: what it is here, its gates in Keras's order, and its options that we have under their names."""
+
+    cell: Cell
+    gates: str
+    options: tuple[str, ...]
+
+    def reorder(self, array: Array) -> Array:
+        """Columns of gates in our order."""
+        columns = np.split(array, len(self.gates), axis=-1)
+        return np.concatenate([columns[self.gates.index(gate)] for gate in self.cell.gates], axis=-1)
+
+
+_CELLS = {
+    "SimpleRNNCell": _Kind(RNN, "h", ("activation",)),
+    "LSTMCell": _Kind(LSTM, "ifgo", ("activation", "recurrent_activation")),
+    "GRUCell": _Kind(GRU, "zrn", ("activation", "recurrent_activation", "reset_after")),
+}
 _LAYERS = ("SimpleRNN", "LSTM", "GRU", "RNN")  # RNN last: it is a base of the others
 _ACTIVATIONS = ("tanh", "sigmoid", "relu", "softsign", "hard_sigmoid", "linear")
-_OPTIONS = {
-    "rnn": ("activation",),
-    "lstm": ("activation", "recurrent_activation"),
-    "gru": ("activation", "recurrent_activation", "reset_after"),
-}
-_GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 # Names that a subclass may have of its own: nobody asks them when a layer is called.
 _INERT = ("get_config", "from_config", "_api_export_path", "_api_export_symbol_id")
 
@@ -89,7 +103,7 @@ def from_keras(layer: Any) -> RNNParams | LSTMParams | GRUParams:
         cure = "load each cell by itself"
     options = _common_options(cells, cure)
     weights = {name + cell.end: array for cell in cells for name, array in _weights(cell)}
-    return CLASSES[_CELLS[cells[0].name]](weights, dtype=layer.dtype_policy.name, **options)
+    return CLASSES[_CELLS[cells[0].name].cell.name](weights, dtype=layer.dtype_policy.name, **options)
 
 
 def _walk(path: str, value: Any, expected: tuple[str, ...], depth: int = 0, reverse: bool = False) -> Iterator[_Part]:
@@ -196,9 +210,9 @@ def _common_options(cells: list[_Part], cure: str) -> dict[str, Any]:
 
 def _options(cell: _Part) -> dict[str, Any]:
     options: dict[str, Any] = {"units": cell.value.units}
-    for name in _OPTIONS[_CELLS[cell.name]]:
+    for name in _CELLS[cell.name].options:
         value = getattr(cell.value, name)
-        options[name] = value if name == "reset_after" else _activation(f"{cell.path}.{name}", value)
+        options[name] = value if name in _CELLS[cell.name].cell.flags else _activation(f"{cell.path}.{name}", value)
     return options
 
 
@@ -219,7 +233,8 @@ def _weights(cell: _Part) -> Iterator[tuple[str, Array]]:
     numpy = sys.modules["keras"].ops.convert_to_numpy
     reset_after = cell.name == "GRUCell" and cell.value.reset_after
 
-    units, width = cell.value.units, _GATES[_CELLS[cell.name]] * cell.value.units
+    kind, units = _CELLS[cell.name], cell.value.units
+    width = len(kind.gates) * units
 
     def gates(name: str, *rows: int | str) -> Array:
         variable = getattr(cell.value, name)
@@ -227,11 +242,7 @@ def _weights(cell: _Part) -> Iterator[tuple[str, Array]]:
         if len(got) != len(rows) + 1 or any(n != m for n, m in zip(got, (*rows, width)) if m != "I"):
             expected = f"({''.join(f'{n}, ' for n in rows)}{width}{'' if rows else ','})"
             raise ValueError(f"{cell.path}.{name}: expected {expected}, got {got if got else _check.shown(variable)}")
-        array: Array = numpy(variable)
-        if cell.name == "GRUCell":  # z r h to r z n; an LSTM's i f c o is i f g o
-            z, r, n = np.split(array, 3, axis=-1)
-            array = np.concatenate([r, z, n], axis=-1)
-        return array
+        return kind.reorder(numpy(variable))
 
     yield "weight_ih", gates("kernel", "I").T
     yield "weight_hh", gates("recurrent_kernel", units).T

@@ -250,6 +250,7 @@ def _layers(weights: Weights) -> Iterator[list[tuple[bool, dict[str, Array]]]]:
 
 def _run(
     cell: Callable[..., Array | tuple[Array, ...]],
+    gates: int,
     x: ArrayLike,
     weights: Weights,
     states: list[ArrayLike | None],
@@ -275,8 +276,9 @@ def _run(
     for layer in _layers(weights):
         outputs = []
         for backwards, arrays in layer:
-            G_H, H_out = arrays["weight_hh"].shape
-            sizes = (H_out, G_H // 4)  # of h, and of an LSTM's c
+            H = len(arrays["weight_ih"]) // gates
+            H_out = len(arrays["weight_hr"]) if "weight_hr" in arrays else H
+            sizes = (H_out, H)  # of h, and of an LSTM's c
             state = [
                 np.zeros((B, size)) if s is None else s[len(finals)].copy()
                 for s, size in zip(initial, sizes, strict=False)
@@ -326,7 +328,7 @@ def rnn(
     (array([1., 3., 6.]), array([[6.]]))
     """
     cell = partial(rnn_cell, activation=activation, clip=clip)
-    y, (h_n,) = _run(cell, x, weights, [state], lengths, batch_first, return_sequences)
+    y, (h_n,) = _run(cell, 1, x, weights, [state], lengths, batch_first, return_sequences)
     return y, h_n
 
 
@@ -376,7 +378,7 @@ def lstm(
         clip=clip,
     )
     states: list[ArrayLike | None] = [None, None] if state is None else [*state]
-    y, (h_n, c_n) = _run(cell, x, weights, states, lengths, batch_first, return_sequences)
+    y, (h_n, c_n) = _run(cell, 4, x, weights, states, lengths, batch_first, return_sequences)
     return y, (h_n, c_n)
 
 
@@ -412,5 +414,5 @@ def gru(
         reset_after=reset_after,
         clip=clip,
     )
-    y, (h_n,) = _run(cell, x, weights, [state], lengths, batch_first, return_sequences)
+    y, (h_n,) = _run(cell, 3, x, weights, [state], lengths, batch_first, return_sequences)
     return y, h_n

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from numpy.typing import NDArray
-
 from fastrnn import _core
-from fastrnn.params import GRUParams, LSTMParams, RNNParams
+from fastrnn._arrays import Array
+from fastrnn.params import AnyParams
 
-Array = NDArray[Any]
-AnyParams = RNNParams | LSTMParams | GRUParams
+__all__ = ["Stream"]
+
 State = Array | tuple[Array, Array]
 
 

@@ -11,15 +11,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastrnn import _check
+from fastrnn._arrays import SupportsArray
+from fastrnn._cells import GRU, LSTM, RNN, Cell
 from fastrnn._state_dict import cell_of, select
-from fastrnn.params import CLASSES, GRUParams, LSTMParams, RNNParams, SupportsArray
+from fastrnn.params import CLASSES, GRUParams, LSTMParams, RNNParams
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["Report", "accelerate", "from_torch", "restore"]
 
-PLAIN_CLASSES = ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell")
+_CELLS = {cell.title: cell for cell in (RNN, LSTM, GRU)}  # those that PyTorch has; it calls them so too
+PLAIN_CLASSES = (*_CELLS, *(f"{title}Cell" for title in _CELLS))
 
 
 def from_torch(
@@ -106,13 +109,13 @@ def _from_module(torch: Any, module: Any, prefix: str, nonlinearity: str | None)
             f"module_or_state_dict: expected a torch.nn.{kind.__name__}, got {type(layer).__name__}, "
             "which computes in its own way; its state_dict() has the weights"
         )
-    own = activation_of(layer) if cell_name(kind) == "rnn" else None
+    own = activation_of(layer) if cell_of_class(kind) is RNN else None
     if nonlinearity is not None and nonlinearity != own:
         told = "None" if own is None else f"{own!r} or None"
         raise ValueError(f"nonlinearity: expected {told}, which the module tells, got {_check.shown(nonlinearity)}")
     options: dict[str, Any] = {} if own is None else {"activation": own}
     weights = {name: as_array(name, _weight(layer, name)) for name in weight_names(layer)}
-    return CLASSES[cell_name(kind)](weights, **options)
+    return CLASSES[cell_of_class(kind).name](weights, **options)
 
 
 def _weight(layer: Any, name: str) -> Any:
@@ -155,8 +158,8 @@ def activation_of(layer: Any) -> str | None:
     return mode.removeprefix("RNN_").lower() if mode.startswith("RNN_") else own.get("nonlinearity")
 
 
-def cell_name(plain: type) -> str:
-    return plain.__name__.removesuffix("Cell").lower()
+def cell_of_class(plain: type) -> Cell:
+    return _CELLS[plain.__name__.removesuffix("Cell")]
 
 
 def weight_names(layer: Any) -> list[str]:

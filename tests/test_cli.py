@@ -183,7 +183,7 @@ def test_info_finds_what_is_wrong(
 
     def off(params: Any, x: Any) -> _peers.Peer:
         peer = ours(params, x)
-        if params._cell != "gru" or params.target != fastrnn.usable_targets()[-1]:
+        if params._cell.name != "gru" or params.target != fastrnn.usable_targets()[-1]:
             return peer
         if wrong == "reference":
             return peer._replace(arrays=lambda result: tuple(part + 1 for part in peer.arrays(result)))

@@ -65,7 +65,7 @@ def check_params(params: Params) -> None:
     """They compute, and are the same after they were saved and loaded."""
     x = np.ones((2, 1, params.input_size), params.dtype)
     with np.errstate(all="ignore"):
-        y, _ = getattr(fastrnn, params._cell)(x, params)
+        y, _ = getattr(fastrnn, params._cell.name)(x, params)
     directions = 2 if params.bidirectional else 1
     assert y.shape == (2, 1, directions * (params.proj_size or params.hidden_size))
     assert y.dtype == params.dtype
