@@ -107,7 +107,7 @@ def torch(params: Params, x: Array) -> Peer:
 
 def onnxruntime(path: str, node: str | None, x: Array, threads: int) -> Peer:
     library = _check.package("onnxruntime", "--against", "onnxruntime")
-    from fastrnn._onnx_load import one_node_model
+    from fastrnn.onnx.load import one_node_model
 
     options = library.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1

@@ -17,11 +17,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 import fastrnn
-from fastrnn import _check, _core, _peers, _torch_file, files
+from fastrnn import _check, _core, _peers, files
 from fastrnn._cells import CELLS
 from fastrnn._state_dict import prefixes
 from fastrnn.config import resolve_target, usable_targets
 from fastrnn.params import CLASSES, Params
+from fastrnn.torch import file as torch_file
 
 _ACTIVATIONS = tuple(dict.fromkeys(name for cell in CELLS.values() for name in cell.activations))
 _FLAGS_OF_CELLS = {name: default for cell in CELLS.values() for name, default in cell.flags.items()}
@@ -59,14 +60,14 @@ def _layers(path: str) -> dict[str, Callable[[], Params]]:
     """What loads each recurrent layer of a file, or raises what is in the way."""
     suffix = _suffix(path)
     if suffix == ".onnx":
-        from fastrnn import _onnx_load
+        from fastrnn.onnx import load
 
         if os.path.getsize(path) == 0:  # which protobuf takes for a model
             raise ValueError(f"{path}: expected an .onnx file, got an empty one")
-        return {**_onnx_load.layers(path)}
+        return {**load.loaders(path)}
     if suffix in (".pt", ".pth"):
-        state = _torch_file.state_dict(path)
-        return {prefix: partial(_torch_file.load_by_shapes, path, state, prefix) for prefix in prefixes(state)}
+        state = torch_file.state_dict(path)
+        return {prefix: partial(torch_file.load_by_shapes, path, state, prefix) for prefix in prefixes(state)}
     return files.find(path)
 
 
@@ -86,8 +87,8 @@ def _open_layer(args: argparse.Namespace) -> Params:
     if suffix == ".onnx":
         params: Params = fastrnn.from_onnx(args.FILE, args.node)
     else:
-        state = _torch_file.state_dict(args.FILE)
-        params = _torch_file.load(args.FILE, state, args.prefix or "", args.activation)
+        state = torch_file.state_dict(args.FILE)
+        params = torch_file.load_layer(args.FILE, state, args.prefix or "", args.activation)
     if args.dtype is None:
         return params
     return CLASSES[params._cell.name](params.weights, dtype=args.dtype, **params._shown_options())

@@ -14,7 +14,7 @@ from cases import Case, make_weights
 from conftest import package
 
 onnx = package("onnx")
-onnx_load = importlib.import_module("fastrnn._onnx_load")
+onnx_load = importlib.import_module("fastrnn.onnx.load")
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
 ReferenceEvaluator = importlib.import_module("onnx.reference").ReferenceEvaluator
 

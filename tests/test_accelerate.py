@@ -22,8 +22,8 @@ torch = package("torch")
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
-from fastrnn import _torch_layers
 from fastrnn.torch import Report, accelerate, restore
+from fastrnn.torch import layers as torch_layers
 from test_torch import cells, close, layers
 from torch_models import STEPS, accelerated, calls, counting, flat, model, same, x
 
@@ -335,9 +335,9 @@ def thread_counts() -> Iterator[None]:
 def test_threads_are_those_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     layer = accelerated(nn.LSTM(3, 4).eval())
-    original = _torch_layers._FUNCTIONS["lstm"]
+    original = torch_layers._FUNCTIONS["lstm"]
     monkeypatch.setitem(
-        _torch_layers._FUNCTIONS, "lstm", lambda *a, threads, **o: (asked.append(threads), original(*a, **o))[1]
+        torch_layers._FUNCTIONS, "lstm", lambda *a, threads, **o: (asked.append(threads), original(*a, **o))[1]
     )
     for torchs, ours in [(1, 3), (3, 1), (2, 2)]:
         torch.set_num_threads(torchs)

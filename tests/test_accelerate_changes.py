@@ -17,7 +17,7 @@ torch = package("torch")
 
 from torch import nn
 
-from fastrnn import _torch_layers
+from fastrnn.torch import layers as torch_layers
 from fastrnn.torch import restore
 from test_torch import close
 from torch_models import STEPS, accelerated, calls, flat, model, same, x
@@ -156,7 +156,7 @@ def test_parametrized_after_a_call(calls: list[Any]) -> None:
         expected = ours(x)
         same(copy.deepcopy(ours)(x), expected)
         restore(ours)
-        assert not isinstance(ours, _torch_layers._Accelerated)
+        assert not isinstance(ours, torch_layers._Accelerated)
         assert type(ours).__name__ == "ParametrizedLSTM"
         same(ours(x), expected)
     assert len(calls) == 1

@@ -17,8 +17,8 @@ torch = package("torch")
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
-from fastrnn import _torch_layers
 from fastrnn.torch import accelerate
+from fastrnn.torch import layers as torch_layers
 from test_torch import close
 from torch_models import accelerated, calls, flat, model, same, x
 
@@ -158,7 +158,7 @@ def test_odd_calls(case: str, calls: list[Any]) -> None:
     layer, x = ODD_CALLS[case]()
     layer.eval()
     ours = copy.deepcopy(layer)
-    ours.__class__ = _torch_layers._class_for(type(layer))
+    ours.__class__ = torch_layers._class_for(type(layer))
     with torch.no_grad():
         for _ in range(2):
             same(ours(x), layer(x))

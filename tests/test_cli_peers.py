@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import _peers, _torch_file
+from fastrnn import _peers
 from fastrnn.cli import main
+from fastrnn.torch import file as torch_file
 from test_cli import needs, printed, run, said, write_files
 
 
@@ -87,7 +88,7 @@ def test_nested_dicts(files: Path, capsys: pytest.CaptureFixture[str], monkeypat
     for _ in range(30):
         many = {"a": many, "b": many}
     torch.save(many, "many.pt")
-    monkeypatch.setattr(_torch_file, "_MOST_ENTRIES", 1000)
+    monkeypatch.setattr(torch_file, "_MOST_ENTRIES", 1000)
     assert said(capsys, "inspect", "many.pt") == "many.pt: expected at most 1000 entries, got more"
 
 

@@ -11,11 +11,10 @@ import pytest
 import fastrnn
 from conftest import package
 
-MODULES = ["fastrnn", *(f"fastrnn.{module.name}" for module in pkgutil.iter_modules(fastrnn.__path__))]
+MODULES = ["fastrnn", *(module.name for module in pkgutil.walk_packages(fastrnn.__path__, "fastrnn."))]
 # Modules that a package is needed for, if only for their examples.
-NEEDS = {"_torch_layers": "torch", "_torch_weights": "torch"} | dict.fromkeys(
-    ("onnx", "_onnx_load", "_onnx_model", "_onnx_ops"), "onnx"
-)
+NEEDS = dict.fromkeys(("_torch_layers", "torch.layers", "torch.weights"), "torch")
+NEEDS |= dict.fromkeys(("onnx", "onnx.load", "onnx.model", "onnx.operators"), "onnx")
 
 
 @pytest.mark.parametrize("name", MODULES)

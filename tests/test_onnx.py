@@ -182,7 +182,7 @@ def test_read_only_views_of_other_memory_are_compared() -> None:
 
 @pytest.mark.parametrize("at_run_time", ["X", "X W R B"])
 def test_weights_are_packed_once(monkeypatch: pytest.MonkeyPatch, at_run_time: str) -> None:
-    module, packed = importlib.import_module("fastrnn._onnx_ops"), []
+    module, packed = importlib.import_module("fastrnn.onnx.operators"), []
     make_params = module.make_params
     monkeypatch.setattr(module, "make_params", lambda *given: packed.append(1) or make_params(*given))
     model, fed = one_node("LSTM", at_run_time)

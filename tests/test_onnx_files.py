@@ -116,7 +116,7 @@ def test_node_by_name() -> None:
     assert fastrnn.from_onnx(model, "layer") == fastrnn.from_onnx(model, "Y") == GRU
     upper = fastrnn.from_onnx(model, "Z")
     assert (type(upper).__name__, upper.input_size) == ("LSTMParams", H)
-    layers = onnx_load.layers(model)
+    layers = onnx_load.loaders(model)
     assert list(layers) == ["layer", "Z"]
     assert layers["layer"]() == GRU
     assert layers["Z"]() == upper
@@ -130,7 +130,7 @@ def test_layers_that_cannot_be_loaded_are_there() -> None:
         layer(output="c", name="c"),
         layer(output="d", name="c"),
     )
-    layers = onnx_load.layers(model)
+    layers = onnx_load.loaders(model)
     assert list(layers) == ["a", "b", "#3", "d"]
     assert layers["a"]() == GRU
     with raises_as_said("ValueError", "node 'b': activations: ..."):
@@ -150,7 +150,7 @@ def test_every_layer_has_a_label_of_its_own() -> None:
         body = helper.make_graph([node], "body", [], [])
         nodes.append(helper.make_node("If", ["which"], [f"Z{k}"], then_branch=body))
     nodes[5].attribute[0].g.node[0].ClearField("output")
-    layers = onnx_load.layers(make(*nodes, **weights))
+    layers = onnx_load.loaders(make(*nodes, **weights))
     places = {"x": 0, "#8": 1, "###7": 2, "z": 3, "#5": 4, "#4": 5, "#7": 6, "u": 7, "##7": 8}  # the last body is first
     assert {*layers} == {*places}
     for label, k in places.items():
@@ -170,7 +170,7 @@ def test_a_node_alone_is_of_the_opset_of_its_operator(opset: int, version: int) 
 def test_an_empty_file_is_said_to_be_one(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.touch()
-    for load in (fastrnn.from_onnx, onnx_load.layers):
+    for load in (fastrnn.from_onnx, onnx_load.loaders):
         with raises_as_said("ValueError", f"{path}: expected an ONNX model, got an empty file"):
             load(path)
 
@@ -180,7 +180,7 @@ def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link.onnx").symlink_to("pipe")
     for path in (tmp_path / "pipe", tmp_path / "link.onnx", Path("/dev/zero")):
-        for load in (fastrnn.from_onnx, onnx_load.layers):
+        for load in (fastrnn.from_onnx, onnx_load.loaders):
             with raises_as_said("ValueError", f"{path}: expected a regular file, got a pipe, a socket or a device"):
                 load(path)
 
@@ -190,7 +190,7 @@ def test_file(tmp_path: Path, as_path: Callable[[Path], Any]) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(make().SerializeToString())
     assert fastrnn.from_onnx(as_path(path)) == GRU
-    assert onnx_load.layers(as_path(path))["layer"]() == GRU
+    assert onnx_load.loaders(as_path(path))["layer"]() == GRU
 
 
 def saved(folder: Path, model: Any) -> Path:
@@ -242,7 +242,7 @@ def attempt(path: Path) -> str | None:
     """What is wrong with a file, as it is said; nothing but ValueError and OSError may come."""
     try:
         fastrnn.from_onnx(path)
-        for load in onnx_load.layers(path).values():
+        for load in onnx_load.loaders(path).values():
             load()
     except (ValueError, OSError) as error:
         return str(error)
@@ -358,4 +358,4 @@ def test_bodies_within_bodies() -> None:
         body = inner.node.add(op_type="If").attribute.add(name="then_branch", type=onnx.AttributeProto.GRAPH)
         inner = body.g
     inner.node.append(layer("LSTM", name="deep"))
-    assert list(onnx_load.layers(model)) == ["layer", "deep"]
+    assert list(onnx_load.loaders(model)) == ["layer", "deep"]

@@ -14,8 +14,8 @@ torch = package("torch")
 
 from torch import nn
 
-from fastrnn import _torch_layers
 from fastrnn.torch import accelerate
+from fastrnn.torch import layers as torch_layers
 from test_torch import close
 
 
@@ -23,13 +23,13 @@ from test_torch import close
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What fastrnn has been called with: x of each call."""
     found: list[Any] = []
-    original = _torch_layers._Accelerated._call
+    original = torch_layers._Accelerated._call
 
     def counted(self: Any, params: Any, x: Any, states: Any, **options: Any) -> Any:
         found.append(x)
         return original(self, params, x, states, **options)
 
-    monkeypatch.setattr(_torch_layers._Accelerated, "_call", counted)
+    monkeypatch.setattr(torch_layers._Accelerated, "_call", counted)
     return found
 
 

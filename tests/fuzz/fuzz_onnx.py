@@ -36,13 +36,13 @@ def loads(load: Callable[[], Any], path: str) -> Any:
 def test(data: bytes) -> None:
     path = write("model.onnx", data)
     params = loads(lambda: fastrnn.from_onnx(path), path)
-    for load in (loads(lambda: fastrnn._onnx_load.layers(path), path) or {}).values():
+    for load in (loads(lambda: fastrnn.onnx.load.loaders(path), path) or {}).values():
         layer = loads(load, "")  # which is past reading the file
         if layer is not None and params is None:  # one of several
             check_params(layer)
     if params is not None:
         check_params(params)
-        assert fastrnn.from_onnx(fastrnn._onnx_load.one_node_model(path)) == params
+        assert fastrnn.from_onnx(fastrnn.onnx.load.one_node_model(path)) == params
     try:
         model = onnx.ModelProto.FromString(data)
     except (DecodeError, UnicodeDecodeError):

@@ -18,8 +18,8 @@ import numpy as np
 with atheris.instrument_imports(include=["fastrnn"]):
     import fastrnn
     import fastrnn._npz
-    import fastrnn._onnx_load
     import fastrnn.files
+    import fastrnn.onnx.load
     from fastrnn.params import Params
 
 ROOM = 400_000_000  # bytes that may be taken beside what the process has at its start

@@ -16,8 +16,8 @@ _DTYPES: dict[Any, np.dtype[Any]] = {torch.float32: np.dtype(np.float32), torch.
 _SAMPLES = 8  # along each axis of a weight
 
 
-class Packed(NamedTuple):
-    """Packed weights, and by what a change of the tensors is seen that they were packed from."""
+class PackedLayer(NamedTuple):
+    """PackedLayer weights, and by what a change of the tensors is seen that they were packed from."""
 
     params: _core.Params | None  # None where fastrnn can't have such weights
     dtype: np.dtype[Any] | None
@@ -44,26 +44,26 @@ def _address(tensor: Any) -> int:
         return 0
 
 
-def pack(cell: Cell, names: list[str], weights: list[Any], activation: str | None) -> Packed:
+def pack(cell: Cell, names: list[str], weights: list[Any], activation: str | None) -> PackedLayer:
     seen = marks(weights, activation)  # before the numbers are read: a change in between is a change
-    arrays = [as_array(weight.detach()) for weight in weights]  # what keeps the memory if the weight leaves it
+    arrays = [view_of(weight.detach()) for weight in weights]  # what keeps the memory if the weight leaves it
     if any(array is None or array.dtype != arrays[0].dtype for array in arrays):
-        return Packed(None, None, seen, [])
+        return PackedLayer(None, None, seen, [])
     options: dict[str, Any] = {} if activation is None else {"activation": activation}
     params = _core.Params()  # all that a call needs: no copy of the weights stays beside the packed ones
     try:
         params._packed = CLASSES[cell.name](dict(zip(names, arrays, strict=True)), **options)._packed
     except (TypeError, ValueError):  # shapes that PyTorch makes do with, or has an error of its own for
-        return Packed(None, None, seen, [])
+        return PackedLayer(None, None, seen, [])
     views = [array[tuple(slice(None, None, max(1, n // _SAMPLES)) for n in array.shape)] for array in arrays]
-    return Packed(params, arrays[0].dtype, seen, [(view, view.tobytes()) for view in views])
+    return PackedLayer(params, arrays[0].dtype, seen, [(view, view.tobytes()) for view in views])
 
 
 def are_as_sampled(samples: list[tuple[Array, bytes]]) -> bool:
     return [view.tobytes() for view, _ in samples] == [copy for _, copy in samples]  # half the time of all(...)
 
 
-def as_array(tensor: Any) -> Any:
+def view_of(tensor: Any) -> Any:
     """A tensor as an array in the same memory; None where it is not an ordinary tensor of floats in such memory.
 
     `tensor.numpy()` would do the same and leave a mark: the tensor's memory could not be resized any more.
@@ -80,8 +80,8 @@ def as_array(tensor: Any) -> Any:
 
 
 def dense(tensor: Any) -> Any:
-    """As `as_array`, but that a last axis with strides is copied."""
-    array = as_array(tensor)
+    """As `view_of`, but that a last axis with strides is copied."""
+    array = view_of(tensor)
     if array is None or not array.ndim or array.strides[-1] == array.itemsize:
         return array
     return np.ascontiguousarray(array)

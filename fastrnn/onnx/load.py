@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastrnn import _check
 from fastrnn._names import listed
-from fastrnn._onnx_model import Node, named, opened
-from fastrnn._onnx_node import OPERATORS, VERSIONS, WEIGHTS, check_shapes, make_params
+from fastrnn.onnx.model import Node, named, opened
+from fastrnn.onnx.node import OPERATORS, VERSIONS, WEIGHTS, check_shapes, make_params
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -27,7 +27,7 @@ _NOT_OF_PARAMS = {
 }
 
 
-def load(path_or_model: Any, node: str | None = None) -> RNNParams | LSTMParams | GRUParams:
+def params_of(path_or_model: Any, node: str | None = None) -> RNNParams | LSTMParams | GRUParams:
     """What `fastrnn.from_onnx` documents."""
     if node is not None and not isinstance(node, str):
         raise TypeError(f"node: expected a str or None, got {type(node).__name__}")
@@ -35,7 +35,7 @@ def load(path_or_model: Any, node: str | None = None) -> RNNParams | LSTMParams 
         return _params(_pick(nodes, node))
 
 
-def layers(path_or_model: Any) -> dict[str, Callable[[], RNNParams | LSTMParams | GRUParams]]:
+def loaders(path_or_model: Any) -> dict[str, Callable[[], RNNParams | LSTMParams | GRUParams]]:
     """By a label of its own what loads each recurrent node, or raises what is in the way."""
     with opened(path_or_model) as nodes:
         return {label: partial(_params, node) for label, node in zip(_labels(nodes), nodes, strict=True)}

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fastrnn import _check
 from fastrnn._npz import check_regular, short
-from fastrnn._onnx_node import INPUTS, OPERATORS, Layer, read_attributes
+from fastrnn.onnx.node import INPUTS, OPERATORS, Layer, read_attributes
 
 onnx = _check.package("onnx", "fastrnn.onnx", "fastrnn[onnx]")
 DecodeError = _check.package("google.protobuf.message", "fastrnn.onnx", "fastrnn[onnx]").DecodeError

@@ -17,8 +17,8 @@ from onnx.reference.op_run import OpRun
 
 import fastrnn
 from fastrnn import _check
-from fastrnn._onnx_model import DEFAULT_DOMAIN, named
-from fastrnn._onnx_node import (
+from fastrnn.onnx.model import DEFAULT_DOMAIN, named
+from fastrnn.onnx.node import (
     OPERATORS,
     WEIGHTS,
     Layer,
@@ -57,7 +57,7 @@ class _Kept:
         return np.array_equal(array.view(bits), self.array.view(bits))
 
 
-class _Packed(NamedTuple):
+class _PackedNode(NamedTuple):
     """Params, and what they were made of."""
 
     layer: Layer
@@ -89,7 +89,7 @@ class _Recurrent(OpRun):  # type: ignore[misc]
 
     def __init__(self, onnx_node: Any, run_params: dict[str, Any]) -> None:
         super().__init__(onnx_node, run_params)
-        self._packed: _Packed | None = None
+        self._packed: _PackedNode | None = None
         self._layer: Layer | None = None
         given = {attribute.name for attribute in onnx_node.attribute}
         self._given = sorted(given)  # OpRun adds the defaults of the newest opset, which may not be the model's
@@ -137,7 +137,7 @@ class _Recurrent(OpRun):  # type: ignore[misc]
         if packed is None or not packed.are_of(layer, weights):
             kept = {name: _Kept(array) for name, array in weights.items()}
             params = make_params(layer, {name: entry.array for name, entry in kept.items()})
-            packed = self._packed = _Packed(layer, kept, params)
+            packed = self._packed = _PackedNode(layer, kept, params)
         return packed.params
 
     def _compute(self, layer: Layer, params: Params, arrays: Mapping[str, Array]) -> tuple[Array | None, ...]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastrnn import _check
 from fastrnn._state_dict import cell_of, select
-from fastrnn.torch import from_torch
-
-if TYPE_CHECKING:
-    from fastrnn.params import Params
+from fastrnn.params import AnyParams
+from fastrnn.torch.load import layer_of
 
 _MOST_ENTRIES = 2**20  # dicts that hold others twice, and these others twice, have no end otherwise
 
@@ -65,7 +63,7 @@ def _entries(content: object) -> Iterator[tuple[str, str, object]]:
             stack.append((f"{name}.{key}" if name else str(key), f"{origin}[{_check.shown(key)}]", part, False))
 
 
-def load(path: str, state: dict[str, Any], prefix: str, activation: Any) -> Params:
+def load_layer(path: str, state: dict[str, Any], prefix: str, activation: Any) -> AnyParams:
     """A layer, in words of the command line; a state_dict does not tell the activation of an RNN."""
     cell = cell_of(select(state, prefix, path))
     got = "none" if activation is None else _check.shown(activation)
@@ -75,10 +73,10 @@ def load(path: str, state: dict[str, Any], prefix: str, activation: Any) -> Para
         )
     if cell != "rnn" and activation is not None:
         raise ValueError(f"--activation: expected none, since the layer is of kind {cell!r}, got {got}")
-    return from_torch(state, prefix, nonlinearity=activation)
+    return layer_of(state, prefix, activation)
 
 
-def load_by_shapes(path: str, state: dict[str, Any], prefix: str) -> Params:
+def load_by_shapes(path: str, state: dict[str, Any], prefix: str) -> AnyParams:
     """A layer, an RNN's activation being the default."""
     cell = cell_of(select(state, prefix, path))
-    return load(path, state, prefix, "tanh" if cell == "rnn" else None)
+    return load_layer(path, state, prefix, "tanh" if cell == "rnn" else None)

@@ -62,9 +62,9 @@ def from_onnx(
     >>> params.input_size, params.hidden_size, params.direction
     (8, 20, 'forward')
     """
-    from fastrnn._onnx_load import load
+    from fastrnn.onnx.load import params_of
 
-    return load(path_or_model, node)
+    return params_of(path_or_model, node)
 
 
 def ops() -> list[type[OpRun]]:
@@ -90,7 +90,7 @@ def ops() -> list[type[OpRun]]:
     >>> [operator.__name__ for operator in fastrnn.onnx.ops()]
     ['RNN', 'LSTM', 'GRU']
     """
-    from fastrnn import _onnx_model  # noqa: F401 -- first, since it says how to install onnx
-    from fastrnn._onnx_ops import GRU, LSTM, RNN  # loading the evaluator takes longer than all else
+    from fastrnn.onnx import model  # noqa: F401 -- first, since it says how to install onnx
+    from fastrnn.onnx.operators import GRU, LSTM, RNN  # loading the evaluator takes longer than all else
 
     return [RNN, LSTM, GRU]

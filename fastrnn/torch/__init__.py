@@ -1,0 +1,187 @@
+"""PyTorch: layers taken over from its modules and state_dicts, and whole models made faster in place.
+
+Importing this module does not import PyTorch: a module that is given has brought it along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fastrnn import _check
+from fastrnn._arrays import SupportsArray
+from fastrnn.params import GRUParams, LSTMParams, RNNParams
+from fastrnn.torch.load import layer_of
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Report", "accelerate", "from_torch", "restore"]
+
+
+def from_torch(
+    module_or_state_dict: torch.nn.Module | Mapping[str, SupportsArray],
+    prefix: str = "",
+    *,
+    nonlinearity: str | None = None,
+) -> RNNParams | LSTMParams | GRUParams:
+    """Take the weights and options of a recurrent layer of PyTorch.
+
+    Parameters
+    ----------
+    module_or_state_dict : torch.nn.Module or mapping of str to tensor or ndarray
+        An ``nn.RNN``, ``LSTM``, ``GRU``, ``RNNCell``, ``LSTMCell`` or ``GRUCell``; a module that holds one, with
+        `prefix`; or a state_dict, of the layer or of a whole model. Tensors are on the CPU, float32 or float64. They
+        are copied: later changes do not reach the params.
+    prefix : str
+        Where the layer is: "encoder.lstm" of ``encoder.lstm.weight_ih_l0``.
+    nonlinearity : "tanh" or "relu", optional
+        That of an ``nn.RNN``, which its state_dict does not tell. A module tells it itself.
+
+    Returns
+    -------
+    RNNParams, LSTMParams or GRUParams
+        ``batch_first`` is about the data, and goes to the call. ``dropout`` acts in training only, and is not carried.
+
+    Raises
+    ------
+    TypeError
+        Neither a module nor a mapping, or tensors of another dtype.
+    ValueError
+        No such layer, another class with a computation of its own, a tensor elsewhere than on the CPU, or a state_dict
+        of an RNN without `nonlinearity`.
+
+    Notes
+    -----
+    The cell of a state_dict is known by its shapes: ``weight_hh`` has one, three or four rows for each column.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn
+    >>> state_dict = {"encoder.weight_ih_l0": np.ones((80, 8)), "encoder.weight_hh_l0": np.ones((80, 20))}
+    >>> params = fastrnn.from_torch(state_dict, prefix="encoder")
+    >>> type(params).__name__, params.input_size, params.hidden_size
+    ('LSTMParams', 8, 20)
+
+    With PyTorch: ``fastrnn.from_torch(torch.nn.LSTM(8, 20))``, ``fastrnn.from_torch(model, "encoder.lstm")``.
+    """
+    return layer_of(module_or_state_dict, prefix, nonlinearity)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `accelerate` did to the recurrent layers of a model.
+
+    Attributes
+    ----------
+    replaced : tuple of str
+        Names of layers that run on fastrnn where they may; "" is the model itself.
+    kept : dict of str to str
+        Names of layers that stay as they were, each with the reason.
+
+    Examples
+    --------
+    >>> from fastrnn.torch import Report
+    >>> print(Report(replaced=("encoder",), kept={"decoder": "it is scripted"}))
+    encoder: replaced
+    decoder: kept, since it is scripted
+    """
+
+    replaced: tuple[str, ...] = ()
+    kept: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"{name or '(the model)'}: replaced" for name in self.replaced]
+        lines += [f"{name or '(the model)'}: kept, since {why}" for name, why in self.kept.items()]
+        return "\n".join(lines) or "no recurrent layers"
+
+
+def accelerate(model: torch.nn.Module) -> Report:
+    """Let every recurrent layer of a PyTorch model run on fastrnn, in place.
+
+    Each ``nn.RNN``, ``LSTM``, ``GRU``, ``RNNCell``, ``LSTMCell`` and ``GRUCell`` stays the object that it is, with its
+    parameters, hooks and names, and gets another class that is derived from its own. A call of it runs on fastrnn where
+    tensors are on the CPU and of float32 or float64, and as before elsewhere: on other devices and dtypes, in training
+    where a gradient or dropout is wanted, under autocast, and while PyTorch traces, exports or transforms it. Changed
+    weights are noticed, and packed anew.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Changed in place. Calling it again with the same model does no harm.
+
+    Returns
+    -------
+    Report
+        What was replaced, and what was not and why.
+
+    Raises
+    ------
+    TypeError
+        `model` is not a module.
+    ImportError
+        PyTorch is not installed.
+
+    Notes
+    -----
+    In eval mode with gradients enabled, results carry PyTorch's gradients: if they are asked for, the layer is run
+    again by PyTorch. ``torch.no_grad()`` or ``torch.inference_mode()`` saves keeping what that would need.
+
+    A change of weights is seen by PyTorch's own counter of changes, and where that is passed by (``weight.data``, the
+    memory under ``weight.numpy()``) by a sample of the weights. Who changes single elements in such a way calls
+    `accelerate` again.
+
+    Examples
+    --------
+    ``report = fastrnn.torch.accelerate(model)``, and to see what it did, ``print(report)``:
+
+    >>> from fastrnn.torch import Report
+    >>> print(Report(replaced=("rnn",)))
+    rnn: replaced
+    """
+    modules = _named_modules(model)
+    from fastrnn.torch import layers  # which imports PyTorch
+
+    replaced, kept = [], {}
+    for name, module in modules:
+        reason = layers.why_not(module)
+        if reason is None:
+            layers.replace(module)
+            replaced.append(name)
+        elif reason:
+            kept[name] = reason
+    return Report(tuple(replaced), kept)
+
+
+def restore(model: torch.nn.Module) -> None:
+    """Give every layer that `accelerate` replaced its own class back, in place.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Layers that were not replaced stay as they are.
+
+    Raises
+    ------
+    TypeError
+        `model` is not a module.
+    ImportError
+        PyTorch is not installed.
+
+    Examples
+    --------
+    ``fastrnn.torch.restore(model)`` undoes ``fastrnn.torch.accelerate(model)``.
+    """
+    modules = _named_modules(model)
+    from fastrnn.torch import layers  # which imports PyTorch
+
+    for _, module in modules:
+        layers.restore(module)
+
+
+def _named_modules(model: Any) -> list[tuple[str, Any]]:
+    torch = _check.package("torch", "fastrnn.torch", "fastrnn[torch]")
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {_check.shown(model)}")
+    return list(model.named_modules())

@@ -1,0 +1,380 @@
+"""The classes that `fastrnn.torch.accelerate` gives to PyTorch's layers.
+
+A layer keeps its `__dict__`, and so its parameters, hooks, names and all that refers to it. Only `forward` is new:
+(a) where fastrnn may not stand in for PyTorch, or where an argument is not as it should be, PyTorch's own `forward`
+    runs, errors included;
+(b) where it may, tensors are read and results are given in the same memory;
+(c) weights are packed at the first call, and again when they have changed (`PackedLayer`);
+(d) a gradient that may be wanted in eval mode is had from PyTorch if it is asked for (`_Differentiable`).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.autograd import forward_ad
+from torch.nn.utils.rnn import PackedSequence
+
+from fastrnn import _core, functional
+from fastrnn._cells import GRU, LSTM, RNN, Cell
+from fastrnn.config import get_num_threads
+from fastrnn.torch.modules import PLAIN_CLASSES, activation_of, cell_of_class, own_methods, torch_class, weight_names
+from fastrnn.torch.weights import PackedLayer, are_as_sampled, dense, marks, pack
+
+if TYPE_CHECKING:
+    from fastrnn._arrays import Array
+
+_FUNCTIONS = {cell.name: getattr(functional, cell.name) for cell in (RNN, LSTM, GRU)}
+
+# Steps times rows of a packed sequence, over what it holds. Beyond, PyTorch is faster: it does not pad.
+_MOST_PADDING = 4
+
+
+def _is_followed() -> bool:
+    """Whether each operation is seen or changed by others: tracing, autocast, modes of dispatch, vmap and the like."""
+    return bool(
+        torch._C._is_tracing()
+        or torch.is_autocast_enabled("cpu")
+        or torch._C._len_torch_dispatch_stack()
+        or _function_modes()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
+    )
+
+
+def _function_modes() -> bool:
+    """Modes that see functions of PyTorch, but for the one that only sets the default device."""
+    stack = torch.overrides._get_current_function_mode_stack() if torch._C._len_torch_function_stack() else ()
+    return any(type(mode) is not torch.utils._device.DeviceContext for mode in stack)
+
+
+def _tuple_of(hx: Any) -> tuple[Any, ...]:
+    return () if hx is None else tuple(hx) if isinstance(hx, (tuple, list)) else (hx,)
+
+
+def _state_of(states: tuple[Any, ...]) -> Any:
+    """None, one state, or a tuple (h, c)."""
+    return states if len(states) > 1 else states[0] if states else None
+
+
+class _Accelerated:
+    """What layers and cells have in common. It stands before PyTorch's class, which `_original` is."""
+
+    _original: type[Any]
+    _cell: Cell
+    _parameters: dict[str, Any]
+    training: bool
+    input_size: int
+    hidden_size: int
+
+    def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  (PyTorch's name)
+        if not isinstance(self, _Accelerated):  # restored, and called by somebody who kept this method
+            return type(self).forward(self, input, hx)
+        if torch.compiler.is_compiling():
+            return super().forward(input, hx)  # type: ignore[misc]
+        return self._forward(input, hx)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # what is around it is compiled; this is called
+    def _forward(self, given: Any, hx: Any) -> Any:
+        if isinstance(given, torch.fx.Proxy):  # noted down as one call, as a layer of PyTorch is
+            arguments = (given,) if hx is None else (given, hx)
+            return given.tracer.create_proxy("call_module", given.tracer.path_of_module(self), arguments, {})
+        sequence = given if isinstance(given, PackedSequence) else None
+        tensors = (given if sequence is None else sequence.data, *_tuple_of(hx))
+        weights = self._weights()
+        ready = self._ready(tensors, weights, sequence) if self._takes(hx) else None
+        if ready is None:
+            return super().forward(given, hx)  # type: ignore[misc]
+        params, arrays, wanted = ready
+        if wanted:
+            results = _Differentiable.apply(self, params, sequence, len(tensors), *tensors, *weights)
+        else:
+            results = self._run(params, arrays, sequence)
+        return self._joined(results, sequence)
+
+    def _takes(self, hx: Any) -> bool:
+        """Whether a state is of the kind that PyTorch takes: none, (h, c) of an LSTM, else a tensor."""
+        if self._cell.states == ("h",):
+            return not isinstance(hx, (tuple, list))
+        return hx is None or (isinstance(hx, (tuple, list)) and len(hx) == len(self._cell.states))
+
+    def _ready(self, tensors: tuple[Any, ...], weights: list[Any], sequence: Any) -> Any:
+        """(params, arrays, whether a gradient is wanted) where fastrnn may run, None where it may not."""
+        if not weights or _is_followed():
+            return None
+        arrays = []
+        for tensor in tensors:
+            arrays.append(dense(tensor))
+            if arrays[-1] is None:
+                return None
+        wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*tensors, *weights))
+        if self.training and (wanted or self._drops()):
+            return None
+        shapes = self._state_shapes(arrays[0].shape, sequence)
+        if not shapes or 0 in arrays[0].shape or (len(arrays) > 1 and [a.shape for a in arrays[1:]] != shapes):
+            return None
+        packed = self._packed(weights)
+        for array in arrays:
+            if array.dtype != packed.dtype:
+                return None
+        return packed.params, arrays, wanted
+
+    def _weights(self) -> list[Any]:
+        """Tensors as they are now; none where one is no parameter any more, but computed or left out."""
+        parameters = self._parameters
+        weights = [parameters.get(name) for name in weight_names(self)]
+        for weight in weights:
+            if weight is None:
+                return []
+        return weights
+
+    def _packed(self, weights: list[Any]) -> PackedLayer:
+        """The weights packed, anew where they have changed."""
+        packed: PackedLayer | None = self.__dict__.get("_fastrnn")
+        activation = activation_of(self) if self._cell is RNN else None
+        if packed is None or packed.marks != marks(weights, activation) or not are_as_sampled(packed.samples):
+            packed = self.__dict__["_fastrnn"] = pack(self._cell, weight_names(self), weights, activation)
+        return packed
+
+    def _call(self, params: _core.Params, x: Array, states: list[Array], **options: Any) -> tuple[Array, ...]:
+        """(y, h) or (y, h, c)."""
+        threads = min(torch.get_num_threads(), get_num_threads())
+        function: Any = _FUNCTIONS[self._cell.name]
+        y, state = function(x, params, _state_of(tuple(states)), threads=threads, **options)
+        return y, *_tuple_of(state)
+
+    def plain(self, parameters: dict[str, Any] | None = None) -> Any:
+        """The layer as PyTorch's class has it, with the same parameters or others."""
+        plain: Any = object.__new__(self._original)
+        plain.__dict__.update(self.__getstate__())
+        if parameters is not None:
+            plain.__dict__["_parameters"] = parameters
+        if hasattr(plain, "_flat_weights"):
+            plain._init_flat_weights()
+        return plain
+
+    def __prepare_scriptable__(self) -> Any:
+        """What torch.jit.script compiles."""
+        return self.plain()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _new, (self._original,), self.__getstate__()
+
+    def __getstate__(self) -> dict[str, Any]:
+        above = getattr(super(), "__getstate__", None)  # Python 3.10: not every object has it
+        state = dict(self.__dict__ if above is None else above())
+        state.pop("_fastrnn", None)
+        return state
+
+    def _drops(self) -> bool:
+        """Whether dropout acts in training."""
+        raise NotImplementedError
+
+    def _state_shapes(self, shape: tuple[int, ...], sequence: Any) -> list[tuple[int, ...]]:
+        """Shapes of the states that go with x; none where x is not as it should be."""
+        raise NotImplementedError
+
+    def _run(self, params: _core.Params, arrays: list[Array], sequence: Any) -> tuple[Any, ...]:
+        """All results as tensors, side by side."""
+        raise NotImplementedError
+
+    def _joined(self, results: tuple[Any, ...], sequence: Any) -> Any:
+        """Results in the form that PyTorch gives them."""
+        raise NotImplementedError
+
+    def _apart(self, result: Any) -> tuple[Any, ...]:
+        """What `_joined` has joined."""
+        raise NotImplementedError
+
+    def _apply(self, *arguments: Any, **options: Any) -> Any:
+        self.__dict__.pop("_fastrnn", None)  # it would keep memory that the weights may leave
+        return super()._apply(*arguments, **options)  # type: ignore[misc]
+
+
+def _sizes_of(sequence: Any, rows: int) -> Any:
+    """The batch sizes of a packed sequence, as an array; None where they or the indices are not as they should be.
+
+    Also where most of what a padded batch would hold is padding.
+    """
+    sizes, indices = sequence.batch_sizes, (sequence.sorted_indices, sequence.unsorted_indices)
+    if not all(_is_vector(tensor) for tensor in (sizes, *indices) if tensor is not None) or not len(sizes):
+        return None
+    counts = sizes.numpy()
+    if counts[-1] < 1 or (counts[1:] > counts[:-1]).any() or counts.sum() != rows:
+        return None
+    if len(counts) * counts[0] > _MOST_PADDING * rows:
+        return None
+    places = np.arange(counts[0])
+    if any(index is not None and not np.array_equal(np.sort(index.numpy()), places) for index in indices):
+        return None
+    return counts
+
+
+def _is_vector(tensor: Any) -> bool:
+    ordinary = type(tensor) is torch.Tensor and tensor.is_cpu and tensor.layout is torch.strided
+    return ordinary and tensor.dtype is torch.int64 and tensor.dim() == 1 and tensor.is_contiguous()
+
+
+def _in_order(states: list[Array], indices: Any) -> list[Array]:
+    return states if indices is None else [np.take(state, indices.numpy(), axis=1) for state in states]
+
+
+class _Layer(_Accelerated):
+    """nn.RNN, LSTM and GRU."""
+
+    num_layers: int
+    bidirectional: bool
+    batch_first: bool
+    dropout: float
+    proj_size: int
+
+    def _drops(self) -> bool:
+        return self.dropout > 0 and self.num_layers > 1
+
+    def _state_shapes(self, shape: tuple[int, ...], sequence: Any) -> list[tuple[int, ...]]:
+        if len(shape) not in ((2, 3) if sequence is None else (2,)) or shape[-1] != self.input_size:
+            return []
+        first = self.num_layers * (2 if self.bidirectional else 1)
+        if sequence is not None:
+            sizes = _sizes_of(sequence, shape[0])
+            if sizes is None:
+                return []
+            batch = [int(sizes[0])]
+        else:
+            batch = [shape[0 if self.batch_first else 1]] if len(shape) == 3 else []
+        h, c = ((first, *batch, size) for size in (self.proj_size or self.hidden_size, self.hidden_size))
+        return [h, c][: len(self._cell.states)]
+
+    def _run(self, params: _core.Params, arrays: list[Array], sequence: Any) -> tuple[Any, ...]:
+        x, *states = arrays
+        if sequence is None:
+            turned = self.batch_first and x.ndim == 3
+            y, *states = self._call(params, x.swapaxes(0, 1) if turned else x, states)
+            y = y.swapaxes(0, 1) if turned else y  # steps outermost in memory, as in PyTorch
+            return tuple(map(torch.from_numpy, (y, *states)))
+        sizes = sequence.batch_sizes.numpy()
+        runs = np.arange(sizes[0]) < sizes[:, None]  # (T, B): a packed sequence holds what is true, in this order
+        padded = np.zeros((*runs.shape, x.shape[1]), x.dtype)
+        padded[runs] = x
+        states = _in_order(states, sequence.sorted_indices)
+        y, *states = self._call(params, padded, states, lengths=runs.sum(0))
+        return tuple(map(torch.from_numpy, (y[runs], *_in_order(states, sequence.unsorted_indices))))
+
+    def _joined(self, results: tuple[Any, ...], sequence: Any) -> Any:
+        y, *states = results
+        return y if sequence is None else sequence._replace(data=y), _state_of(tuple(states))
+
+    def _apart(self, result: Any) -> tuple[Any, ...]:
+        y, state = result
+        return y.data if isinstance(y, PackedSequence) else y, *_tuple_of(state)
+
+
+class _Cell(_Accelerated):
+    """nn.RNNCell, LSTMCell and GRUCell: a layer of one step, whose output is its state."""
+
+    def _drops(self) -> bool:
+        return False
+
+    def _state_shapes(self, shape: tuple[int, ...], sequence: Any) -> list[tuple[int, ...]]:
+        if sequence is not None or len(shape) not in (1, 2) or shape[-1] != self.input_size:
+            return []
+        return [(*shape[:-1], self.hidden_size)] * len(self._cell.states)
+
+    def _run(self, params: _core.Params, arrays: list[Array], sequence: Any) -> tuple[Any, ...]:
+        x, *states = (array[None] for array in arrays)
+        _, *states = self._call(params, x, states)
+        return tuple([torch.from_numpy(state[0]) for state in states])
+
+    def _joined(self, results: tuple[Any, ...], sequence: Any) -> Any:
+        return _state_of(results)
+
+    def _apart(self, result: Any) -> tuple[Any, ...]:
+        return _tuple_of(result)
+
+
+class _Differentiable(torch.autograd.Function):  # type: ignore[misc]
+    """Results of fastrnn; PyTorch runs the layer again if their gradient is asked for."""
+
+    @staticmethod
+    def forward(ctx: Any, layer: Any, params: _core.Params, sequence: Any, count: int, *tensors: Any) -> Any:
+        ctx.layer, ctx.count = layer, count
+        ctx.sequence = None if sequence is None else sequence._replace(data=None)
+        ctx.save_for_backward(*tensors)
+        return layer._run(params, [dense(tensor) for tensor in tensors[:count]], sequence)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        twice = torch.is_grad_enabled()  # whether a gradient of the gradient may be wanted
+        tensors = [t if twice else t.detach().requires_grad_(t.requires_grad) for t in ctx.saved_tensors]
+        x, *states = tensors[: ctx.count]
+        weights = dict(zip(weight_names(ctx.layer), tensors[ctx.count :], strict=True))
+        layer = ctx.layer.plain(dict.fromkeys(("bias_ih", "bias_hh")) | weights)  # which cells have, if only as None
+        layer.__dict__["training"] = False
+        with torch.enable_grad():
+            given = x if ctx.sequence is None else ctx.sequence._replace(data=x)
+            outputs = ctx.layer._apart(type(layer).forward(layer, given, _state_of(tuple(states))))
+        wanted = [tensor for tensor in tensors if tensor.requires_grad]
+        found = iter(torch.autograd.grad(outputs, wanted, gradients, create_graph=twice, allow_unused=True))
+        return None, None, None, None, *(next(found) if tensor.requires_grad else None for tensor in tensors)
+
+
+@functools.cache
+def _class_for(original: Any) -> Any:
+    above = _Layer if issubclass(original, torch.nn.RNNBase) else _Cell
+    own = {"_original": original, "_cell": cell_of_class(torch_class(torch, original)), "__module__": __name__}
+    return type(original.__name__, (above, original), own)
+
+
+def _new(original: Any) -> Any:
+    return object.__new__(_class_for(original))
+
+
+def why_not(module: Any) -> str | None:
+    """Why a recurrent layer is not replaced; None where it is to be; "" where the module is none."""
+    if isinstance(module, _Accelerated):
+        return None
+    if isinstance(module, torch.jit.ScriptModule):
+        scripted = getattr(module, "original_name", "") in PLAIN_CLASSES
+        return "TorchScript has compiled it; accelerate the model before, or not at all" if scripted else ""
+    kind: Any = type(module)
+    plain = torch_class(torch, kind)
+    if plain is None:
+        named = any(name in kind.__name__ for name in ("RNN", "LSTM", "GRU"))
+        holds = any(torch_class(torch, type(inner)) for inner in module.modules())  # each with a line of its own
+        return f"{kind.__module__}.{kind.__name__} is none of torch.nn's classes" if named and not holds else ""
+    own = own_methods(module, plain)
+    if own:
+        return f"it has a {own[0]} of its own ({kind.__name__})"
+    if not _Accelerated._weights(module):
+        return "its weights are computed at each call (weight_norm, parametrizations), or some are left out"
+    try:
+        _class_for(kind)
+    except Exception as error:  # whatever the class asks of those that are derived from it
+        return f"no class can be derived from {kind.__name__}: {error}"
+    return None
+
+
+def replace(module: Any) -> None:
+    if isinstance(module, _Accelerated):
+        module.__dict__.pop("_fastrnn", None)
+    else:
+        original: Any = type(module)
+        module.__class__ = _class_for(original)
+
+
+def restore(module: Any) -> None:
+    if not isinstance(module, _Accelerated):
+        return
+    module.__dict__.pop("_fastrnn", None)
+    kind: Any = type(module)
+    original: Any = module._original
+    if kind is _class_for(original):
+        module.__class__ = original
+        return
+    # A parametrization has derived a class of its own since: the same, derived from the original.
+    bases = tuple(getattr(base, "_original", base) for base in kind.__bases__)
+    own = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
+    module.__class__ = type(kind)(kind.__name__, bases, own)

@@ -1,0 +1,48 @@
+"""PyTorch's recurrent modules: which class a module is of, whether it computes as that class does, what it holds.
+
+Importing this module does not import PyTorch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastrnn._cells import GRU, LSTM, RNN, Cell
+
+_CELLS = {cell.title: cell for cell in (RNN, LSTM, GRU)}  # those that PyTorch has; it calls them so too
+PLAIN_CLASSES = (*_CELLS, *(f"{title}Cell" for title in _CELLS))
+
+
+def torch_class(torch: Any, kind: type) -> Any:
+    """The class of recurrent layers in `torch.nn` that a class is, or is derived from; None if there is none."""
+    return next((plain for name in PLAIN_CLASSES if issubclass(kind, plain := getattr(torch.nn, name))), None)
+
+
+# What PyTorch's forward calls: a class or an object that has another one of these computes in its own way.
+_ASKED = ["forward", "check_input", "check_forward_args", "check_hidden_size", "permute_hidden"]
+_ASKED += ["get_expected_hidden_size", "get_expected_cell_size", "_update_flat_weights"]
+
+
+def own_methods(layer: Any, plain: type) -> list[str]:
+    """What a layer, accelerated or not, does in another way than PyTorch's class."""
+    kind = getattr(layer, "_original", type(layer))
+    return [
+        name for name in _ASKED if getattr(kind, name, None) is not getattr(plain, name, None) or name in vars(layer)
+    ]
+
+
+def activation_of(layer: Any) -> str | None:
+    """That of an RNN, which a layer keeps in its mode and a cell in its nonlinearity."""
+    own = vars(layer)
+    mode = str(own.get("mode", ""))
+    return mode.removeprefix("RNN_").lower() if mode.startswith("RNN_") else own.get("nonlinearity")
+
+
+def cell_of_class(plain: type) -> Cell:
+    return _CELLS[plain.__name__.removesuffix("Cell")]
+
+
+def weight_names(layer: Any) -> list[str]:
+    """Names of a layer's weights, whether they are parameters or computed."""
+    names: list[str] | None = vars(layer).get("_flat_weights_names")
+    return names or ["weight_ih", "weight_hh", "bias_ih", "bias_hh"][: 4 if layer.bias else 2]
