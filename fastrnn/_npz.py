@@ -5,59 +5,19 @@ from __future__ import annotations
 import io
 import math
 import os
-import stat
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastrnn import _check
+from fastrnn._arrays import Array
+from fastrnn._untrusted import MOST_TEXT, Content, Entry, check_regular, said_of, short
 
-Array = NDArray[Any]
-
-MOST_TEXT = 10_000  # characters of the JSON text: what params need is below 1000
 _ENTRY = "fastrnn.json"
 _MOST_HEADER = 10_000  # bytes of the header of one array, as in NumPy
-_MOST_SAID = 200  # characters of an error of a library, which may quote what a file holds
 _MOST_RATIO = 1032  # of deflate: 258 bytes from 2 bits
-
-
-class Entry(NamedTuple):
-    """An array of a file, read when it is asked for."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    read: Callable[[], Array]
-
-
-Content = tuple[dict[str, Entry], str | None]
-
-
-@contextmanager
-def said_of(name: str, expected: str) -> Iterator[None]:
-    """Whatever a library says of a file's content, as a ValueError that names the file; errors of the system pass."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.filename is not None):
-            raise
-        raise ValueError(f"{name}: expected {expected}, got {short(error) or type(error).__name__}") from None
-
-
-def short(said: object) -> str:
-    """What a message takes over from a library or a file: one line, and not the whole of a long one."""
-    text = " ".join(str(said).split())
-    return text if len(text) <= _MOST_SAID else f"{text[:_MOST_SAID]}..."
-
-
-def check_regular(name: str) -> None:
-    """Refuse what reading might never end on; what is wrong with a folder, the system says."""
-    mode = os.stat(name).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise ValueError(f"{name}: expected a regular file, got a pipe, a socket or a device")
 
 
 def encode(weights: Mapping[str, Array], text: str) -> bytes:

@@ -11,17 +11,18 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from fastrnn import _check, _npz
+from fastrnn import _check, _npz, _safetensors
+from fastrnn._arrays import Array
 from fastrnn._cells import CELLS
 from fastrnn._names import listed
-from fastrnn._npz import MOST_TEXT, Array, Content, Entry, check_regular, said_of, short
 from fastrnn._options import check_dtype, check_option
 from fastrnn._state_dict import cell_of, prefixes, select
+from fastrnn._untrusted import MOST_TEXT, Content, Entry, said_of, strict_json
 from fastrnn.config import resolve_target
 from fastrnn.params import CLASSES, Params
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 Path = str | os.PathLike[str]
 
 VERSION = 1
-_KEY = "fastrnn"
 _NAMES = [repr(name) for name in CELLS]
 
 
@@ -189,7 +189,7 @@ def _parse(name: str, text: str) -> _Header:
     with said_of(name, "metadata of fastrnn in JSON"):
         if len(text) > MOST_TEXT:
             raise ValueError(f"{len(text)} characters")
-        said = _strict_json(text)
+        said = strict_json(text)
         version = said.get("version") if isinstance(said, dict) else None
         if type(version) is not int or version < 1:
             raise ValueError(f"version {_check.shown(version)}")
@@ -205,19 +205,6 @@ def _parse(name: str, text: str) -> _Header:
         options = {key: tuple(value) if isinstance(value, list) else value for key, value in said["options"].items()}
         _check_options(said["cell"], options)
     return _Header(said["cell"], said["dtype"], options)
-
-
-def _strict_json(text: str | bytes) -> Any:
-    """JSON in which no name comes twice, which Python lets pass; NaN and Infinity no option lets pass."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            raise ValueError(f"{_check.shown(next(key for key in keys if keys.count(key) > 1))} twice")
-        return found
-
-    return json.loads(text, object_pairs_hook=unique)
 
 
 def _check_options(cell: str, options: dict[str, Any]) -> None:
@@ -281,51 +268,13 @@ def _replace(name: str, data: bytes) -> None:
         raise OSError(error.errno, error.strerror, name) from error  # of the caller's name, not of the temporary one
 
 
-def _safetensors(module: str) -> Any:
-    return _check.package(module, "a .safetensors file", "fastrnn[safetensors]")
-
-
-def _encode_safetensors(weights: Mapping[str, Array], text: str) -> bytes:
-    data: bytes = _safetensors("safetensors.numpy").save(dict(weights), {_KEY: text})
-    return data
-
-
-@contextmanager
-def _open_safetensors(name: str) -> Iterator[Content]:
-    library = _safetensors("safetensors")
-    check_regular(name)
-    with open(name, "rb") as file:
-        with said_of(name, "a safetensors file"):
-            handle = library.safe_open(name, "np")
-            size = int.from_bytes(file.read(8), "little")
-            header = _strict_json(file.read(size))  # which the library has checked, but for names that come twice
-            text = header.get("__metadata__", {}).get(_KEY)
-        with handle:
-            yield {key: _tensor_entry(name, handle, key) for key in handle.keys()}, text  # noqa: SIM118 -- no mapping
-
-
-def _tensor_entry(name: str, handle: Any, key: str) -> Entry:
-    part = handle.get_slice(key)
-    dtype = part.get_dtype()
-
-    def read() -> Array:
-        if dtype not in ("F16", "F32", "F64"):
-            cure = "; tensor.float() converts it in PyTorch" if dtype.startswith(("BF", "F8")) else ""
-            raise ValueError(f"{name}: {short(key)}: expected F16, F32 or F64, got {dtype}{cure}")
-        with said_of(name, "a safetensors file"):
-            array: Array = handle.get_tensor(key)
-            return array
-
-    return Entry(tuple(part.get_shape()), dtype, read)
-
-
 class _Format(NamedTuple):
     encode: Callable[[Mapping[str, Array], str], bytes]
     open: Callable[[str], AbstractContextManager[Content]]
 
 
 _FORMATS = {
-    ".safetensors": _Format(_encode_safetensors, _open_safetensors),
+    ".safetensors": _Format(_safetensors.encode, _safetensors.opened),
     ".npz": _Format(_npz.encode, _npz.opened),
 }
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import fastrnn
 from conftest import raises_as_said, run_python
-from fastrnn._npz import said_of
+from fastrnn._untrusted import said_of
 from test_files import EVERY_SUFFIX, example, folder
 
 __all__ = ["folder"]  # a fixture

@@ -19,7 +19,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fastrnn import _check
-from fastrnn._npz import check_regular, short
+from fastrnn._untrusted import check_regular, short
 from fastrnn.onnx.node import INPUTS, OPERATORS, Layer, read_attributes
 
 onnx = _check.package("onnx", "fastrnn.onnx", "fastrnn[onnx]")
