@@ -61,4 +61,9 @@ GRU = Cell(
 )
 
 CELLS = {cell.name: cell for cell in (RNN, LSTM, GRU)}
+OPTIONS: dict[str, Any] = {  # of any cell, each once, with its default
+    **{name: value for cell in CELLS.values() for name, value in cell.activations.items()},
+    **{name: value for cell in CELLS.values() for name, value in cell.flags.items()},
+    "clip": None,
+}
 WEIGHTS = tuple(dict.fromkeys(plain for cell in CELLS.values() for plain in cell.weights))  # of any cell, each once

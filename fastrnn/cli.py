@@ -11,31 +11,24 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
 
 import fastrnn
-from fastrnn import _check, _core, _peers, files
-from fastrnn._cells import CELLS
-from fastrnn._state_dict import prefixes
+from fastrnn import _check, _core, _peers
+from fastrnn._cells import CELLS, OPTIONS
+from fastrnn._sources import ENDINGS, FLAGS, Source, recognise
 from fastrnn.config import resolve_target, usable_targets
-from fastrnn.params import CLASSES, Params
-from fastrnn.torch import file as torch_file
+from fastrnn.params import Params
 
-_ACTIVATIONS = tuple(dict.fromkeys(name for cell in CELLS.values() for name in cell.activations))
-_FLAGS_OF_CELLS = {name: default for cell in CELLS.values() for name, default in cell.flags.items()}
-_OPTIONS = (*_ACTIVATIONS, *_FLAGS_OF_CELLS, "clip")
-_FLAGS = ("node", "prefix", "cell", *_OPTIONS)  # what says which layer of a file is meant, and what it is
-_ARRAYS = ("prefix", "cell", *_OPTIONS)
-_TAKEN = {  # by kind of file
-    ".onnx": ("node",),
-    ".pt": ("prefix", "activation"),
-    ".pth": ("prefix", "activation"),
-    ".safetensors": _ARRAYS,
-    ".npz": _ARRAYS,
+_TIMED = ("onnxruntime", "torch")  # programs that `bench` compares a layer with
+_OPPOSITES = {"reset_after": "reset-before"}
+_ABOUT = {
+    "input_forget": "an LSTM whose forget gate is 1 - i",
+    "reset_after": "a GRU that resets before the recurrent product",
 }
+_READ = f"what {', '.join(ENDINGS)} files hold, whatever its name"
 _MOST_NUMBERS = 2**28  # in a run, so that memory is not what ends it
 _EXAMPLES = """examples:
   fastrnn info
@@ -46,52 +39,26 @@ _EXAMPLES = """examples:
   fastrnn bench model.pt --prefix encoder. --against torch --batch 8"""
 
 
-# Files.
+# Layers of files.
 
 
-def _suffix(path: str) -> str:
-    suffix = os.path.splitext(path)[1]
-    if suffix not in _TAKEN:
-        raise ValueError(f"FILE: expected a name that ends in {', '.join(_TAKEN)}, got {_check.shown(path)}")
-    return suffix
-
-
-def _layers(path: str) -> dict[str, Callable[[], Params]]:
-    """What loads each recurrent layer of a file, or raises what is in the way."""
-    suffix = _suffix(path)
-    if suffix == ".onnx":
-        from fastrnn.onnx import load
-
-        if os.path.getsize(path) == 0:  # which protobuf takes for a model
-            raise ValueError(f"{path}: expected an .onnx file, got an empty one")
-        return {**load.loaders(path)}
-    if suffix in (".pt", ".pth"):
-        state = torch_file.state_dict(path)
-        return {prefix: partial(torch_file.load_by_shapes, path, state, prefix) for prefix in prefixes(state)}
-    return files.find(path)
-
-
-def _open_layer(args: argparse.Namespace) -> Params:
+def _open_layer(args: argparse.Namespace, source: Source) -> Params:
     """The layer of a file that the flags name."""
-    suffix = _suffix(args.FILE)
-    given = {flag: getattr(args, flag) for flag in _FLAGS if getattr(args, flag) is not None}
+    given = {flag: getattr(args, flag) for flag in FLAGS if getattr(args, flag) is not None}
     for flag in given:
-        if flag not in _TAKEN[suffix]:
-            shown = "--reset-before" if flag == "reset_after" else "--" + flag.replace("_", "-")
-            raise ValueError(f"{shown}: expected none for a {suffix} file, which says it itself or has no such thing")
-    if given.get("prefix") and [*_layers(args.FILE)] == [""]:
+        if flag not in source.flags:
+            said = f"expected none for a {source.title} file, which says it itself or has no such thing"
+            raise ValueError(f"{_spelled(flag)}: {said}")
+    if given.get("prefix") and [*source.find(args.FILE)] == [""]:
         got = _check.shown(args.prefix)
         raise ValueError(f"--prefix: expected none, since nothing stands before the names in {args.FILE}, got {got}")
-    if suffix in (".safetensors", ".npz"):
-        return files.load(args.FILE, dtype=args.dtype, **given)
-    if suffix == ".onnx":
-        params: Params = fastrnn.from_onnx(args.FILE, args.node)
-    else:
-        state = torch_file.state_dict(args.FILE)
-        params = torch_file.load_layer(args.FILE, state, args.prefix or "", args.activation)
-    if args.dtype is None:
-        return params
-    return CLASSES[params._cell.name](params.weights, dtype=args.dtype, **params._shown_options())
+    return source.load(args.FILE, given, args.dtype)
+
+
+def _spelled(option: str) -> str:
+    """The flag of an option; that of the opposite where the option is true by default."""
+    name = option.replace("_", "-")
+    return f"--{_OPPOSITES.get(option, f'no-{name}')}" if OPTIONS.get(option) is True else f"--{name}"
 
 
 def _described(params: Params) -> dict[str, Any]:
@@ -155,7 +122,7 @@ def _info(args: argparse.Namespace) -> int:
 
 def _inspect(args: argparse.Namespace) -> int:
     found: list[dict[str, Any]] = []
-    for name, load in _layers(args.FILE).items():
+    for name, load in recognise(args.FILE).find(args.FILE).items():
         try:
             found.append({"name": name, **_described(load())})
         except (TypeError, ValueError) as error:
@@ -171,15 +138,15 @@ def _inspect(args: argparse.Namespace) -> int:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    params = _open_layer(args)
+    params = _open_layer(args, recognise(args.FILE))
     params.save(args.DST)
     print(f"{_line(args.DST)}: {_one_line(_described(params))}")
     return 0
 
 
-def _prepare(args: argparse.Namespace, against: str) -> tuple[Params, list[_peers.Peer]]:
+def _prepare(args: argparse.Namespace, source: Source, against: str) -> tuple[Params, list[_peers.Peer]]:
     """The layer of a file on random input, here and elsewhere."""
-    params = _open_layer(args)
+    params = _open_layer(args, source)
     size = (args.steps, args.batch, params.input_size)
     numbers = args.steps * args.batch * (params.input_size + len(params._cell.gates) * params.hidden_size)
     if numbers > _MOST_NUMBERS:
@@ -187,22 +154,23 @@ def _prepare(args: argparse.Namespace, against: str) -> tuple[Params, list[_peer
         raise ValueError(f"--steps, --batch: expected at most {_MOST_NUMBERS} inputs and gates in all, got {got}")
     x = np.random.default_rng(args.seed).normal(size=size).astype(params.dtype)
     here = _peers.ours(params, x, args.threads)
+    if against not in source.peers:
+        expected = _check.either(sorted(source.peers, reverse=True))
+        raise ValueError(f"--against: expected {expected}, since this is not an .onnx file, got {against}")
     if against == "reference":
         return params, [here, _peers.exact(params, x)]
     if against == "torch":
         return params, [here, _peers.torch(params, x)]
-    if _suffix(args.FILE) != ".onnx":
-        raise ValueError("--against: expected torch or reference, since this is not an .onnx file, got onnxruntime")
     if args.dtype is not None:
         raise ValueError("--dtype: expected none, since ONNX Runtime runs the node as it is")
     return params, [here, _peers.onnxruntime(args.FILE, args.node, x, args.threads)]
 
 
 def _check_layer(args: argparse.Namespace) -> int:
-    default = {".onnx": "onnxruntime", ".pt": "torch", ".pth": "torch"}.get(_suffix(args.FILE), "reference")
-    against = args.against or default
+    source = recognise(args.FILE)
+    against = args.against or source.peers[0]
     try:
-        params, peers = _prepare(args, against)
+        params, peers = _prepare(args, source, against)
         with _peers.running(args.threads):
             apart, scale = _peers.difference(*peers)
     except _peers.RefusedError as error:
@@ -222,8 +190,9 @@ def _check_layer(args: argparse.Namespace) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    against = args.against or ("onnxruntime" if _suffix(args.FILE) == ".onnx" else "torch")
-    params, peers = _prepare(args, against)
+    source = recognise(args.FILE)
+    against = args.against or next(peer for peer in source.peers if peer in _TIMED)
+    params, peers = _prepare(args, source, against)
     with _peers.running(args.threads):
         here, there = _peers.medians(peers, args.rounds)
     if args.json:
@@ -304,12 +273,14 @@ def _add_layer_flags(command: argparse.ArgumentParser) -> None:
     which.add_argument("--prefix", help="of other files: what stands before the names of the layer's weights")
     what = command.add_argument_group("what it is, where a file does not say")
     what.add_argument("--cell", choices=tuple(CELLS))
-    for name in ("activation", "recurrent-activation", "output-activation"):
-        what.add_argument(f"--{name}", type=_activation, metavar="NAME[,ALPHA,BETA]")
-    what.add_argument("--input-forget", action="store_true", default=None, help="an LSTM whose forget gate is 1 - i")
-    help_ = "a GRU that resets before the recurrent product"
-    what.add_argument("--reset-before", dest="reset_after", action="store_false", default=None, help=help_)
-    what.add_argument("--clip", type=float, metavar="NUMBER", help="bounds what goes into the activations")
+    for name, value in OPTIONS.items():
+        if name == "clip":
+            what.add_argument("--clip", type=float, metavar="NUMBER", help="bounds what goes into the activations")
+        elif isinstance(value, bool):
+            action = "store_false" if value else "store_true"
+            what.add_argument(_spelled(name), dest=name, action=action, default=None, help=_ABOUT.get(name))
+        else:
+            what.add_argument(_spelled(name), type=_activation, metavar="NAME[,ALPHA,BETA]")
     command.add_argument("--dtype", choices=("float32", "float64"), help="what the layer computes in")
 
 
@@ -332,7 +303,7 @@ def _parser() -> argparse.ArgumentParser:
     ) -> argparse.ArgumentParser:
         command: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
         for argument in positional:
-            kinds = ".safetensors or .npz; replaced if there" if argument == "DST" else ", ".join(_TAKEN)
+            kinds = ".safetensors or .npz; replaced if there" if argument == "DST" else _READ
             command.add_argument("FILE" if argument == "SRC" else argument, metavar=argument, help=kinds)
         command.set_defaults(run=run)
         return command
@@ -342,7 +313,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_layer_flags(add("convert", _convert, "Write a layer of a file to another file.", "SRC", "DST"))
     check = add("check", _check_layer, "Compare a layer's results with another program's, on random input.", "FILE")
     bench = add("bench", _bench, "Compare a layer's time with another program's.", "FILE")
-    for command, peers in ((check, ("onnxruntime", "torch", "reference")), (bench, ("onnxruntime", "torch"))):
+    for command, peers in ((check, (*_TIMED, "reference")), (bench, _TIMED)):
         _add_layer_flags(command)
         _add_run_flags(command, peers)
     check.add_argument("--tolerance", type=_tolerance, metavar="NUMBER", help="default: as docs/command_line.md says")

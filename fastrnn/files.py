@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 Path = str | os.PathLike[str]
+Opener = Callable[[str], AbstractContextManager[Content]]  # the content of a file
 
 VERSION = 1
 _NAMES = [repr(name) for name in CELLS]
@@ -139,7 +140,21 @@ def load(
         raise ValueError(f"cell: expected {_check.either(_NAMES)}, got {_check.shown(cell)}")
     check_dtype(dtype)
     resolve_target(target)
-    with _format(name).open(name) as (entries, text):
+    return load_with(_format(name).opened, name, cell, prefix, dtype=dtype, target=target, **options)
+
+
+def load_with(
+    opened: Opener,
+    name: str,
+    cell: str | None = None,
+    prefix: str = "",
+    *,
+    dtype: DTypeLike | None = None,
+    target: str | None = None,
+    **options: Any,
+) -> Params:
+    """`load` of a file of one format, whatever its name ends in."""
+    with opened(name) as (entries, text):
         if text is None:
             header = _Header(cell or _fail_no_cell(name, entries), None, options)
             entries = select(entries, prefix, name)
@@ -154,18 +169,19 @@ def load(
         raise ValueError(f"{name}: {error}") from None
 
 
-def find(path: Path) -> dict[str, Callable[[], Params]]:
+def find(path: Path, opened: Opener | None = None) -> dict[str, Callable[[], Params]]:
     """What loads each layer of a file, by prefix; the cell of one that fastrnn did not write is told by its shapes."""
     name = _path_name(path)
+    opened = opened or _format(name).opened
 
     def load_by_shapes(prefix: str) -> Params:
-        with _format(name).open(name) as (entries, _):
+        with opened(name) as (entries, _):
             cell = cell_of(select(entries, prefix, name))
-        return load(name, cell, prefix)
+        return load_with(opened, name, cell, prefix)
 
-    with _format(name).open(name) as (entries, text):
+    with opened(name) as (entries, text):
         if text is not None:
-            return {"": partial(load, name)}
+            return {"": partial(load_with, opened, name)}
         return {prefix: partial(load_by_shapes, prefix) for prefix in prefixes(entries)}
 
 
@@ -270,7 +286,7 @@ def _replace(name: str, data: bytes) -> None:
 
 class _Format(NamedTuple):
     encode: Callable[[Mapping[str, Array], str], bytes]
-    open: Callable[[str], AbstractContextManager[Content]]
+    opened: Opener
 
 
 _FORMATS = {

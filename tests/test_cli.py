@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +112,15 @@ def test_with_numpy_alone(files: Path) -> None:
         assert (result.returncode, result.stderr) == (0, ""), command
         assert result.stdout
     assert fastrnn.load(files / "new.npz") == fastrnn.GRUParams(weights("gru"))
+    with zipfile.ZipFile(files / "model.pt", "w") as archive:
+        archive.writestr("model/data.pkl", b"")
+    (files / "model.onnx").write_bytes(b"\x08\x08\x3a\x00")  # a version and an empty graph
+    (files / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     for command, name in [
         (("bench", str(files / "lstm.npz")), "torch"),
-        (("inspect", "model.pt"), "torch"),
-        (("inspect", "model.onnx"), "onnx"),
-        (("inspect", "model.safetensors"), "safetensors"),
+        (("inspect", str(files / "model.pt")), "torch"),
+        (("inspect", str(files / "model.onnx")), "onnx"),
+        (("inspect", str(files / "model.safetensors")), "safetensors"),
         (("convert", str(files / "lstm.npz"), "a.safetensors"), "safetensors"),
     ]:
         result = run(*command, code=BLOCK)
@@ -256,7 +261,7 @@ WRONG = {
     "inspect": "the following arguments are required: FILE (see fastrnn inspect --help)",
     "inspect missing.npz": "missing.npz: No such file or directory",
     "inspect broken.npz": "broken.npz: expected an .npz file, got ",
-    "inspect model.txt": "FILE: expected a name that ends in .onnx, .pt, .pth, .safetensors, .npz, got 'model.txt'",
+    "inspect model.txt": "model.txt: No such file or directory",
     "convert lstm.npz new.txt": "path: expected a name that ends in .safetensors or .npz, got 'new.txt'",
     "convert lstm.npz no/new.npz": "no/new.npz: No such file or directory",
     "convert foreign.npz new.npz": "cell: expected 'rnn', 'lstm' or 'gru', which foreign.npz does not say, got None; ",

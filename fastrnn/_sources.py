@@ -1,0 +1,226 @@
+"""What the command line reads: one row of one table a kind of file, recognised by what is in the file.
+
+The ending of its name decides only where the content tells nothing: of a file that was cut short, say, the reader that
+the ending names says what is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, BinaryIO, NamedTuple
+
+from fastrnn import _check, _npz, _safetensors, files
+from fastrnn._cells import OPTIONS
+from fastrnn._names import listed
+from fastrnn._state_dict import prefixes
+from fastrnn._untrusted import check_regular
+from fastrnn.params import CLASSES, Params
+from fastrnn.torch import file as torch_file
+
+Loaders = dict[str, Callable[[], Params]]
+_ARRAYS = ("prefix", "cell", *OPTIONS)
+_MOST_FIELDS = 10_000  # of a protobuf message: a model has some tens, and one for each function
+
+
+class Source(NamedTuple):
+    """A kind of file."""
+
+    title: str  # in messages: "a {title} file"
+    endings: tuple[str, ...]
+    holds: Callable[[BinaryIO, list[str]], bool]  # whether a file is one, given the names in it if it is a zip archive
+    flags: tuple[str, ...]  # of the command line: what says which layer is meant and what it is
+    find: Callable[[str], Loaders]  # by a label of its own what loads each layer, or raises what is in the way
+    load: Callable[[str, Mapping[str, Any], str | None], Params]  # the layer that the flags name, in a dtype
+    peers: tuple[str, ...]  # what its layers are compared with, best first
+
+
+# How each kind is recognised.
+
+
+def _has_npy(file: BinaryIO, names: list[str]) -> bool:
+    return any(name.endswith(".npy") or name == "fastrnn.json" for name in names)
+
+
+_OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number that files begin with which are no zip archives
+
+
+def _has_tensors(file: BinaryIO, names: list[str]) -> bool:
+    in_zip = any(name.rpartition("/")[2] in ("data.pkl", "constants.pkl") for name in names)
+    return in_zip or file.read(len(_OLD_TORCH)) == _OLD_TORCH
+
+
+def _has_json_header(file: BinaryIO, names: list[str]) -> bool:
+    size = int.from_bytes(file.read(8), "little")
+    return file.read(1) == b"{" and 8 + size <= file.seek(0, os.SEEK_END)
+
+
+def _has_graph(file: BinaryIO, names: list[str]) -> bool:
+    """Whether it is a protobuf message, to its last byte, with a field 7: a model's graph. Fields are passed over."""
+    end, graph = file.seek(0, os.SEEK_END), False
+    file.seek(0)
+    for _ in range(_MOST_FIELDS):
+        at = file.tell()
+        if at == end:
+            return graph
+        field, kind = divmod(_varint(file), 8)
+        if field < 1 or kind not in (0, 1, 2, 5):
+            return False
+        size = {1: 8, 5: 4}[kind] if kind in (1, 5) else _varint(file)
+        if size < 0 or (kind and size > end - file.tell()):
+            return False
+        file.seek(size if kind else 0, os.SEEK_CUR)
+        graph = graph or (field, kind) == (7, 2)
+    return False
+
+
+def _varint(file: BinaryIO) -> int:
+    """A number of at most 70 bits; -1 where there is none."""
+    value = 0
+    for place in range(10):
+        byte = file.read(1)
+        if not byte:
+            return -1
+        value |= (byte[0] & 127) << 7 * place
+        if byte[0] < 128:
+            return value
+    return -1
+
+
+# How each kind is read.
+
+
+def _in_dtype(params: Params, dtype: str | None) -> Params:
+    if dtype is None:
+        return params
+    return CLASSES[params._cell.name](params.weights, dtype=dtype, **params._shown_options())
+
+
+def _find_onnx(path: str) -> Loaders:
+    from fastrnn.onnx import load  # which imports the package onnx
+
+    return {**load.loaders(path)}
+
+
+def _load_onnx(path: str, flags: Mapping[str, Any], dtype: str | None) -> Params:
+    from fastrnn.onnx import load
+
+    return _in_dtype(load.params_of(path, flags.get("node")), dtype)
+
+
+def _find_torch(path: str) -> Loaders:
+    state = torch_file.state_dict(path)
+    return {prefix: partial(torch_file.load_by_shapes, path, state, prefix) for prefix in prefixes(state)}
+
+
+def _load_torch(path: str, flags: Mapping[str, Any], dtype: str | None) -> Params:
+    state = torch_file.state_dict(path)
+    return _in_dtype(torch_file.load_layer(path, state, flags.get("prefix", ""), flags.get("activation")), dtype)
+
+
+def _load_arrays(opened: files.Opener, path: str, flags: Mapping[str, Any], dtype: str | None) -> Params:
+    return files.load_with(opened, path, dtype=dtype, **flags)
+
+
+SOURCES = (
+    Source(
+        ".onnx",
+        (".onnx",),
+        holds=_has_graph,
+        flags=("node",),
+        find=_find_onnx,
+        load=_load_onnx,
+        peers=("onnxruntime", "torch", "reference"),
+    ),
+    Source(
+        "PyTorch",
+        (".pt", ".pth"),
+        holds=_has_tensors,
+        flags=("prefix", "activation"),
+        find=_find_torch,
+        load=_load_torch,
+        peers=("torch", "reference"),
+    ),
+    Source(
+        ".safetensors",
+        (".safetensors",),
+        holds=_has_json_header,
+        flags=_ARRAYS,
+        find=partial(files.find, opened=_safetensors.opened),
+        load=partial(_load_arrays, _safetensors.opened),
+        peers=("reference", "torch"),
+    ),
+    Source(
+        ".npz",
+        (".npz",),
+        holds=_has_npy,
+        flags=_ARRAYS,
+        find=partial(files.find, opened=_npz.opened),
+        load=partial(_load_arrays, _npz.opened),
+        peers=("reference", "torch"),
+    ),
+)
+ENDINGS = tuple(ending for source in SOURCES for ending in source.endings)
+FLAGS = tuple(dict.fromkeys(flag for source in SOURCES for flag in source.flags))
+
+
+# Which kind a file is.
+
+
+def recognise(path: str) -> Source:
+    """The kind of a file, by its content; by its ending where the content tells nothing."""
+    ending = os.path.splitext(path)[1]
+    named = next((source for source in SOURCES if ending in source.endings), None)
+    kinds = _check.either(source.title for source in SOURCES)
+    expected = f"an {ending} file" if named else f"a file of the kind {kinds}"
+    check_regular(path)
+    with open(path, "rb") as file:
+        if not file.read(1):
+            raise ValueError(f"{path}: expected {expected}, got an empty one")
+        names = _names_in_zip(file)
+        found = [source for source in SOURCES if _holds(source, file, names or [])]
+        if len(found) == 1:
+            return found[0]
+        if len(found) > 1:
+            got = f"one that is {' and '.join(source.title for source in found)} at once"
+            raise ValueError(f"{path}: expected {expected}, got {got}")
+        if named:
+            return named
+        file.seek(0)
+        raise ValueError(f"{path}: expected {expected}, got {_described(file.read(16), names)}")
+
+
+def _holds(source: Source, file: BinaryIO, names: list[str]) -> bool:
+    file.seek(0)
+    return source.holds(file, names)
+
+
+def _names_in_zip(file: BinaryIO) -> list[str] | None:
+    """Names of the entries of a zip archive; none of a broken one; None where a file is no archive."""
+    file.seek(0)
+    if file.read(4) not in (b"PK\x03\x04", b"PK\x05\x06"):
+        return None
+    try:
+        return zipfile.ZipFile(file).namelist()
+    except MemoryError:
+        raise
+    except Exception:  # of many classes
+        return []
+
+
+_BEGINNINGS = {
+    b"\x89HDF": "an HDF5 file",
+    b"\x93NUMPY": "a single array (.npy)",
+    b"\x1f\x8b": "what gzip has compressed",
+    **{bytes([0x80, protocol]): "a pickle, which could run anything when it is read" for protocol in range(2, 6)},
+}
+
+
+def _described(head: bytes, names: list[str] | None) -> str:
+    """What a file is that is of no kind that is read."""
+    if names is not None:
+        return f"a zip archive of {listed(names)}" if names else "a zip archive that is empty or broken"
+    known = next((what for start, what in _BEGINNINGS.items() if head.startswith(start)), None)
+    return known or f"one that begins with {head!r}"
