@@ -169,10 +169,10 @@ def test_limits(target: str, dtype: str) -> None:
 
 
 def test_coefficients_are_those_of_the_fit() -> None:
-    """csrc/kernel/activations.inc.h holds what docs/fit_expm1.py finds."""
+    """csrc/kernel/activations.inc.h holds what tools/fit_expm1.py finds."""
     root = Path(__file__).parent.parent
     namespace: dict[str, object] = {"__name__": "fit_expm1"}
-    exec((root / "docs/fit_expm1.py").read_text(), namespace)
+    exec((root / "tools/fit_expm1.py").read_text(), namespace)
     text = re.sub(r"[\\\s]+", " ", (root / "csrc/kernel/activations.inc.h").read_text())
     for bits in (32, 64):
         for name, value in namespace["constants"](bits).items():  # type: ignore[operator]
