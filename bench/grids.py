@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.cases import GATES, MODELS, Case
+from bench.cases import CELLS, MODELS, Case
 
 QUICK = [
     "lstm-T1-B1-I20-H20",
@@ -52,12 +52,12 @@ def full() -> list[Case]:
 
 
 def _full() -> Iterator[Case]:
-    for cell, gates in GATES.items():
+    for cell, kind in CELLS.items():
         for H in HIDDEN:
             yield from (Case(cell, 1, B, H, H) for B in (1, 8, 64))
             yield Case(cell, 10, 1, H, H)
             for B in BATCH:
-                yield Case(cell, 100 if 4 * gates * H * H * B * 100 < AFFORDABLE else 10, B, H, H)
+                yield Case(cell, 100 if 4 * len(kind.gates) * H * H * B * 100 < AFFORDABLE else 10, B, H, H)
             if H <= 128:
                 yield Case(cell, 1000, 1, H, H)
         for H in (20, 64, 256, 1024):

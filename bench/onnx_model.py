@@ -6,10 +6,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from bench.cases import Array, Case
+from bench.cases import CELLS, Array, Case
 
-# PyTorch's gates in ONNX's order: i f g o become i o f g, and r z n become z r n.
-GATE_ORDER = {"rnn": [0], "lstm": [0, 3, 1, 2], "gru": [1, 0, 2], "gru_before": [1, 0, 2]}
+GATES = {"rnn": "h", "lstm": "iofg", "gru": "zrn"}  # in ONNX's order
 
 
 def make_model(case: Case, weights: dict[str, Array]) -> bytes:
@@ -53,7 +52,8 @@ def make_model(case: Case, weights: dict[str, Array]) -> bytes:
 
 def layer_constants(case: Case, weights: dict[str, Array], layer: int) -> dict[str, Array]:
     """W (D, G*H, I), R (D, G*H, H) and B (D, 2*G*H) of a layer."""
-    order = GATE_ORDER[case.cell]
+    ours = CELLS[case.cell].gates
+    order = [ours.index(gate) for gate in GATES[case.function]]
 
     def directions(name: str) -> list[Array]:
         arrays = [weights[name + suffix] for suffix in [f"_l{layer}", f"_l{layer}_reverse"][: case.directions]]

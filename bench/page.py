@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 from pathlib import Path
 
-from bench.cases import GATES, MODELS, NAMES, Case
+from bench.cases import CELLS, MODELS, NAMES, Case
 from bench.machine import ROOT
 from bench.peers import OURS
 from bench.results import (
@@ -82,7 +82,7 @@ def section(run: Run, plots: list[tuple[str, str]]) -> list[str]:
     lines += ["### Against each peer", "", *against_peers(run), ""]
     if compared:
         lines += ["### By kind", "", *by_group(compared, kind_of, [name for name, _ in KINDS]), ""]
-        lines += ["### By cell", "", *by_group(compared, lambda case: case.cell, list(GATES)), ""]
+        lines += ["### By cell", "", *by_group(compared, lambda case: case.cell, list(CELLS)), ""]
     lines += models(run)
     lines += [line for what, file in plots for line in (f"![{what}]({file})", "")]
     lines += ["### The machine", "", *as_table(["what", "which"], describe_machine(run), "---"), ""]
@@ -199,7 +199,7 @@ def short_reason(words: str) -> str:
 def all_cases(run: Run) -> list[str]:
     """Every case, folded by cell."""
     lines = ["### All cases", ""]
-    cells = list(GATES)
+    cells = list(CELLS)
     ordered = sorted(run.results, key=lambda result: cells.index(Case.parse(result.case).cell))
     for cell, results in groupby(ordered, key=lambda result: Case.parse(result.case).cell):
         rows = [table_row(result, run.columns) for result in results]

@@ -2,7 +2,7 @@
 
 A peer lives in a process of its own (bench/worker.py) and imports its library when it is made, so that no other library
 is in that process. `build` answers a function of no arguments. Its result stays in the library's own type until
-`as_array` makes it (T, B, D * outputs), outside of what is timed. What a peer cannot run it refuses with `Unable`.
+`outputs` makes it (T, B, D * outputs), outside of what is timed. What a peer cannot run it refuses with `Unable`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Peer(Protocol):
 
     def build(self, case: Case, data: Data) -> Call: ...
 
-    def as_array(self, case: Case, result: Any) -> Array: ...
+    def outputs(self, case: Case, result: Any) -> Array: ...
 
 
 class FastRNN:
@@ -65,7 +65,7 @@ class FastRNN:
             return lambda: function(x, params, lengths=case.lengths, threads=threads)
         return lambda: function(x, params, threads=threads)
 
-    def as_array(self, case: Case, result: Any) -> Array:
+    def outputs(self, case: Case, result: Any) -> Array:
         y: Array = result[0]
         return y
 
@@ -86,7 +86,7 @@ class FastRNNStream(FastRNN):
         stream, x = self.fastrnn.Stream(self.params(case, data), batch_size=case.B), data.x[0]
         return lambda: stream.step(x)
 
-    def as_array(self, case: Case, result: Any) -> Array:
+    def outputs(self, case: Case, result: Any) -> Array:
         return np.array(result, ndmin=3)
 
 
@@ -128,7 +128,7 @@ class Torch:
 
         return run_packed
 
-    def as_array(self, case: Case, result: Any) -> Array:
+    def outputs(self, case: Case, result: Any) -> Array:
         y: Array = result.numpy()
         return y
 
@@ -174,7 +174,7 @@ class OnnxRuntime:
 
         return run_bound
 
-    def as_array(self, case: Case, result: Any) -> Array:
+    def outputs(self, case: Case, result: Any) -> Array:
         return join_directions(result)
 
 
@@ -213,7 +213,7 @@ class OpenVINO:
             request.set_tensor("lengths", self.openvino.Tensor(case.lengths.astype(np.int32)))
         return lambda: request.infer(share_outputs=True)
 
-    def as_array(self, case: Case, result: Any) -> Array:
+    def outputs(self, case: Case, result: Any) -> Array:
         return join_directions(result[0])
 
 
@@ -234,7 +234,7 @@ class NumPyLoop:
         weights = {name: array.T.copy() if array.ndim == 2 else array for name, array in data.weights.items()}
         return lambda: run(case, data.x, weights)
 
-    def as_array(self, case: Case, result: Any) -> Array:
+    def outputs(self, case: Case, result: Any) -> Array:
         y: Array = result
         return y
 

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib
 from matplotlib import pyplot
 
-from bench.cases import GATES, Case
+from bench.cases import CELLS, Case
 from bench.grids import BATCH
 from bench.results import Run
 
@@ -38,7 +38,7 @@ def draw(values: dict[Case, float], label: str, scale: str, path: Path) -> None:
     with matplotlib.rc_context(STYLE):
         figure, panels = pyplot.subplots(2, 2, figsize=(10, 8), sharex=True, sharey=True, layout="constrained")
         handles = {}
-        for cell, panel in zip(GATES, panels.flat, strict=True):
+        for cell, panel in zip(CELLS, panels.flat, strict=True):
             for name, points, style in lines_of(plain, cell):
                 (handles[name],) = panel.plot(*zip(*points), label=name, linewidth=1, markersize=3, **style)
             panel.axhline(1, color="black", linewidth=1)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.cases import GATES, Case
-
-# Sigmoids and hyperbolic tangents of one hidden unit in one step.
-ACTIVATIONS = {"rnn": 1, "lstm": 5, "gru": 3, "gru_before": 3}
+from bench.cases import CELLS, Case
 
 
 @dataclass(frozen=True)
@@ -40,8 +37,8 @@ class Limits:
 
 def roofline(case: Case, limits: Limits) -> float:
     """Seconds of a call by the limits: input part, recurrent part and activations, one after the other."""
-    G, H, D = GATES[case.cell], case.H, case.directions
-    number = 8 if case.f64 else 4
+    cell, H, D = CELLS[case.cell], case.H, case.directions
+    G, number = len(cell.gates), 8 if case.f64 else 4
     flops = limits.flops * 4 / number
     steps, row_steps = int(case.lengths.max()), int(case.lengths.sum())
 
@@ -55,6 +52,6 @@ def roofline(case: Case, limits: Limits) -> float:
         W = G * H * inputs
         input_part = max(2 * W * row_steps / flops, number * W / level_of_all.bandwidth)
         recurrent_part = max(2 * U * row_steps / flops, steps * number * U / level_of_U.bandwidth)
-        activations = ACTIVATIONS[case.cell] * H * row_steps * limits.activation * (number / 4) / limits.threads
+        activations = cell.activations * H * row_steps * limits.activation * (number / 4) / limits.threads
         seconds += D * (input_part + recurrent_part + activations)
     return seconds

@@ -250,9 +250,9 @@ class Bench:
         rounds = max(FEWEST_ROUNDS, min(rounds, int(most_seconds / one_round)))
         times: dict[str, list[float]] = {name: [] for name in estimates}
         idle: list[float] = []
-        for turn in range(rounds):
+        for first in range(rounds):
             order = list(times)
-            for name in order[turn % len(order) :] + order[: turn % len(order)]:
+            for name in order[first % len(order) :] + order[: first % len(order)]:
                 warm = int(estimates[name] < WARM_SECONDS)
                 answer = self._ask(name, "time", left_out, warm=warm, repeats=repeats[name])
                 if answer is None:

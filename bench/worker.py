@@ -50,7 +50,7 @@ class Session:
         assert self.peer is not None
         parsed, data = Case.parse(case), Data.load(Path(path))
         self.call, self.data = self.peer.build(parsed, data), data  # kept, since some libraries only point to it
-        y = self.peer.as_array(parsed, self.call())
+        y = self.peer.outputs(parsed, self.call())
         if y.shape != data.expected.shape:
             raise ValueError(f"its output has the shape {y.shape}, not {data.expected.shape}")
         difference = float(np.abs(y - data.expected).max())

@@ -21,7 +21,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))  # last, so that fa
 from bench import __main__ as program
 from bench import grids, numpy_loop, page, run, worker
 from bench import limits as machine_limits
-from bench.cases import GATES, MODELS, Case, Data, find
+from bench.cases import CELLS, MODELS, Case, Data, find
 from bench.results import Run, microseconds, table_row
 from bench.roofline import Level, Limits, roofline
 from bench.run import Bench, Result, summarise
@@ -29,7 +29,7 @@ from bench.run import Bench, Result, summarise
 LEVELS = (Level("L1", 1000, 1e9, 500), Level("L2", 100_000, 1e8, 50_000), Level("memory", None, 1e7, 10**6))
 LIMITS = Limits(1, 1e9, LEVELS, 1e-8, 2e-7, 3e-8, 2e-7, "a compiler")
 SPECIAL = ["", "-L2", "-bi", "-L2-bi", "-ragged", "-L2-bi-ragged", "-f64"]
-TINY = [f"{cell}-T5-B3-I4-H6{special}" for cell in GATES for special in SPECIAL]
+TINY = [f"{cell}-T5-B3-I4-H6{special}" for cell in CELLS for special in SPECIAL]
 TINY += ["lstm-T5-B3-I4-H6-P2", "lstm-T5-B3-I4-H6-L2-bi-P2-ragged", "lstm-T1-B1-I4-H6"]
 
 sizes = st.integers(1, 10**6)
@@ -37,7 +37,7 @@ sizes = st.integers(1, 10**6)
 
 @st.composite
 def any_case(draw: st.DrawFn) -> Case:
-    cell, H = draw(st.sampled_from(list(GATES))), draw(st.integers(2, 10**6))
+    cell, H = draw(st.sampled_from(list(CELLS))), draw(st.integers(2, 10**6))
     P = draw(st.integers(0, H - 1)) if cell == "lstm" else 0
     layers, flags = draw(st.integers(1, 9)), [draw(st.booleans()) for _ in range(3)]
     return Case(cell, draw(sizes), draw(sizes), draw(sizes), H, layers, flags[0], P, flags[1], flags[2])
@@ -78,7 +78,7 @@ def test_full_grid() -> None:
     cases = grids.full()
     assert len(set(cases)) == len(cases)
     plain = {(case.cell, case.H, case.B) for case in cases if case == Case(case.cell, case.T, case.B, case.H, case.H)}
-    assert {(cell, H, B) for cell in GATES for H in grids.HIDDEN for B in grids.BATCH} <= plain
+    assert {(cell, H, B) for cell in CELLS for H in grids.HIDDEN for B in grids.BATCH} <= plain
     for belongs in (lambda c: c.bi, lambda c: c.L > 1, lambda c: c.P, lambda c: c.ragged, lambda c: c.f64):
         assert any(map(belongs, cases))
 
@@ -222,7 +222,7 @@ def test_streams_have_a_column_and_no_part_in_the_ratio(monkeypatch: pytest.Monk
 
 
 def test_a_wrong_fastrnn_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "from bench.peers import FastRNN; FastRNN.as_array = lambda self, case, result: result[0] + 0.5"
+    code = "from bench.peers import FastRNN; FastRNN.outputs = lambda self, case, result: result[0] + 0.5"
     with pytest.raises(SystemExit, match=r"lstm-T3-B1-I2-H4: fastrnn: .* away from the reference"):
         measure_with(monkeypatch, code, ["numpy"])
 
