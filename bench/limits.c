@@ -47,7 +47,7 @@ struct team {
     atomic_int failed;
 };
 
-struct member {
+struct context {
     struct team *team;
     int number;
 };
@@ -154,8 +154,8 @@ static void work(struct team *team, float *buffer)
 
 static void *take_part(void *argument)
 {
-    struct member *member = argument;
-    struct team *team = member->team;
+    struct context *context = argument;
+    struct team *team = context->team;
     void *buffer = NULL;
     size_t bytes = team->bytes > 4096 ? team->bytes : 4096;
     if (posix_memalign(&buffer, bytes >= 1 << 21 ? 1 << 21 : 4096, bytes) != 0) {
@@ -173,7 +173,7 @@ static void *take_part(void *argument)
         work(team, buffer);
         meet(&team->barrier);
         double seconds = now() - start;
-        if (member->number == 0 && (round == 0 || seconds < team->best))
+        if (context->number == 0 && (round == 0 || seconds < team->best))
             team->best = seconds;
     }
     free(buffer);
@@ -184,15 +184,15 @@ static void *take_part(void *argument)
 double limits_seconds(int kind, int threads, size_t bytes, long repeats, int rounds)
 {
     struct team team = {.kind = (enum kind)kind, .bytes = bytes, .repeats = repeats, .rounds = rounds};
-    struct member members[threads];
+    struct context contexts[threads];
     pthread_t others[threads];
     team.barrier.threads = threads;
     for (int t = 0; t < threads; t++)
-        members[t] = (struct member){&team, t};
+        contexts[t] = (struct context){&team, t};
     for (int t = 1; t < threads; t++)
-        if (pthread_create(&others[t], NULL, take_part, &members[t]) != 0)
+        if (pthread_create(&others[t], NULL, take_part, &contexts[t]) != 0)
             abort(); /* the others would wait for it */
-    take_part(&members[0]);
+    take_part(&contexts[0]);
     for (int t = 1; t < threads; t++)
         pthread_join(others[t], NULL);
     return atomic_load(&team.failed) ? -1.0 : team.best;

@@ -40,8 +40,8 @@ def make_model(case: Case, weights: dict[str, Array]) -> bytes:
             )
         )
         if above != "Y":
-            nodes.append(helper.make_node("Transpose", [above], [f"turned{layer}"], perm=[0, 2, 1, 3]))
-            nodes.append(helper.make_node("Reshape", [f"turned{layer}", "joined"], [f"joined{layer}"]))
+            nodes.append(helper.make_node("Transpose", [above], [f"swapped{layer}"], perm=[0, 2, 1, 3]))
+            nodes.append(helper.make_node("Reshape", [f"swapped{layer}", "joined"], [f"joined{layer}"]))
 
     initializers = [numpy_helper.from_array(array, name) for name, array in constants.items()]
     graph = helper.make_graph(nodes, "layers", inputs, [output], initializers)

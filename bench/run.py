@@ -105,7 +105,7 @@ class Worker:
 
 @contextmanager
 def running_on(cpus: set[int] | None) -> Iterator[None]:
-    """Let what is started in the block run on these processors only, where the system can do that."""
+    """Let processes that are started within `with` run on these processors only, where the system can do that."""
     if cpus is None or not hasattr(os, "sched_setaffinity"):
         yield
         return

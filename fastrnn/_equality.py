@@ -35,13 +35,13 @@ def numbers_of(cell: Cell, part: Part, separate: str, unused: str) -> list[Array
     kept, kept_peepholes = (
         np.repeat([gate not in unused for gate in gates], H) for gates in (cell.gates, cell.peepholes)
     )
-    apart = np.repeat([gate in separate for gate in cell.gates], H) & kept
+    both = np.repeat([gate in separate for gate in cell.gates], H) & kept
     b, d = (np.zeros(kept.size, dtype) if bias is None else bias for bias in (part.bias_ih, part.bias_hh))
     return [
         _rows(part.weight_ih, kept),
         _rows(part.weight_hh, kept),
-        np.where(apart, b, b + d)[kept],
-        d[apart],
+        np.where(both, b, b + d)[kept],
+        d[both],
         _rows(part.weight_hr),
         _rows(part.weight_peephole, kept_peepholes),  # zeros are not the same as none: 0 times infinity is not 0
     ]

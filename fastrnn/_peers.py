@@ -153,8 +153,8 @@ def difference(a: Peer, b: Peer) -> tuple[float, float]:
     most, scale = 0.0, 0.0
     for one, other in zip(a.arrays(a.call()), b.arrays(b.call()), strict=True):
         with np.errstate(invalid="ignore"):
-            apart = np.where((one == other) | (np.isnan(one) & np.isnan(other)), 0.0, np.abs(one - other))
-        most = float(np.maximum(most, apart.max(initial=0)))  # maximum passes NaN on
+            gap = np.where((one == other) | (np.isnan(one) & np.isnan(other)), 0.0, np.abs(one - other))
+        most = float(np.maximum(most, gap.max(initial=0)))  # maximum passes NaN on
         scale = max(scale, float(np.abs(other[np.isfinite(other)]).max(initial=0)))
     return most, scale
 
@@ -178,10 +178,10 @@ def self_check(cell: str, dtype: str, target: str) -> dict[str, Any]:
     x = rng.normal(size=(100, 3, 12)).astype(dtype)
     params = kind(weights, target=target)
     here, best = (ours(kind(weights, target=name), x) for name in (target, usable_targets()[0]))
-    apart, _ = difference(here, exact(params, x))
+    gap, _ = difference(here, exact(params, x))
     bits = [[array.tobytes() for array in peer.arrays(peer.call())] for peer in (here, best)]
     same, tolerance = bits[0] == bits[1], TOLERANCE[dtype]
-    return {"difference": number(apart), "tolerance": tolerance, "same_bits": same, "ok": same and apart <= tolerance}
+    return {"difference": number(gap), "tolerance": tolerance, "same_bits": same, "ok": same and gap <= tolerance}
 
 
 def medians(peers: list[Peer], rounds: int) -> list[float]:

@@ -172,20 +172,20 @@ def _check_layer(args: argparse.Namespace) -> int:
     try:
         params, peers = _prepare(args, source, against)
         with _peers.running(args.threads):
-            apart, scale = _peers.difference(*peers)
+            gap, scale = _peers.difference(*peers)
     except _peers.RefusedError as error:
         raise ValueError(f"{error}; --against reference has no such limits") from None
     # A peer of the same dtype is as far from the exact result as we are.
     tolerance = args.tolerance
     if tolerance is None:
         tolerance = _peers.TOLERANCE[params.dtype.name] * max(1.0, scale) * (1 if against == "reference" else 2)
-    passed = apart <= tolerance
+    passed = gap <= tolerance
     if args.json:
-        said = {"file": args.FILE, "against": against, "difference": _peers.number(apart), "tolerance": tolerance}
+        said = {"file": args.FILE, "against": against, "difference": _peers.number(gap), "tolerance": tolerance}
         _print_json({**said, "ok": passed, "layer": _described(params)})
     else:
         word = "within" if passed else "BEYOND"
-        print(f"{peers[0].title} and {peers[1].title} differ by {apart:.3g}, {word} the tolerance of {tolerance:.3g}")
+        print(f"{peers[0].title} and {peers[1].title} differ by {gap:.3g}, {word} the tolerance of {tolerance:.3g}")
     return int(not passed)
 
 

@@ -122,7 +122,7 @@ class Params(_core.Params):
         return self._packed.nbytes
 
     def explain(self, T: int, B: int = 1, threads: int | None = None) -> str:
-        """Say in words how a call would run, and why: blocks of steps, caches, threads, scratch.
+        """Say in words how a call would run, and why: chunks of steps, caches, threads, scratch.
 
         Parameters
         ----------

@@ -251,9 +251,9 @@ class _Layer(_Accelerated):
     def _run(self, params: _core.Params, arrays: list[Array], sequence: Any) -> tuple[Any, ...]:
         x, *states = arrays
         if sequence is None:
-            turned = self.batch_first and x.ndim == 3
-            y, *states = self._call(params, x.swapaxes(0, 1) if turned else x, states)
-            y = y.swapaxes(0, 1) if turned else y  # steps outermost in memory, as in PyTorch
+            swapped = self.batch_first and x.ndim == 3
+            y, *states = self._call(params, x.swapaxes(0, 1) if swapped else x, states)
+            y = y.swapaxes(0, 1) if swapped else y  # steps outermost in memory, as in PyTorch
             return tuple(map(torch.from_numpy, (y, *states)))
         sizes = sequence.batch_sizes.numpy()
         runs = np.arange(sizes[0]) < sizes[:, None]  # (T, B): a packed sequence holds what is true, in this order
