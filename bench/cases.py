@@ -1,4 +1,4 @@
-"""What is measured: a case is a short text, such as ``lstm-T100-B1-I128-H128``, and everything follows from it.
+"""The cases. Each is a short text, such as ``lstm-T100-B1-I128-H128``, and everything follows from it.
 
 The text is the one name of a case: on the command line, in results, in tables and in plots. Letters are those of the
 rest of the project: T steps, B batch rows, I inputs, H hidden units, L layers, P projected units.
@@ -151,7 +151,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Data:
-    """What all peers of a case are given, and what they must answer; a file in between."""
+    """The input of all peers of a case and the output that is expected; a file carries it to them."""
 
     x: Array
     weights: dict[str, Array]

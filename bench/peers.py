@@ -1,8 +1,8 @@
-"""Those who are timed: one class each, which makes a call of a case in the cheapest form that its Python has.
+"""The programs that are timed, or peers: each class makes a call of a case in the cheapest form that its Python has.
 
 A peer lives in a process of its own (bench/worker.py) and imports its library when it is made, so that no other library
 is in that process. `build` answers a function of no arguments. Its result stays in the library's own type until
-`outputs` makes it (T, B, D * outputs), outside of what is timed. What a peer cannot run it refuses with `Unable`.
+`outputs` makes it (T, B, D * outputs), which is not timed. A peer refuses a case that it cannot run with `Unable`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Unable(Exception):  # noqa: N818 -- it is no error
 
 
 class Peer(Protocol):
-    """What every class below is."""
+    """The interface of every class below."""
 
     title: str
 
@@ -71,7 +71,7 @@ class FastRNN:
 
 
 class FastRNNStream(FastRNN):
-    """`fastrnn.Stream`, for cases of a single step: how one who has one step at a time would run it."""
+    """`fastrnn.Stream`, for cases of a single step: what a program uses that gets one step at a time."""
 
     title = "fastrnn stream"
 
@@ -218,7 +218,7 @@ class OpenVINO:
 
 
 class NumPyLoop:
-    """What one would write by hand: all input products at once, then a loop over steps."""
+    """A loop in NumPy as one would write it by hand: all input products at once, then the steps."""
 
     title = "NumPy loop"
 

@@ -244,7 +244,7 @@ class Bench:
     def _time_in_turns(
         self, estimates: dict[str, float], left_out: dict[str, str], rounds: int, most_seconds: float
     ) -> tuple[dict[str, list[float]], float]:
-        """Seconds of a call in each round, by peer, and `Result.idle`. Who begins changes from round to round."""
+        """Seconds of a call in each round, by peer, and `Result.idle`. Another peer begins each round."""
         repeats = {name: max(1, round(ROUND_SECONDS / seconds)) for name, seconds in estimates.items()}
         one_round = sum(repeats[name] * seconds for name, seconds in estimates.items())
         rounds = max(FEWEST_ROUNDS, min(rounds, int(most_seconds / one_round)))

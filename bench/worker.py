@@ -25,7 +25,7 @@ Answer = dict[str, Any]
 
 
 class Session:
-    """Does what it is asked: a method for each command."""
+    """A method for each command."""
 
     def __init__(self, peer: Peer | None) -> None:
         self.peer = peer

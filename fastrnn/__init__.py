@@ -13,7 +13,7 @@ try:
     from fastrnn import _core as _core
 except ImportError as error:
     if "cannot import name" not in str(error):
-        raise  # it is there and cannot be loaded
+        raise  # the extension is there and cannot be loaded
     raise ImportError(
         "fastrnn's extension is not built in the folder that it is imported from. If this is a checkout, run Python in "
         "another folder, where the installed fastrnn is found, or run `pip install -e .` here."
@@ -45,7 +45,7 @@ __all__ += _functional.__all__
 __all__ += _params.__all__
 __all__ += _stream.__all__
 
-# Imported when they are first asked for, since most programs ask for none or one of them.
+# Imported when they are first used, since most programs use one of them or none.
 _LATER = {"from_keras": "keras", "from_onnx": "onnx", "from_torch": "torch", "load": "files"}
 _ROOMS = ("onnx", "reference", "torch")  # modules of their own: fastrnn.torch.accelerate, fastrnn.onnx.ops
 

@@ -1,7 +1,7 @@
-"""The words: what was wrong with an argument of a call, what was expected, and what came.
+"""Errors of a call's arguments, in words: which argument, what was expected, and what came.
 
-The compiled checks of `_core` decide; these functions are asked only when one failed, or for arguments that are rare
-and need more than a comparison. A function that is named `fail_` always raises.
+`_core` checks with compiled comparisons. It calls these functions only when a comparison failed, or for rare arguments
+that need more than a comparison. A function that is named `fail_` always raises.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def package(name: str, needed_by: str, install: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        if (error.name or "").partition(".")[0] != top:  # it is there, and lacks something itself
+        if (error.name or "").partition(".")[0] != top:  # the package is there, and lacks another one
             raise
         said = f"{needed_by}: expected the package {top}, which is not installed; pip install '{install}'"
         raise ImportError(said, name=top) from None
@@ -71,9 +71,9 @@ def refuse_mask(name: str, value: object) -> None:
 
 
 def converted(name: str, value: object) -> Array:
-    """What has `__array__`, or is a sequence, as an array."""
+    """An array of any object that has `__array__` or is a sequence."""
     refuse_mask(name, value)
-    if isinstance(value, np.ndarray):  # an error that a signal handler raises here is not the array's
+    if isinstance(value, np.ndarray):  # outside of `try`: what a signal handler raises passes unchanged
         return np.asarray(value)
     try:
         return np.asarray(value)
@@ -123,7 +123,7 @@ def fail_x(x: Array, input_size: int, type_num: int, batch_first: bool) -> NoRet
 
 
 def _fail_array(x: Array, expected: str, shape_fits: bool, type_num: int) -> NoReturn:
-    """What is wrong with a stream's input: its shape if that does not fit, else something else."""
+    """Raise for a stream's input: for its shape if that does not fit, else for its dtype or layout."""
     if shape_fits:
         _array_problem("x", x, _DTYPES[type_num])
     raise ValueError(f"x: expected {expected}, got {x.shape}")
@@ -195,7 +195,7 @@ def pair(state: object) -> tuple[object, object]:
 
 
 def state_array(name: str, value: object, shape: tuple[int, int, int], ndim: int, type_num: int) -> Array:
-    """A state that the compiled check did not know: an array of a subclass, or an error."""
+    """A state that the compiled check did not accept: an array of a subclass passes, anything else raises."""
     if isinstance(value, (tuple, list)):
         raise TypeError(f"{name}: expected one array, got a {_type_name(value)} of {len(value)}")
     array = as_array(name, value)
@@ -220,7 +220,7 @@ def lengths(value: object, steps: int, rows: int, batched: bool) -> NDArray[np.u
     limits = f"lengths: expected values from 0 to T={steps}, got"
     if isinstance(value, (list, tuple)):
         kinds = {type(n) for n in value}
-        if kinds == {int} and array.dtype.kind not in "iu":  # NumPy has no integers that hold them
+        if kinds == {int} and array.dtype.kind not in "iu":  # NumPy has no integers so large
             raise ValueError(f"{limits} {shown(max(value, key=abs))}")
         if kinds & {bool, np.bool_}:
             raise TypeError("lengths: expected integers, got bool")
@@ -228,7 +228,7 @@ def lengths(value: object, steps: int, rows: int, batched: bool) -> NDArray[np.u
         raise TypeError(f"lengths: expected integers, got {array.dtype}")
     if array.shape != (rows,):
         raise ValueError(f"lengths: expected ({rows},), one for each row of the batch, got {array.shape}")
-    array = np.array(array)  # before the check, so that nobody else changes what was checked
+    array = np.array(array)  # copied before the check, so that the checked numbers can't change
     wrong = (array < 0) | (array > steps)
     if wrong.any():
         row = int(np.argmax(wrong))

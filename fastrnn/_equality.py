@@ -1,4 +1,4 @@
-"""Whether two params compute the same: the numbers that results depend on, and no others."""
+"""The numbers that results depend on, and no others: two params with the same ones are equal."""
 
 from __future__ import annotations
 

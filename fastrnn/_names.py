@@ -1,4 +1,4 @@
-"""Names of weights: PyTorch's, sorted into layers and directions, with words for what is unknown or missing."""
+"""Names of weights: PyTorch's, sorted into layers and directions, with errors for unknown and missing ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Those that the command line compares a layer with: the reference, PyTorch and ONNX Runtime, on one input."""
+"""The programs that the command line compares a layer with, on one input: the reference, PyTorch, ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOLERANCE = {"float32": 2e-6, "float64": 4e-15}  # docs/numerics.md, "Accuracy";
 
 
 class Peer(NamedTuple):
-    """A call that is ready to be timed, and what makes (y, h_n) or (y, h_n, c_n) of its result."""
+    """A call that is ready to be timed, and a function that makes (y, h_n) or (y, h_n, c_n) of its result."""
 
     title: str
     call: Callable[[], Any]
@@ -39,7 +39,7 @@ class RefusedError(ValueError):
 
 
 def _refused(program: str, error: Exception) -> RefusedError:
-    """Its own words, without codes and C++ signatures, and not more than a line of them."""
+    """The program's own message without codes and C++ signatures, one line at most."""
     said = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
     said = re.sub(r"\S+\.(?:cc|cpp|h):\d+ .*?\)(?: const)?(?: \[with [^]]*\])? ", "", said)
     said = said if len(said) <= 200 else f"{said[:200]}..."
@@ -118,7 +118,7 @@ def onnxruntime(path: str, node: str | None, x: Array, threads: int) -> Peer:
     except Exception as error:  # its own classes
         raise _refused("ONNX Runtime", error) from None
 
-    def call() -> Any:  # which finds some of what it lacks only here
+    def call() -> Any:  # ONNX Runtime finds some features that it lacks only here
         try:
             return session.run(None, {"X": x})
         except Exception as error:
@@ -133,7 +133,7 @@ def onnxruntime(path: str, node: str | None, x: Array, threads: int) -> Peer:
 
 @contextmanager
 def running(count: int) -> Iterator[None]:
-    """PyTorch's number of threads, which is the process's: others run here with theirs. It need not say it is slow."""
+    """Set PyTorch's number of threads for the process, and put it back; its warning of a slow layer is not shown."""
     library = sys.modules.get("torch")
     if library is None:
         yield
@@ -165,7 +165,7 @@ def number(value: float) -> float | None:
 
 
 def self_check(cell: str, dtype: str, target: str) -> dict[str, Any]:
-    """A layer of the kind that docs/numerics.md promises an accuracy for: against the reference and the best target."""
+    """Compare a layer of a kind whose accuracy docs/numerics.md promises with the reference and the best target."""
     rng, kind = np.random.default_rng(0), CLASSES[cell]
     sizes, row = Sizes(12, 20, 0, 1, (True, True)), kind._cell
     axes = sizes.axes(row, 0)
@@ -185,7 +185,7 @@ def self_check(cell: str, dtype: str, target: str) -> dict[str, Any]:
 
 
 def medians(peers: list[Peer], rounds: int) -> list[float]:
-    """Seconds a call of each, timed in turns, so that what slows the machine down slows down all."""
+    """Seconds a call of each, timed alternately, so that a slow moment of the machine slows all of them."""
     times: list[list[float]] = [[] for _ in peers]
     counts = [_calls_of(peer.call) for peer in peers]
     for _ in range(rounds):

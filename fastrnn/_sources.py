@@ -32,7 +32,7 @@ class Source(NamedTuple):
     endings: tuple[str, ...]
     holds: Callable[[BinaryIO, list[str]], bool]  # whether a file is one, given the names in it if it is a zip archive
     flags: tuple[str, ...]  # of the command line: what says which layer is meant and what it is
-    find: Callable[[str], Loaders]  # by a label of its own what loads each layer, or raises what is in the way
+    find: Callable[[str], Loaders]  # a function that loads each layer, or raises, by a label
     load: Callable[[str, Mapping[str, Any], str | None], Params]  # the layer that the flags name, in a dtype
     peers: tuple[str, ...]  # what its layers are compared with, best first
 
@@ -219,7 +219,7 @@ _BEGINNINGS = {
 
 
 def _described(head: bytes, names: list[str] | None) -> str:
-    """What a file is that is of no kind that is read."""
+    """A description of a file that is of none of these kinds."""
     if names is not None:
         return f"a zip archive of {listed(names)}" if names else "a zip archive that is empty or broken"
     known = next((what for start, what in _BEGINNINGS.items() if head.startswith(start)), None)

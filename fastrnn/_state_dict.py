@@ -30,8 +30,9 @@ def prefixes(names: Iterable[object]) -> list[str]:
 def select(state: Mapping[Any, Any], prefix: str, argument: str) -> dict[str, Any]:
     """The entries of the layer under a prefix, with or without its dot, by their own names.
 
-    Other names, such as "decoder.weight" or "embedding" beside the prefix "", belong to others and are left out. But a
-    name right under the prefix that begins as a layer's do, and is none, is an error: the layer would be another one.
+    Other names, such as "decoder.weight" or "embedding" beside the prefix "", belong to other layers and are left out.
+    But a name right under the prefix that begins as a weight's name does, and is not one, is an error: without it the
+    layer would be another one.
     """
     if not isinstance(prefix, str):
         raise TypeError(f"prefix: expected text, got {_check.shown(prefix)}")

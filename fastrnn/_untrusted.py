@@ -1,4 +1,4 @@
-"""What every reader of files needs that may be made to harm: what is read at all, limits, and words that stay short."""
+"""Shared by all readers of files that may be hostile: which files are read, limits, and messages that stay short."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Content = tuple[dict[str, Entry], str | None]
 
 @contextmanager
 def said_of(name: str, expected: str) -> Iterator[None]:
-    """Whatever a library says of a file's content, as a ValueError that names the file; errors of the system pass."""
+    """Make a library's error about a file's content a ValueError that names the file; errors of the system pass."""
     try:
         yield
     except Exception as error:
@@ -39,20 +39,20 @@ def said_of(name: str, expected: str) -> Iterator[None]:
 
 
 def short(said: object) -> str:
-    """What a message takes over from a library or a file: one line, and not the whole of a long one."""
+    """Text of a library or a file as a message shows it: one line, cut where it is long."""
     text = " ".join(str(said).split())
     return text if len(text) <= _MOST_SAID else f"{text[:_MOST_SAID]}..."
 
 
 def check_regular(name: str) -> None:
-    """Refuse what reading might never end on; what is wrong with a folder, the system says."""
+    """Refuse pipes, sockets and devices, which may have no end. For a folder the system has its own error."""
     mode = os.stat(name).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise ValueError(f"{name}: expected a regular file, got a pipe, a socket or a device")
 
 
 def strict_json(text: str | bytes) -> Any:
-    """JSON in which no name comes twice, which Python lets pass; NaN and Infinity no option lets pass."""
+    """JSON in which no name comes twice, which Python accepts; NaN and Infinity are refused with the options."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)

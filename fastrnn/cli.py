@@ -1,4 +1,4 @@
-"""The command `fastrnn`: what this build does, what is in a file, converted, checked and timed.
+"""The command `fastrnn`: a report on this build; layers in files listed, converted, checked and timed.
 
 Exit codes: 0, 1 where a check failed, 2 where the command could not be done, with one line on the standard error.
 """
@@ -225,13 +225,13 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _fail(message: str) -> NoReturn:
-    if sys.stderr is not None:  # closed; print would take the standard output
+    if sys.stderr is not None:  # None if closed; print would then take the standard output
         print(f"fastrnn: error: {_line(message)}", file=sys.stderr)
     raise SystemExit(2)
 
 
 def _line(text: str) -> str:
-    """One line without what a terminal would obey; half of a character, in the name of a file, is written out."""
+    """One line without control characters; bytes of a file's name that are no text are written as escapes."""
     whole = " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
     return "".join(filter(str.isprintable, whole))
 
@@ -243,7 +243,7 @@ def _whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"expected an integer from {least} to {most}, got {text}")
         return number
 
-    whole.__name__ = "integer"  # argparse's word for what is no number at all
+    whole.__name__ = "integer"  # argparse calls the type so in its message
     return whole
 
 
@@ -339,9 +339,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         status: int = args.run(args)
-        if sys.stdout is not None:  # closed
+        if sys.stdout is not None:  # None if closed
             sys.stdout.flush()
-    except BrokenPipeError:  # whoever read this has had enough
+    except BrokenPipeError:  # the reader of the output has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 141
     except KeyboardInterrupt:

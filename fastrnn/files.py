@@ -1,4 +1,4 @@
-"""Params in files, .safetensors and .npz: the weights as arrays, and one JSON text that says what they are weights of.
+"""Params in files, .safetensors and .npz: the weights as arrays, and one JSON text that says of which layer.
 
 The text is `{"cell": .., "dtype": .., "options": {..}, "version": 1}`: in a safetensors file under the key "fastrnn" of
 its metadata, in an .npz file an entry "fastrnn.json". A file without it is another program's: `load` is then told the
@@ -37,7 +37,7 @@ _NAMES = [repr(name) for name in CELLS]
 
 
 class _Header(NamedTuple):
-    """What the JSON text says."""
+    """The content of the JSON text."""
 
     cell: str
     dtype: str | None
@@ -170,7 +170,7 @@ def load_with(
 
 
 def find(path: Path, opened: Opener | None = None) -> dict[str, Callable[[], Params]]:
-    """What loads each layer of a file, by prefix; the cell of one that fastrnn did not write is told by its shapes."""
+    """A function that loads each layer, by prefix; shapes tell the cell in a file that fastrnn did not write."""
     name = _path_name(path)
     opened = opened or _format(name).opened
 
@@ -232,7 +232,7 @@ def _check_options(cell: str, options: dict[str, Any]) -> None:
 
 
 def _check_agrees(name: str, header: _Header, cell: str | None, prefix: object, options: dict[str, Any]) -> None:
-    """What the caller says of a file may be less than what the file says, and not another thing."""
+    """Raise where the caller contradicts the file."""
     if cell not in (None, header.cell):
         raise ValueError(f"cell: expected {header.cell!r}, as {name} says, got {cell!r}")
     if prefix != "":
@@ -264,7 +264,7 @@ def _fail_no_cell(name: str, entries: Mapping[str, Entry]) -> NoReturn:
 
 
 def _replace(name: str, data: bytes) -> None:
-    """Write a file under another name in the same folder, then give it its own: nobody ever sees half of it."""
+    """Write a file under another name in the same folder, then rename it: no reader ever finds half a file."""
     final = os.path.realpath(name)  # through a link, as open() would
     temporary = os.path.join(os.path.dirname(final), f".{secrets.token_hex(8)}.tmp")
     try:
@@ -281,7 +281,7 @@ def _replace(name: str, data: bytes) -> None:
                 os.unlink(temporary)
             raise
     except OSError as error:
-        raise OSError(error.errno, error.strerror, name) from error  # of the caller's name, not of the temporary one
+        raise OSError(error.errno, error.strerror, name) from error  # names the caller's file, not the temporary one
 
 
 class _Format(NamedTuple):

@@ -1,7 +1,7 @@
 """Keras: recurrent layers and cells taken over from Keras 3.
 
 A layer is walked down to its cells, which hold the weights: `Bidirectional` has two layers, a layer has a cell, and
-`StackedRNNCells` has several. All that is met on the way must compute as Keras's own class does, in one dtype.
+`StackedRNNCells` has several. Each of them must compute as Keras's own class does, in one dtype.
 
 Importing this module does not import Keras: a layer that is given has brought it along.
 """
@@ -43,7 +43,7 @@ _CELLS = {
 }
 _LAYERS = ("SimpleRNN", "LSTM", "GRU", "RNN")  # RNN last: it is a base of the others
 _ACTIVATIONS = ("tanh", "sigmoid", "relu", "softsign", "hard_sigmoid", "linear")
-# Names that a subclass may have of its own: nobody asks them when a layer is called.
+# Names that a subclass may override: no call of a layer uses them.
 _INERT = ("get_config", "from_config", "_api_export_path", "_api_export_symbol_id")
 
 
@@ -107,7 +107,7 @@ def from_keras(layer: Any) -> RNNParams | LSTMParams | GRUParams:
 
 
 def _walk(path: str, value: Any, expected: tuple[str, ...], depth: int = 0, reverse: bool = False) -> Iterator[_Part]:
-    """A layer and all that it is made of, cells from the first to the last, forward before backward."""
+    """A layer and its parts, cells from the first to the last, forward before backward."""
     name = _class_name(path, value, expected)
     yield _Part(path, value, name, f"_l{depth}{'_reverse' if reverse else ''}")
     if name == "Bidirectional":
@@ -140,7 +140,7 @@ def _class_name(path: str, value: Any, expected: tuple[str, ...]) -> str:
 
 
 def _own_methods(value: Any, known: type) -> list[str]:
-    """What a layer or its subclass has in place of known methods and properties, names of Python's own aside."""
+    """Methods and properties of Keras's class that a layer or its subclass overrides, but for Python's own names."""
     kind = type(value)
     between = kind.__mro__[: kind.__mro__.index(known)]
     names = {name for cls in between for name in vars(cls) if hasattr(known, name)}
@@ -149,7 +149,7 @@ def _own_methods(value: Any, known: type) -> list[str]:
 
 
 def _wrapped(value: Any) -> set[str]:
-    """What Keras itself sets on every layer: functions of its own around the methods `build` and `quantize`."""
+    """Attributes that Keras itself sets on every layer: functions around the methods `build` and `quantize`."""
     return {
         name
         for name, own in vars(value).items()
@@ -180,7 +180,7 @@ def _check_dtypes(parts: list[_Part]) -> None:
 
 
 def _check_bidirectional(layer: Any, cells: list[_Part]) -> None:
-    """What is not two layers side by side, each at the time of its input."""
+    """Raise where outputs are not those of two layers side by side, each at the time of its input."""
     each = "load layer.forward_layer and layer.backward_layer by themselves"
     if layer.merge_mode != "concat":
         raise ValueError(f"layer.merge_mode: expected 'concat', got {layer.merge_mode!r}; {each} and merge their y")
@@ -246,7 +246,7 @@ def _weights(cell: _Part) -> Iterator[tuple[str, Array]]:
 
     yield "weight_ih", gates("kernel", "I").T
     yield "weight_hh", gates("recurrent_kernel", units).T
-    # What Keras asks in a call: `use_bias` may have been set after the build.
+    # As a call of Keras decides: `use_bias` may have been set after the build.
     if cell.value.bias is not None if cell.name == "SimpleRNNCell" else cell.value.use_bias:
         bias = gates("bias", *[2] * reset_after)
         yield "bias_ih", bias[0] if reset_after else bias

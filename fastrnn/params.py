@@ -32,7 +32,7 @@ Activation = str | tuple[str, float, float]
 
 
 class Params(_core.Params):
-    """What RNNParams, LSTMParams and GRUParams have in common: none is made of this class alone.
+    """The base class of RNNParams, LSTMParams and GRUParams. No params are made of it alone.
 
     Params are immutable, and any number of threads may use them. They can be pickled and copied. They are equal where
     they compute the same, on whatever target.
@@ -249,7 +249,7 @@ class Params(_core.Params):
 
 
 def _rebuild(kind: Any, weights: dict[str, Array], arguments: dict[str, Any]) -> Any:
-    """What pickles call: its place and its name are part of their format."""
+    """The function that pickles call: its module and its name are part of their format."""
     return kind(Unpickled(weights), **arguments)
 
 
@@ -418,7 +418,7 @@ CLASSES: dict[str, type[AnyParams]] = {kind._cell.name: kind for kind in (RNNPar
 
 
 def to_params(cell: str, params: object) -> Params:
-    """What stands in the place of a cell's params in a call: those params, or a mapping of weights."""
+    """Params of the mapping of weights that a call was given in their place; anything else raises."""
     kind = CLASSES[cell]
     if isinstance(params, Mapping):
         return kind(params)

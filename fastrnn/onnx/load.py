@@ -36,7 +36,7 @@ def params_of(path_or_model: Any, node: str | None = None) -> RNNParams | LSTMPa
 
 
 def loaders(path_or_model: Any) -> dict[str, Callable[[], RNNParams | LSTMParams | GRUParams]]:
-    """By a label of its own what loads each recurrent node, or raises what is in the way."""
+    """A function that loads each recurrent node, or raises, by a label of the node's own."""
     with opened(path_or_model) as nodes:
         return {label: partial(_params, node) for label, node in zip(_labels(nodes), nodes, strict=True)}
 
@@ -119,7 +119,7 @@ def _params(node: Node) -> RNNParams | LSTMParams | GRUParams:
 
 
 def _refuse_constant(node: Node, which: str, why: str) -> None:
-    """Zeros are what a call starts from, and what isn't a constant is the caller's."""
+    """Raise for constant lengths or states, but for zeros, which a call starts from; other inputs are the caller's."""
     if not node.has(which) or not node.is_constant(which):
         return
     if which == "sequence_lens" or node.array(which).any():

@@ -32,7 +32,7 @@ _FIELDS = {onnx.TensorProto.FLOAT: ("float_data", 4), onnx.TensorProto.DOUBLE: (
 
 @dataclass(frozen=True)
 class Scope:
-    """What names mean within one graph or function."""
+    """The meaning of names within one graph or function."""
 
     where: str
     sources: Mapping[str, Any]  # an initializer, a node that has the name among its outputs, or None for an input
@@ -199,7 +199,7 @@ def _to_array(tensor: Any, folder: str | None) -> Array:
 
 
 def _external(tensor: Any, folder: str | None, nbytes: int) -> Array:
-    """Data in another file, which ONNX's own loader opens: it refuses paths out of the folder, and what is no file."""
+    """Data in another file, which ONNX's own loader opens: it refuses paths out of the folder, and all but files."""
     if folder is None:
         cure = "from_onnx takes the model's path too, and onnx.load reads such data"
         raise ValueError(f"expected its data in the model, got a reference to a file; {cure}")

@@ -1,7 +1,7 @@
 """What one ONNX node of type RNN, LSTM or GRU means: its attributes and arrays as params.
 
 Attributes are Python values, arrays are NumPy's, so this serves models that are read and models that are run. Every
-error is a ValueError, of types too: what comes out of a file is a value.
+error is a ValueError, a wrong type included: whatever a file holds is a value.
 
 Gates are named by the letters of `_cells.py`; ONNX calls an LSTM's g "c" and a GRU's n "h".
 """
@@ -65,7 +65,7 @@ OPERATORS = {
 
 _SUFFIXES = {"forward": ("",), "reverse": ("_reverse",), "bidirectional": ("", "_reverse")}
 
-# By lower-case names: whether each takes an alpha and a beta. Those without a name of ours are not carried over.
+# By lower-case names: whether each takes an alpha and a beta. Activations without a name of ours are refused.
 _TAKES = {"affine": (True, True), "scaledtanh": (True, True), "hardsigmoid": (True, True)}
 _TAKES |= dict.fromkeys(("leakyrelu", "thresholdedrelu", "elu"), (True, False))
 _OURS = {"tanh": "tanh", "sigmoid": "sigmoid", "relu": "relu", "softsign": "softsign"}
@@ -176,7 +176,7 @@ def read_attributes(op: str, attributes: Mapping[str, Any], opset: int) -> Layer
 
 
 def _activations(op: str, values: Mapping[str, Any], directions: int) -> list[Activation]:
-    """Of one direction, where both have the same. Alphas and betas are used up in the order of those that take one."""
+    """The activations of one direction; two must have the same. Each that takes an alpha or beta takes the next one."""
     defaults = list(OPERATORS[op].activations.values())
     functions = len(defaults)
     names = values.get("activations", defaults * directions)

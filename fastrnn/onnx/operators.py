@@ -34,7 +34,7 @@ Array = NDArray[Any]
 
 
 def _is_frozen(array: Array) -> bool:
-    """Whether the memory is that of a `bytes`, which never changes. A read-only view of other memory does not tell."""
+    """Whether the memory is that of a `bytes`, which never changes. A read-only view of other memory may."""
     base: Any = array
     while isinstance(base, np.ndarray):
         base = base.base
@@ -83,7 +83,7 @@ def _state(name: str, given: Array | None, shape: tuple[int, ...], dtype: Any, b
 
 
 class _Recurrent(OpRun):  # type: ignore[misc]
-    """What the three operators share. Their names are those of the classes."""
+    """The base of the three operators, which have the names of their classes."""
 
     op_domain = ""
 
@@ -105,7 +105,7 @@ class _Recurrent(OpRun):  # type: ignore[misc]
             return self._compute(layer, self._params_of(layer, weights), arrays)
 
     def _read(self, attributes: Mapping[str, Any]) -> Layer:
-        """The attributes: at each call where they are those of a function's caller, else once."""
+        """The attributes, read once; at each call where the caller of a function gives them."""
         if self._layer is not None:
             return self._layer
         given = {name: attributes[name] for name in self._given}
@@ -115,7 +115,7 @@ class _Recurrent(OpRun):  # type: ignore[misc]
         return layer
 
     def _inputs(self, op: str, inputs: tuple[Array | None, ...]) -> dict[str, Array]:
-        """Those that are there, by name. OpRun hides the words of a TypeError, so that all errors are ValueErrors."""
+        """The inputs that are given, by name. OpRun hides the message of a TypeError, so all errors are ValueErrors."""
         names, outputs = OPERATORS[op].inputs, OPERATORS[op].outputs
         if len(inputs) > len(names) or len(self.output) > len(outputs):
             most = f"{len(names)} inputs and {len(outputs)} outputs"

@@ -12,14 +12,14 @@ from fastrnn._state_dict import cell_of, select
 from fastrnn.params import AnyParams
 from fastrnn.torch.load import layer_of
 
-_MOST_ENTRIES = 2**20  # dicts that hold others twice, and these others twice, have no end otherwise
+_MOST_ENTRIES = 2**20  # n dicts, each of which holds the next one twice, have 2**n entries
 
 
 def state_dict(path: str) -> dict[str, Any]:
     """The tensors of a file; dicts in it become prefixes."""
     torch = _check.package("torch", path, "fastrnn[torch]")
     with open(path, "rb") as file, warnings.catch_warnings():  # opened here for errors of the system
-        warnings.simplefilter("ignore")  # of PyTorch: what it warns of is an error here
+        warnings.simplefilter("ignore")  # what PyTorch warns of raises an error below
         try:
             content = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # of whatever class its unpickler has
@@ -40,14 +40,14 @@ def state_dict(path: str) -> dict[str, Any]:
 
 
 def _not_tensors(said: str) -> str:
-    """What is in a file, by what PyTorch says, which for most of its length says how to load it unsafely."""
+    """What a file holds, found in PyTorch's message, most of which tells how to load the file unsafely."""
     if named := re.search(r"GLOBAL ([\w.]+)", said):
         return f"a file that holds other objects, such as {named[1]}"
     return "a TorchScript archive" if "TorchScript" in said else "a file that is none of PyTorch, or a broken one"
 
 
 def _entries(content: object) -> Iterator[tuple[str, str, object]]:
-    """(name, keys as written, value) of all that is in nested dicts, of which one may hold itself."""
+    """(name, keys as written, value) of every entry of nested dicts; a dict may hold itself."""
     stack, within = [("", "", content, False)], set[int]()
     while stack:
         name, origin, value, done = stack.pop()

@@ -1,11 +1,11 @@
 """The classes that `fastrnn.torch.accelerate` gives to PyTorch's layers.
 
 A layer keeps its `__dict__`, and so its parameters, hooks, names and all that refers to it. Only `forward` is new:
-(a) where fastrnn may not stand in for PyTorch, or where an argument is not as it should be, PyTorch's own `forward`
-    runs, errors included;
-(b) where it may, tensors are read and results are given in the same memory;
+(a) where fastrnn may not stand in for PyTorch, or where an argument is wrong, PyTorch's own `forward` runs and raises
+    its own errors;
+(b) where it may, tensors are read in place, and results become tensors without a copy;
 (c) weights are packed at the first call, and again when they have changed (`PackedLayer`);
-(d) a gradient that may be wanted in eval mode is had from PyTorch if it is asked for (`_Differentiable`).
+(d) in eval mode results carry a gradient, which PyTorch computes if it is asked for (`_Differentiable`).
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
 _FUNCTIONS = {cell.name: getattr(functional, cell.name) for cell in (RNN, LSTM, GRU)}
 
-# Steps times rows of a packed sequence, over what it holds. Beyond, PyTorch is faster: it does not pad.
+# Steps times rows of the padded batch, over the steps that a packed sequence holds. PyTorch, which does not pad, is
+# faster beyond that.
 _MOST_PADDING = 4
 
 
 def _is_followed() -> bool:
-    """Whether each operation is seen or changed by others: tracing, autocast, modes of dispatch, vmap and the like."""
+    """Whether PyTorch records or changes each operation: tracing, autocast, modes of dispatch, vmap and the like."""
     return bool(
         torch._C._is_tracing()
         or torch.is_autocast_enabled("cpu")
@@ -77,9 +78,9 @@ class _Accelerated:
             return super().forward(input, hx)  # type: ignore[misc]
         return self._forward(input, hx)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # what is around it is compiled; this is called
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # the code around this call is compiled
     def _forward(self, given: Any, hx: Any) -> Any:
-        if isinstance(given, torch.fx.Proxy):  # noted down as one call, as a layer of PyTorch is
+        if isinstance(given, torch.fx.Proxy):  # recorded as one call, as a layer of PyTorch is
             arguments = (given,) if hx is None else (given, hx)
             return given.tracer.create_proxy("call_module", given.tracer.path_of_module(self), arguments, {})
         sequence = given if isinstance(given, PackedSequence) else None
@@ -123,7 +124,7 @@ class _Accelerated:
         return packed.params, arrays, wanted
 
     def _weights(self) -> list[Any]:
-        """Tensors as they are now; none where one is no parameter any more, but computed or left out."""
+        """The weights as they are now; an empty list where one is no longer a parameter, but computed or absent."""
         parameters = self._parameters
         weights = [parameters.get(name) for name in weight_names(self)]
         for weight in weights:
@@ -174,7 +175,7 @@ class _Accelerated:
         raise NotImplementedError
 
     def _state_shapes(self, shape: tuple[int, ...], sequence: Any) -> list[tuple[int, ...]]:
-        """Shapes of the states that go with x; none where x is not as it should be."""
+        """Shapes of the states that go with x; an empty list where the shape of x is wrong."""
         raise NotImplementedError
 
     def _run(self, params: _core.Params, arrays: list[Array], sequence: Any) -> tuple[Any, ...]:
@@ -185,19 +186,19 @@ class _Accelerated:
         """Results in the form that PyTorch gives them."""
         raise NotImplementedError
 
-    def _apart(self, result: Any) -> tuple[Any, ...]:
-        """What `_joined` has joined."""
+    def _split(self, result: Any) -> tuple[Any, ...]:
+        """The results that `_joined` has joined."""
         raise NotImplementedError
 
     def _apply(self, *arguments: Any, **options: Any) -> Any:
-        self.__dict__.pop("_fastrnn", None)  # it would keep memory that the weights may leave
+        self.__dict__.pop("_fastrnn", None)  # packed weights would keep the memory that the tensors leave
         return super()._apply(*arguments, **options)  # type: ignore[misc]
 
 
 def _sizes_of(sequence: Any, rows: int) -> Any:
-    """The batch sizes of a packed sequence, as an array; None where they or the indices are not as they should be.
+    """The batch sizes of a packed sequence, as an array.
 
-    Also where most of what a padded batch would hold is padding.
+    None where sizes or indices are not those of a packed sequence, and where a padded batch would be mostly padding.
     """
     sizes, indices = sequence.batch_sizes, (sequence.sorted_indices, sequence.unsorted_indices)
     if not all(_is_vector(tensor) for tensor in (sizes, *indices) if tensor is not None) or not len(sizes):
@@ -256,7 +257,7 @@ class _Layer(_Accelerated):
             y = y.swapaxes(0, 1) if swapped else y  # steps outermost in memory, as in PyTorch
             return tuple(map(torch.from_numpy, (y, *states)))
         sizes = sequence.batch_sizes.numpy()
-        runs = np.arange(sizes[0]) < sizes[:, None]  # (T, B): a packed sequence holds what is true, in this order
+        runs = np.arange(sizes[0]) < sizes[:, None]  # (T, B): true at the steps in the sequence
         padded = np.zeros((*runs.shape, x.shape[1]), x.dtype)
         padded[runs] = x
         states = _in_order(states, sequence.sorted_indices)
@@ -267,7 +268,7 @@ class _Layer(_Accelerated):
         y, *states = results
         return y if sequence is None else sequence._replace(data=y), _state_of(tuple(states))
 
-    def _apart(self, result: Any) -> tuple[Any, ...]:
+    def _split(self, result: Any) -> tuple[Any, ...]:
         y, state = result
         return y.data if isinstance(y, PackedSequence) else y, *_tuple_of(state)
 
@@ -291,7 +292,7 @@ class _Cell(_Accelerated):
     def _joined(self, results: tuple[Any, ...], sequence: Any) -> Any:
         return _state_of(results)
 
-    def _apart(self, result: Any) -> tuple[Any, ...]:
+    def _split(self, result: Any) -> tuple[Any, ...]:
         return _tuple_of(result)
 
 
@@ -311,11 +312,11 @@ class _Differentiable(torch.autograd.Function):  # type: ignore[misc]
         tensors = [t if twice else t.detach().requires_grad_(t.requires_grad) for t in ctx.saved_tensors]
         x, *states = tensors[: ctx.count]
         weights = dict(zip(weight_names(ctx.layer), tensors[ctx.count :], strict=True))
-        layer = ctx.layer.plain(dict.fromkeys(("bias_ih", "bias_hh")) | weights)  # which cells have, if only as None
+        layer = ctx.layer.plain(dict.fromkeys(("bias_ih", "bias_hh")) | weights)  # which cells need, perhaps as None
         layer.__dict__["training"] = False
         with torch.enable_grad():
             given = x if ctx.sequence is None else ctx.sequence._replace(data=x)
-            outputs = ctx.layer._apart(type(layer).forward(layer, given, _state_of(tuple(states))))
+            outputs = ctx.layer._split(type(layer).forward(layer, given, _state_of(tuple(states))))
         wanted = [tensor for tensor in tensors if tensor.requires_grad]
         found = iter(torch.autograd.grad(outputs, wanted, gradients, create_graph=twice, allow_unused=True))
         return None, None, None, None, *(next(found) if tensor.requires_grad else None for tensor in tensors)
@@ -333,7 +334,7 @@ def _new(original: Any) -> Any:
 
 
 def why_not(module: Any) -> str | None:
-    """Why a recurrent layer is not replaced; None where it is to be; "" where the module is none."""
+    """Why a recurrent layer is not replaced; None if it can be; "" if the module is no recurrent layer."""
     if isinstance(module, _Accelerated):
         return None
     if isinstance(module, torch.jit.ScriptModule):
@@ -343,7 +344,7 @@ def why_not(module: Any) -> str | None:
     plain = torch_class(torch, kind)
     if plain is None:
         named = any(name in kind.__name__ for name in ("RNN", "LSTM", "GRU"))
-        holds = any(torch_class(torch, type(inner)) for inner in module.modules())  # each with a line of its own
+        holds = any(torch_class(torch, type(inner)) for inner in module.modules())  # which are reported by themselves
         return f"{kind.__module__}.{kind.__name__} is none of torch.nn's classes" if named and not holds else ""
     own = own_methods(module, plain)
     if own:
@@ -352,7 +353,7 @@ def why_not(module: Any) -> str | None:
         return "its weights are computed at each call (weight_norm, parametrizations), or some are left out"
     try:
         _class_for(kind)
-    except Exception as error:  # whatever the class asks of those that are derived from it
+    except Exception as error:  # a class may refuse to be derived from in any way
         return f"no class can be derived from {kind.__name__}: {error}"
     return None
 

@@ -66,14 +66,14 @@ def _from_module(torch: Any, module: Any, prefix: str, nonlinearity: str | None)
 
 
 def _weight(layer: Any, name: str) -> Any:
-    """A parameter, or what a parametrization computes; but nothing that a hook has left from the last call."""
+    """A parameter, or the value that a parametrization computes; a tensor that a hook left behind is an error."""
     if name in layer._parameters:
         return layer._parameters[name]
     if name not in getattr(layer, "parametrizations", {}):
         cure = "remove_weight_norm, prune.remove and their like make a parameter of it"
         raise ValueError(f"{name}: expected a parameter, got what a hook computes before each call; {cure}")
     parametrization, training = layer.parametrizations[name], layer.training
-    parametrization.eval()  # in training some change what they keep whenever they are asked
+    parametrization.eval()  # in training some change their own state when they are read
     try:
         return getattr(layer, name)
     finally:

@@ -18,13 +18,13 @@ def torch_class(torch: Any, kind: type) -> Any:
     return next((plain for name in PLAIN_CLASSES if issubclass(kind, plain := getattr(torch.nn, name))), None)
 
 
-# What PyTorch's forward calls: a class or an object that has another one of these computes in its own way.
+# Methods that PyTorch's forward calls: a class or an object that overrides one computes in its own way.
 _ASKED = ["forward", "check_input", "check_forward_args", "check_hidden_size", "permute_hidden"]
 _ASKED += ["get_expected_hidden_size", "get_expected_cell_size", "_update_flat_weights"]
 
 
 def own_methods(layer: Any, plain: type) -> list[str]:
-    """What a layer, accelerated or not, does in another way than PyTorch's class."""
+    """Methods of PyTorch's class that a layer, accelerated or not, overrides."""
     kind = getattr(layer, "_original", type(layer))
     return [
         name for name in _ASKED if getattr(kind, name, None) is not getattr(plain, name, None) or name in vars(layer)
@@ -32,7 +32,7 @@ def own_methods(layer: Any, plain: type) -> list[str]:
 
 
 def activation_of(layer: Any) -> str | None:
-    """That of an RNN, which a layer keeps in its mode and a cell in its nonlinearity."""
+    """The activation of an RNN: a layer keeps it in its mode, a cell in its nonlinearity."""
     own = vars(layer)
     mode = str(own.get("mode", ""))
     return mode.removeprefix("RNN_").lower() if mode.startswith("RNN_") else own.get("nonlinearity")

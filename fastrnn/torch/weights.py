@@ -17,9 +17,9 @@ _SAMPLES = 8  # along each axis of a weight
 
 
 class PackedLayer(NamedTuple):
-    """PackedLayer weights, and by what a change of the tensors is seen that they were packed from."""
+    """Packed weights, with marks and samples of their tensors that show whether these have changed."""
 
-    params: _core.Params | None  # None where fastrnn can't have such weights
+    params: _core.Params | None  # None where fastrnn does not take such weights
     dtype: np.dtype[Any] | None
     marks: list[Any]
     samples: list[tuple[Array, bytes]]  # some numbers: a view, which keeps the address from another use, and a copy
@@ -46,14 +46,14 @@ def _address(tensor: Any) -> int:
 
 def pack(cell: Cell, names: list[str], weights: list[Any], activation: str | None) -> PackedLayer:
     seen = marks(weights, activation)  # before the numbers are read: a change in between is a change
-    arrays = [view_of(weight.detach()) for weight in weights]  # what keeps the memory if the weight leaves it
+    arrays = [view_of(weight.detach()) for weight in weights]  # a detached tensor keeps the memory if the weight moves
     if any(array is None or array.dtype != arrays[0].dtype for array in arrays):
         return PackedLayer(None, None, seen, [])
     options: dict[str, Any] = {} if activation is None else {"activation": activation}
     params = _core.Params()  # all that a call needs: no copy of the weights stays beside the packed ones
     try:
         params._packed = CLASSES[cell.name](dict(zip(names, arrays, strict=True)), **options)._packed
-    except (TypeError, ValueError):  # shapes that PyTorch makes do with, or has an error of its own for
+    except (TypeError, ValueError):  # shapes that PyTorch accepts, or has an error of its own for
         return PackedLayer(None, None, seen, [])
     views = [array[tuple(slice(None, None, max(1, n // _SAMPLES)) for n in array.shape)] for array in arrays]
     return PackedLayer(params, arrays[0].dtype, seen, [(view, view.tobytes()) for view in views])
@@ -64,7 +64,7 @@ def are_as_sampled(samples: list[tuple[Array, bytes]]) -> bool:
 
 
 def view_of(tensor: Any) -> Any:
-    """A tensor as an array in the same memory; None where it is not an ordinary tensor of floats in such memory.
+    """A tensor as an array in the same memory; None for any but an ordinary, dense tensor of floats on the CPU.
 
     `tensor.numpy()` would do the same and leave a mark: the tensor's memory could not be resized any more.
     """
