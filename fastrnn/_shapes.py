@@ -29,7 +29,7 @@ class Sizes(NamedTuple):
 
 
 def infer_sizes(cell: Cell, names: Names, weights: Mapping[str, Array]) -> Sizes:
-    """Sizes from the arrays of the first layer; those that should be matrices must at least be that."""
+    """Sizes from the arrays of the first layer, whose matrices must at least have two axes."""
     first, gates = next(iter(names.values())), len(cell.gates)
     for plain, axes in cell.weights.items():
         if plain in first and len(axes) == 2 != weights[first[plain]].ndim:

@@ -77,7 +77,7 @@ def _has_graph(file: BinaryIO, names: list[str]) -> bool:
 
 
 def _varint(file: BinaryIO) -> int:
-    """A number of at most 70 bits; -1 where there is none."""
+    """A number of at most 70 bits, or -1 where the bytes are not one."""
     value = 0
     for place in range(10):
         byte = file.read(1)

@@ -1,6 +1,6 @@
 """Operators RNN, LSTM and GRU for ONNX's reference evaluator, computed by fastrnn.
 
-Packed weights are kept from call to call, and used again for the same weights only. Weights that nobody can change
+Packed weights are kept from call to call, and used again for the same weights only. Weights that can't change
 (views of `bytes`, as initializers are) are the same where they are the same object. Others are compared, all of their
 bits, with a copy that was taken when they were packed: an array that was written to, or one of the same address with
 other contents, is noticed.

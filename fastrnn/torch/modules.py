@@ -9,12 +9,12 @@ from typing import Any
 
 from fastrnn._cells import GRU, LSTM, RNN, Cell
 
-_CELLS = {cell.title: cell for cell in (RNN, LSTM, GRU)}  # those that PyTorch has; it calls them so too
+_CELLS = {cell.title: cell for cell in (RNN, LSTM, GRU)}  # of PyTorch, which gives them the same titles
 PLAIN_CLASSES = (*_CELLS, *(f"{title}Cell" for title in _CELLS))
 
 
 def torch_class(torch: Any, kind: type) -> Any:
-    """The class of recurrent layers in `torch.nn` that a class is, or is derived from; None if there is none."""
+    """The class of recurrent layers in `torch.nn` that a class is, or is derived from, or None."""
     return next((plain for name in PLAIN_CLASSES if issubclass(kind, plain := getattr(torch.nn, name))), None)
 
 
