@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import _check
+from fastrnn._names import Names
 
 Array = NDArray[Any]
 
@@ -50,3 +51,22 @@ def frozen(array: Array, keep: bool) -> Array:
     dense: Array = np.asarray(array, order="C") if keep else np.array(array, order="C")
     dense.flags.writeable = False
     return dense
+
+
+class Part(NamedTuple):
+    """The arrays of one layer in one direction, in the order that `_core.Packed` takes them."""
+
+    weight_ih: Array
+    weight_hh: Array | None = None
+    bias_ih: Array | None = None
+    bias_hh: Array | None = None
+    weight_hr: Array | None = None
+    weight_peephole: Array | None = None
+
+
+def parts_of(names: Names, weights: Mapping[str, Array], dtype: np.dtype[Any]) -> list[Part]:
+    """Arrays of every layer and direction, in the dtype that they are computed with."""
+    return [
+        Part(**{plain: np.require(weights[name], dtype, ["C", "A"]) for plain, name in part.items()})
+        for part in names.values()
+    ]

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn._arrays import Array
+from fastrnn._arrays import Array, Part
 from fastrnn._cells import Cell
-from fastrnn._packing import Part
 
 
 def rounded_options(options: Mapping[str, Any], dtype: np.dtype[Any]) -> dict[str, Any]:

@@ -3,34 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from fastrnn import _core
-from fastrnn._arrays import Array
+from fastrnn._arrays import Part
 from fastrnn._cells import Cell
-from fastrnn._names import Names
 from fastrnn._shapes import Sizes
-
-
-class Part(NamedTuple):
-    """The arrays of one layer in one direction, in the order that `_core.Packed` takes them."""
-
-    weight_ih: Array
-    weight_hh: Array | None = None
-    bias_ih: Array | None = None
-    bias_hh: Array | None = None
-    weight_hr: Array | None = None
-    weight_peephole: Array | None = None
-
-
-def parts_of(names: Names, weights: Mapping[str, Array], dtype: np.dtype[Any]) -> list[Part]:
-    """Arrays of every layer and direction, in the dtype that they are computed with."""
-    return [
-        Part(**{plain: np.require(weights[name], dtype, ["C", "A"]) for plain, name in part.items()})
-        for part in names.values()
-    ]
 
 
 def pack(cell: Cell, sizes: Sizes, parts: Sequence[Part], options: Mapping[str, Any], target: str) -> _core.Packed:

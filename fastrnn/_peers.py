@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-import fastrnn
-from fastrnn import _check, reference
+from fastrnn import _check, functional, reference
 from fastrnn._cells import RNN
 from fastrnn._shapes import Sizes
-from fastrnn.config import usable_targets
+from fastrnn.config import __version__, usable_targets
 from fastrnn.params import CLASSES, Params
 
 Array = NDArray[Any]
@@ -52,8 +51,8 @@ def _flat(result: Any) -> tuple[Array, ...]:
 
 
 def ours(params: Params, x: Array, threads: int | None = None) -> Peer:
-    function: Any = getattr(fastrnn, params._cell.name)
-    return Peer(f"fastrnn {fastrnn.__version__}", lambda: function(x, params, threads=threads), _flat)
+    function: Any = getattr(functional, params._cell.name)
+    return Peer(f"fastrnn {__version__}", lambda: function(x, params, threads=threads), _flat)
 
 
 def exact(params: Params, x: Array) -> Peer:

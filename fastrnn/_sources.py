@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from fastrnn import _check, _npz, _safetensors, files
 from fastrnn._cells import OPTIONS
+from fastrnn._formats import Opener
 from fastrnn._names import listed
 from fastrnn._state_dict import prefixes
 from fastrnn._untrusted import check_regular
@@ -120,7 +121,7 @@ def _load_torch(path: str, flags: Mapping[str, Any], dtype: str | None) -> Param
     return _in_dtype(torch_file.load_layer(path, state, flags.get("prefix", ""), flags.get("activation")), dtype)
 
 
-def _load_arrays(opened: files.Opener, path: str, flags: Mapping[str, Any], dtype: str | None) -> Params:
+def _load_arrays(opened: Opener, path: str, flags: Mapping[str, Any], dtype: str | None) -> Params:
     return files.load_with(opened, path, dtype=dtype, **flags)
 
 

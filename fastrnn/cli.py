@@ -15,11 +15,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-import fastrnn
 from fastrnn import _check, _core, _peers
 from fastrnn._cells import CELLS, OPTIONS
 from fastrnn._sources import ENDINGS, FLAGS, Source, recognise
-from fastrnn.config import resolve_target, usable_targets
+from fastrnn.config import __version__, get_num_threads, resolve_target, show_config, usable_targets
 from fastrnn.params import Params
 
 _TIMED = ("onnxruntime", "torch")  # programs that `bench` compares a layer with
@@ -103,15 +102,15 @@ def _info(args: argparse.Namespace) -> int:
     passed = all(check["ok"] for check in checks)
     if args.json:
         about: dict[str, Any] = {
-            "version": fastrnn.__version__,
+            "version": __version__,
             "target": resolve_target(None),
             "targets": list(usable_targets()),
         }
         about |= {"build": [name for name, _ in _core.TARGETS], "compiler": _core.COMPILER}
-        about |= {"threads": fastrnn.get_num_threads(), "numpy": np.__version__}
+        about |= {"threads": get_num_threads(), "numpy": np.__version__}
         _print_json({**about, "checks": checks, "ok": passed})
         return int(not passed)
-    fastrnn.show_config()
+    show_config()
     for check in checks:
         if not check["ok"]:
             said = f"{check['difference']} from the reference, same bits: {check['same_bits']}"
@@ -295,7 +294,7 @@ def _add_run_flags(command: argparse.ArgumentParser, peers: tuple[str, ...]) -> 
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = _Parser("fastrnn", description="RNN, LSTM and GRU layers on CPUs.", epilog=_EXAMPLES, formatter_class=raw)
-    parser.add_argument("--version", action="version", version=f"fastrnn {fastrnn.__version__}")
+    parser.add_argument("--version", action="version", version=f"fastrnn {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(

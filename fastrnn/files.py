@@ -1,28 +1,23 @@
 """Params in files, .safetensors and .npz: the weights as arrays, and one JSON text that says of which layer.
 
-The text is `{"cell": .., "dtype": .., "options": {..}, "version": 1}`: in a safetensors file under the key "fastrnn" of
-its metadata, in an .npz file an entry "fastrnn.json". A file without it is another program's: `load` is then told the
-cell. Nothing in a file is trusted: sizes are compared with bytes that are there before memory is taken for them.
+A file without the text, which `_formats.py` describes, is another program's: `load` is then told the cell. Nothing in a
+file is trusted: sizes are compared with bytes that are there before memory is taken for them.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
-import stat
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from fastrnn import _check, _npz, _safetensors
-from fastrnn._arrays import Array
+from fastrnn import _check
 from fastrnn._cells import CELLS
+from fastrnn._formats import VERSION, Opener, format_of, path_name
 from fastrnn._names import listed
 from fastrnn._options import check_dtype, check_option
 from fastrnn._state_dict import cell_of, prefixes, select
-from fastrnn._untrusted import MOST_TEXT, Content, Entry, said_of, strict_json
+from fastrnn._untrusted import MOST_TEXT, Entry, said_of, strict_json
 from fastrnn.config import resolve_target
 from fastrnn.params import CLASSES, Params
 
@@ -30,9 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 Path = str | os.PathLike[str]
-Opener = Callable[[str], AbstractContextManager[Content]]  # the content of a file
 
-VERSION = 1
 _NAMES = [repr(name) for name in CELLS]
 
 
@@ -74,9 +67,7 @@ def save(params: Params, path: Path) -> None:
     """
     if not isinstance(params, Params):
         raise TypeError(f"params: expected {_check.params_names()}, got {type(params).__name__}")
-    name = _path_name(path)
-    encode = _format(name).encode
-    _replace(name, encode(dict(sorted(params.weights.items())), _text(params)))
+    params.save(path)
 
 
 def load(
@@ -133,14 +124,14 @@ def load(
     ...     fastrnn.load(os.path.join(folder, "model.npz"), "lstm", "encoder.")  # doctest: +ELLIPSIS
     LSTMParams(input_size=3, hidden_size=2, num_layers=1, direction='forward', dtype='float64', ...)
     """
-    name = _path_name(path)
+    name = path_name(path)
     if not (cell is None or isinstance(cell, str)):
         raise TypeError(f"cell: expected {_check.either([*_NAMES, 'None'])}, got {_check.shown(cell)}")
     if not (cell is None or cell in CELLS):
         raise ValueError(f"cell: expected {_check.either(_NAMES)}, got {_check.shown(cell)}")
     check_dtype(dtype)
     resolve_target(target)
-    return load_with(_format(name).opened, name, cell, prefix, dtype=dtype, target=target, **options)
+    return load_with(format_of(name).opened, name, cell, prefix, dtype=dtype, target=target, **options)
 
 
 def load_with(
@@ -171,8 +162,8 @@ def load_with(
 
 def find(path: Path, opened: Opener | None = None) -> dict[str, Callable[[], Params]]:
     """A function that loads each layer, by prefix; shapes tell the cell in a file that fastrnn did not write."""
-    name = _path_name(path)
-    opened = opened or _format(name).opened
+    name = path_name(path)
+    opened = opened or format_of(name).opened
 
     def load_by_shapes(prefix: str) -> Params:
         with opened(name) as (entries, _):
@@ -185,20 +176,7 @@ def find(path: Path, opened: Opener | None = None) -> dict[str, Callable[[], Par
         return {prefix: partial(load_by_shapes, prefix) for prefix in prefixes(entries)}
 
 
-def _path_name(path: object) -> str:
-    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
-    if not isinstance(name, str):
-        raise TypeError(f"path: expected a str or os.PathLike, got {type(path).__name__}")
-    return name
-
-
 # The JSON text.
-
-
-def _text(params: Params) -> str:
-    options = params._shown_options()
-    said = {"version": VERSION, "cell": params._cell.name, "dtype": params.dtype.name, "options": options}
-    return json.dumps(said, sort_keys=True, allow_nan=False)
 
 
 def _parse(name: str, text: str) -> _Header:
@@ -258,45 +236,3 @@ def _fail_no_cell(name: str, entries: Mapping[str, Entry]) -> NoReturn:
 
     got = f"None; shapes fit {listed(found, lambda prefix: described(str(prefix)))}"
     raise ValueError(f"cell: expected {_check.either(_NAMES)}, which {name} does not say, got {got}")
-
-
-# Files.
-
-
-def _replace(name: str, data: bytes) -> None:
-    """Write a file under another name in the same folder, then rename it: no reader ever finds half a file."""
-    final = os.path.realpath(name)  # through a link, as open() would
-    temporary = os.path.join(os.path.dirname(final), f".{secrets.token_hex(8)}.tmp")
-    try:
-        try:
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            with suppress(FileNotFoundError):
-                os.chmod(temporary, stat.S_IMODE(os.stat(final).st_mode))
-            os.replace(temporary, final)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, name) from error  # names the caller's file, not the temporary one
-
-
-class _Format(NamedTuple):
-    encode: Callable[[Mapping[str, Array], str], bytes]
-    opened: Opener
-
-
-_FORMATS = {
-    ".safetensors": _Format(_safetensors.encode, _safetensors.opened),
-    ".npz": _Format(_npz.encode, _npz.opened),
-}
-
-
-def _format(name: str) -> _Format:
-    suffix = os.path.splitext(name)[1]
-    if suffix not in _FORMATS:
-        raise ValueError(f"path: expected a name that ends in {' or '.join(_FORMATS)}, got {_check.shown(name)}")
-    return _FORMATS[suffix]

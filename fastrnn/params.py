@@ -14,12 +14,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from fastrnn import _check, _core
-from fastrnn._arrays import Array, SupportsArray, Unpickled, check_array, common_dtype, frozen
+from fastrnn._arrays import (
+    Array,
+    Part,
+    SupportsArray,
+    Unpickled,
+    check_array,
+    common_dtype,
+    frozen,
+    parts_of,
+)
 from fastrnn._cells import GRU, LSTM, RNN, Cell
 from fastrnn._equality import numbers_of, rounded_options
 from fastrnn._names import check_names
 from fastrnn._options import check_activation, check_dtype, check_options, check_range
-from fastrnn._packing import Part, pack, parts_of
+from fastrnn._packing import pack
 from fastrnn._shapes import check_shapes, infer_sizes
 from fastrnn.config import resolve_target
 
@@ -186,9 +195,9 @@ class Params(_core.Params):
         ...     fastrnn.load(os.path.join(folder, "layer.npz")) == params
         True
         """
-        from fastrnn.files import save  # not before it is needed: importing fastrnn stays fast
+        from fastrnn._formats import write  # not before it is needed: importing fastrnn stays fast
 
-        save(self, path)
+        write(path, self.weights, self._cell, self._dtype.name, self._shown_options())
 
     def _shown_options(self) -> dict[str, Any]:
         """Options that are not what they are by default, in the form that `__init__` takes them."""

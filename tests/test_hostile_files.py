@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import fastrnn
 from conftest import raises_as_said, run_python
+from fastrnn._formats import FORMATS
 from fastrnn._untrusted import said_of
 from test_files import EVERY_SUFFIX, example, folder
 
@@ -115,7 +116,7 @@ def test_any_bytes(folder: Path, suffix: str, data: bytes) -> None:
 )
 @EVERY_SUFFIX
 def test_hostile_metadata(tmp_path: Path, suffix: str, text: str) -> None:
-    said = refuses(tmp_path / f"a{suffix}", fastrnn.files._FORMATS[suffix].encode(example().weights, text))
+    said = refuses(tmp_path / f"a{suffix}", FORMATS[suffix].encode(example().weights, text))
     assert "expected metadata of fastrnn in JSON" in said or "'fastrnn.json' that claims" in said
 
 
@@ -132,14 +133,14 @@ def test_metadata_that_do_not_fit(tmp_path: Path, suffix: str, cell: str, option
         tmp_path / f"a{suffix}",
         f'{{"version": 1, "cell": "{cell}", "dtype": "float32", "options": {options}}}',
     )
-    said = refuses(path, fastrnn.files._FORMATS[suffix].encode(example().weights, text))
+    said = refuses(path, FORMATS[suffix].encode(example().weights, text))
     assert said.startswith(f"{path}: {message}")
 
 
 @EVERY_SUFFIX
 def test_newer_version(tmp_path: Path, suffix: str) -> None:
     path, text = tmp_path / f"a{suffix}", '{"version": 2, "anything": "else"}'
-    said = refuses(path, fastrnn.files._FORMATS[suffix].encode(example().weights, text))
+    said = refuses(path, FORMATS[suffix].encode(example().weights, text))
     assert said == f"{path}: expected version 1 of the format, got 2; a newer fastrnn reads it"
 
 

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
 
-import fastrnn
-from fastrnn import _check
+from fastrnn import _check, functional
 from fastrnn.onnx.model import DEFAULT_DOMAIN, named
 from fastrnn.onnx.node import (
     OPERATORS,
@@ -150,7 +149,7 @@ class _Recurrent(OpRun):  # type: ignore[misc]
         state: Any = None
         if any(name in arrays for name in names):
             state = tuple(_state(name, arrays.get(name), shape, X.dtype, batch_first) for name in names)
-        function = getattr(fastrnn, OPERATORS[layer.op].cell.name)
+        function = getattr(functional, OPERATORS[layer.op].cell.name)
         y, final = function(
             np.require(X, None, ("C", "A")),
             params,
