@@ -18,15 +18,15 @@ address)
     # line, hostile files.
     export LD_PRELOAD="$(library asan) $(library ubsan)"
     export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
-    exec pytest -q -p no:cacheprovider -m "not address_space" --ignore=tests/test_char_lm.py --ignore=tests/test_docs.py \
-        --ignore=tests/test_bench.py --ignore=tests/test_reference.py --ignore=tests/test_cli.py \
-        --ignore=tests/test_hostile_files.py "${@:2}"
+    exec pytest -q -p no:cacheprovider -m "not address_space" --ignore=tests/core/test_bench.py \
+        --ignore=tests/core/test_char_lm.py --ignore=tests/core/test_cli.py --ignore=tests/core/test_docs.py \
+        --ignore=tests/core/test_hostile_files.py --ignore=tests/core/test_reference.py "${@:2}"
     ;;
 thread)
     proof __tsan_init
     # It knows nothing of threads of a process that was forked from one with threads: no tests of forks.
     export LD_PRELOAD="$(library tsan)" TSAN_OPTIONS="suppressions=$PWD/tests/c/tsan.supp"
-    exec pytest -q -p no:cacheprovider tests/test_threads.py tests/test_plan.py "${@:2}"
+    exec pytest -q -p no:cacheprovider tests/system/test_threads.py tests/core/test_plan.py "${@:2}"
     ;;
 *) sed -n '2,/^set/s/^# //p' "$0" && exit 2 ;;
 esac

@@ -46,7 +46,7 @@ test_wheel() {
     if [ "$python" = "$first" ]; then packages+=("numpy==$oldest_numpy.*"); fi
     CC=/bin/false "$environment/bin/pip" install -q --only-binary :all: "${packages[@]}"
     if [ "$python" != "$first" ]; then
-        tests=(tests/test_{bits,config,params,pickling,threads,processes,shutdown}.py)
+        tests=(tests/core/test_{bits,config,params,pickling}.py tests/system/test_{threads,processes,shutdown}.py)
     fi
     (cd "$folder"/sources/* && HYPOTHESIS_PROFILE=${HYPOTHESIS_PROFILE:-quick} \
         "$environment/bin/pytest" -q -p no:cacheprovider "${tests[@]}")
