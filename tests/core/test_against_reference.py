@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -45,17 +47,16 @@ def test_out(target: str, case: Case, margin: int) -> None:
 @settings(max_examples=max(settings.default.max_examples // 4, 1))
 @given(
     cell=st.sampled_from(list(CELLS)),
-    reset_after=st.booleans(),
+    flag=st.booleans(),
     sizes=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_small_integers_are_exact(target: str, cell: str, reset_after: bool, sizes: tuple[int, int], seed: int) -> None:
+def test_small_integers_are_exact(target: str, cell: str, flag: bool, sizes: tuple[int, int], seed: int) -> None:
     """With linear activations and small integers nothing rounds, so a wrong index anywhere shows to the bit."""
     rng = np.random.default_rng(seed)
     weights = {name: rng.integers(-1, 2, a.shape).astype("f4") for name, a in make_weights(rng, cell, sizes).items()}
-    takes = CELLS[cell].options + CELLS[cell].forms
-    wanted = {"activation": "linear", "recurrent_activation": "linear", "reset_after": reset_after}
-    options = {name: value for name, value in wanted.items() if name in takes}
+    kind = CELLS[cell]
+    options: dict[str, Any] = dict.fromkeys(kind.activations, "linear") | dict.fromkeys(kind.flags, flag)
     x = rng.integers(-1, 2, (2 if sizes[1] < 16 else 1, 7, sizes[0])).astype("f4")
     x[..., 3:] = 0  # few terms, so that products of sums stay below 2**24
     case = Case(cell, weights, x, options=options)

@@ -18,7 +18,7 @@ import pytest
 import fastrnn
 from fastrnn import GRUParams, LSTMParams, RNNParams, gru, lstm, rnn
 from support.apart import run_python
-from support.cells import CELLS
+from support.cells import GATES
 from support.errors import bad_calls, raises_as_said
 
 T, B, I, H = 5, 3, 3, 4  # noqa: E741
@@ -48,7 +48,7 @@ def weights_of(gates: int, layers: int = 1, P: int = 0) -> dict[str, np.ndarray]
 # What the calls share, and must leave as it was.
 x, h, c, out = numbers(T, B, I), numbers(1, B, H), numbers(1, B, H), numbers(T, B, H)
 wide = numbers(T, B, 2 * H)
-W = {cell: weights_of(kind.gates) for cell, kind in CELLS.items()}
+W = {cell: weights_of(gates) for cell, gates in GATES.items()}
 TWO = weights_of(4, layers=2)
 RNN, LSTM, GRU = RNNParams(W["rnn"]), LSTMParams(W["lstm"]), GRUParams(W["gru"])
 SQUARE = RNNParams({**W["rnn"], "weight_ih_l0": numbers(H, H)})  # its y is of x's shape

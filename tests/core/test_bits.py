@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import fastrnn
 from support.cases import Case, assert_same_bits, cases, flat, make_weights
-from support.cells import CELLS, PARAMS
+from support.cells import CELLS, PARAMS, as_state
 from support.environment import TARGETS
 
 # Parts of a batch are compared in every test, so fewer examples than elsewhere do.
@@ -193,12 +193,11 @@ def test_no_state_is_a_state_of_zeros(cell: str, hidden: int, target: str) -> No
         x = rng.choice([-tiny, -0.0, 0.0, 1.0], size=(2, 7, 3)).astype(dtype)
         for spoil in (1.0, np.inf, np.nan):
             weights["weight_hh_l0"][-1, 0] *= spoil
-            options = {"reset_after": bool(hidden % 2)} if cell == "gru" else {}
+            options = dict.fromkeys(CELLS[cell].flags, bool(hidden % 2))
             params = PARAMS[cell](weights, target=target, **options)
-            zeros = np.zeros((1, 7, hidden), dtype)
-            state = (zeros, zeros) if cell == "lstm" else zeros
+            zeros = [np.zeros((1, 7, hidden), dtype) for _ in CELLS[cell].states]
             function = getattr(fastrnn, cell)
             for rows in (slice(0, 1), slice(0, 7)):
-                given = tuple(z[:, rows] for z in state) if cell == "lstm" else zeros[:, rows]
+                given = as_state(cell, tuple(part[:, rows] for part in zeros))
                 a, b = function(x[:, rows], params)[0], function(x[:, rows], params, given)[0]
                 assert_same_bits((a,), (b,))

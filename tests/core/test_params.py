@@ -10,7 +10,7 @@ from hypothesis import given
 
 import fastrnn
 from support.cases import Case, assert_same_bits, cases, make_weights
-from support.cells import CELLS, PARAMS
+from support.cells import CELLS, GATES, PARAMS
 from support.environment import TARGETS
 
 RNG = np.random.default_rng(0)
@@ -25,7 +25,7 @@ def test_sizes_are_inferred(case: Case) -> None:
     params = case.params()
     names = [name for name in case.weights if name.startswith("weight_ih")]
     assert params.input_size == case.x.shape[-1]
-    assert params.hidden_size == case.weights[names[0]].shape[0] // CELLS[case.cell].gates
+    assert params.hidden_size == case.weights[names[0]].shape[0] // GATES[case.cell]
     assert params.bidirectional == (len({name.endswith("_reverse") for name in names}) == 2)
     assert params.num_layers == len(names) // (2 if params.bidirectional else 1)
     assert params.direction in ("forward", "reverse", "bidirectional")

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from fastrnn import reference
-from support.cells import CELLS
+from support.cases import make_weights
+from support.cells import CELLS, GATES, PROJECTING, as_state
 from support.oracle import GOLDEN, RESULTS, SEQUENCES, golden_tolerance, initial_state
 
 # Golden arrays
@@ -153,26 +154,17 @@ def test_activation(activation: Any, x: list[float], expected: list[float]) -> N
 def random_weights(
     kind: str, *, layers: int = 1, suffixes: tuple[str, ...] = ("",), proj: int = 0
 ) -> dict[str, np.ndarray]:
-    """Weights of a network with 3 inputs and 4 hidden units, and with peepholes where the cell has them."""
-    rng = np.random.default_rng(layers)
-    G, H = CELLS[kind].gates, 4
-    weights = {}
-    for k in range(layers):
-        for suffix in (f"_l{k}{s}" for s in suffixes):
-            weights["weight_ih" + suffix] = rng.standard_normal((G * H, 3 if k == 0 else len(suffixes) * (proj or H)))
-            weights["weight_hh" + suffix] = rng.standard_normal((G * H, proj or H))
-            weights["bias_ih" + suffix] = rng.standard_normal(G * H)
-            if CELLS[kind].peepholes:
-                weights["weight_peephole" + suffix] = rng.standard_normal(3 * H)
-            if proj:
-                weights["weight_hr" + suffix] = rng.standard_normal((proj, H))
-    return weights
+    """Weights of a network with 3 inputs and 4 hidden units, one bias, and peepholes where the cell has them."""
+    rng, biases = np.random.default_rng(layers), ("bias_ih",)
+    return make_weights(
+        rng, kind, (3, 4), layers=layers, directions=suffixes, proj=proj, biases=biases, peepholes=True, dtype="float64"
+    )
 
 
 def random_state(kind: str, rows: int, batch: tuple[int, ...], proj: int = 0) -> Any:
     rng = np.random.default_rng(rows)
-    h, c = rng.standard_normal((rows, *batch, proj or 4)), rng.standard_normal((rows, *batch, 4))
-    return (h, c) if CELLS[kind].states == 2 else h
+    sizes = [(proj or 4) if name == "h" else 4 for name in CELLS[kind].states]
+    return as_state(kind, tuple(rng.standard_normal((rows, *batch, size)) for size in sizes))
 
 
 def h_of(state: Any) -> np.ndarray:
@@ -270,7 +262,7 @@ def test_step_by_step_is_all_at_once(kind: str) -> None:
 @pytest.mark.parametrize(("T", "B"), [(0, 2), (3, 0), (0, 0)])
 def test_no_steps_or_no_rows(kind: str, T: int, B: int) -> None:
     run = getattr(reference, kind)
-    proj = 2 if CELLS[kind].projects else 0
+    proj = 2 if kind in PROJECTING else 0
     weights = random_weights(kind, layers=2, suffixes=BOTH, proj=proj)
     width = proj or 4
     state = random_state(kind, 4, (B,), proj)
@@ -296,10 +288,10 @@ def test_layers_are_stacked(kind: str) -> None:
 def test_absent_bias_is_zero_and_state_too(kind: str) -> None:
     run = getattr(reference, kind)
     weights = random_weights(kind)
-    explicit = weights | {"bias_hh_l0": np.zeros(4 * CELLS[kind].gates)}
+    explicit = weights | {"bias_hh_l0": np.zeros(4 * GATES[kind])}
     zeros = np.zeros((1, 5, 4))
     y, final = run(X, weights)
-    y_explicit, final_explicit = run(X, explicit, (zeros, zeros) if CELLS[kind].states == 2 else zeros)
+    y_explicit, final_explicit = run(X, explicit, as_state(kind, (zeros, zeros)[: len(CELLS[kind].states)]))
     np.testing.assert_array_equal(y, y_explicit)
     np.testing.assert_array_equal(final, final_explicit)
 

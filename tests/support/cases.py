@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import fastrnn
 from fastrnn import reference
-from support.cells import CELLS, OPTIONS, PARAMS
+from support.cells import ACTIVATIONS, CELLS, CLIPS, PARAMS, PROJECTING, as_state
 
 # Every vector width of every target is one of 1, 2, 4, 8 and 16; a chain of sums is 128 terms.
 EDGES = [1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 31, 32, 33, 65, 127, 128, 129, 131]
@@ -92,25 +92,21 @@ def make_weights(
     peepholes: bool = False,
     dtype: str = "float32",
 ) -> dict[str, np.ndarray]:
-    """Weights whose rows have absolute sums of at most 1/2 in W, in U and in the biases and peepholes together."""
-    (inputs, hidden), gates, weights = sizes, CELLS[cell].gates, {}
+    """Weights whose rows have absolute sums of at most 1/2 in W, in U and in all vectors together."""
+    (inputs, hidden), kind, weights = sizes, CELLS[cell], {}
     out = proj or hidden
-
-    def uniform(*shape: int, terms: int = 1) -> np.ndarray:
-        return (rng.uniform(-0.5, 0.5, shape) / max(terms, 1)).astype(dtype)
-
+    axes = {"G*H": len(kind.gates) * hidden, "K*H": len(kind.peepholes) * hidden, "H": hidden, "O": out, "P": proj}
+    absent = {"bias_ih", "bias_hh"} - {*biases}
+    absent |= set() if proj else {"weight_hr"}
+    absent |= set() if peepholes else {"weight_peephole"}
+    names = [name for name in kind.weights if name not in absent]
     for layer in range(layers):
-        width = inputs if layer == 0 else out * len(directions)
+        axes["I"] = inputs if layer == 0 else out * len(directions)
         for direction in directions:
-            end = f"_l{layer}{direction}"
-            weights[f"weight_ih{end}"] = uniform(gates * hidden, width, terms=width)
-            weights[f"weight_hh{end}"] = uniform(gates * hidden, out, terms=out)
-            for bias in biases:
-                weights[f"{bias}{end}"] = uniform(gates * hidden, terms=4)
-            if proj:
-                weights[f"weight_hr{end}"] = uniform(proj, hidden, terms=hidden)
-            if peepholes:
-                weights[f"weight_peephole{end}"] = uniform(3 * hidden, terms=4)
+            for name in names:
+                shape = tuple(axes[axis] for axis in kind.weights[name])
+                terms = shape[1] if len(shape) == 2 else 4
+                weights[f"{name}_l{layer}{direction}"] = (rng.uniform(-0.5, 0.5, shape) / max(terms, 1)).astype(dtype)
     return weights
 
 
@@ -129,9 +125,9 @@ def lay_out(rng: np.random.Generator, x: np.ndarray, layout: str) -> np.ndarray:
 
 
 def make_state(rng: np.random.Generator, cell: str, shape: tuple[int, int], hidden: int, out: int, dtype: str) -> Any:
-    """h, or h and c, of layers and rows of the batch."""
-    parts = [rng.uniform(-1, 1, (*shape, size)).astype(dtype) for size in (out, hidden)[: CELLS[cell].states]]
-    return tuple(parts) if len(parts) > 1 else parts[0]
+    """A state of so many layers and rows: h has `out` units, what a cell has beside it `hidden`."""
+    sizes = [out if name == "h" else hidden for name in CELLS[cell].states]
+    return as_state(cell, tuple(rng.uniform(-1, 1, (*shape, size)).astype(dtype) for size in sizes))
 
 
 class Source(Protocol):
@@ -168,11 +164,14 @@ class Drawn:
 
 
 def random_options(source: Source, cell: str) -> dict[str, Any]:
-    """Half of the layers are standard, whatever their form."""
-    names = CELLS[cell].forms
+    """Half of the layers have the standard activations and no clip, whatever their flags."""
+    kind = CELLS[cell]
+    options = {name: source.choose([default, default, not default]) for name, default in kind.flags.items()}
     if source.choose([False, True]):
-        names += CELLS[cell].options
-    return {name: source.choose(OPTIONS[name]) for name in names}
+        for name, default in kind.activations.items():
+            options[name] = source.choose(ACTIVATIONS if default else [None, *ACTIVATIONS])
+        options["clip"] = source.choose(CLIPS)
+    return options
 
 
 def random_case(source: Source, *, largest: int = max(EDGES), most_steps: int = 9) -> Case:
@@ -184,7 +183,7 @@ def random_case(source: Source, *, largest: int = max(EDGES), most_steps: int = 
     inputs, hidden = source.choose([0, *sizes]), source.choose(sizes)
     layers, dtype = source.integer(1, 3), source.choose(["float32", "float64"])
     directions = source.choose([("",), ("_reverse",), ("", "_reverse")])
-    proj = source.choose([0, 0, 1, 5, 17]) if kind.projects else 0
+    proj = source.choose([0, 0, 1, 5, 17]) if cell in PROJECTING else 0
     weights = make_weights(
         rng,
         cell,
@@ -193,7 +192,7 @@ def random_case(source: Source, *, largest: int = max(EDGES), most_steps: int = 
         directions=directions,
         proj=proj,
         biases=source.choose([(), ("bias_ih",), ("bias_hh",), ("bias_ih", "bias_hh")]),
-        peepholes=kind.peepholes and source.choose([False, True]),
+        peepholes=bool(kind.peepholes) and source.choose([False, True]),
         dtype=dtype,
     )
     options = random_options(source, cell)

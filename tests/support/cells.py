@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import fastrnn
 
+BIASED = {"weight_ih": ("G*H", "I"), "weight_hh": ("G*H", "O"), "bias_ih": ("G*H",), "bias_hh": ("G*H",)}
+
 
 class Cell(NamedTuple):
-    gates: int
-    states: int = 1  # h, or h and c
-    forms: tuple[str, ...] = ()  # options of which each value is as standard as the others
-    options: tuple[str, ...] = ("activation", "clip")  # the others
-    projects: bool = False
-    peepholes: bool = False
+    """A row of the table.
+
+    The axes of `weights`: G*H a row for each gate of each unit, H units, I inputs of the layer, O outputs that are fed
+    back (P with a projection, else H), P outputs of the projection, K*H a number for each unit and peephole.
+    """
+
+    gates: str  # a letter each
+    activations: Mapping[str, str | None]  # options that name one, with their defaults; None: as `activation`
+    states: tuple[str, ...] = ("h",)
+    weights: Mapping[str, tuple[str, ...]] = BIASED
+    peepholes: str = ""  # gates that have one
+    flags: Mapping[str, bool] = {}  # options that are true or false, with their defaults
 
 
 CELLS = {
-    "rnn": Cell(gates=1),
+    "rnn": Cell("h", activations={"activation": "tanh"}),
     "lstm": Cell(
-        gates=4,
-        states=2,
-        options=("activation", "clip", "recurrent_activation", "output_activation", "input_forget"),
-        projects=True,
-        peepholes=True,
+        "ifgo",
+        activations={"activation": "tanh", "recurrent_activation": "sigmoid", "output_activation": None},
+        states=("h", "c"),
+        weights={**BIASED, "weight_hr": ("P", "H"), "weight_peephole": ("K*H",)},
+        peepholes="ifo",
+        flags={"input_forget": False},
     ),
-    "gru": Cell(gates=3, forms=("reset_after",), options=("activation", "clip", "recurrent_activation")),
+    "gru": Cell(
+        "rzn",
+        activations={"activation": "tanh", "recurrent_activation": "sigmoid"},
+        flags={"reset_after": True},
+    ),
 }
 PARAMS: dict[str, Any] = {name: getattr(fastrnn, f"{name.upper()}Params") for name in CELLS}
+GATES = {name: len(cell.gates) for name, cell in CELLS.items()}
+PROJECTING = [name for name, cell in CELLS.items() if "weight_hr" in cell.weights]
 ACTIVATIONS = [
     "tanh",
     "sigmoid",
@@ -38,11 +54,9 @@ ACTIVATIONS = [
     ("hard_sigmoid", 0.2, 0.5),
     ("linear", 0.5, -0.25),
 ]
-OPTIONS: dict[str, list[Any]] = {  # values that random layers have
-    "activation": ACTIVATIONS,
-    "recurrent_activation": ACTIVATIONS,
-    "output_activation": [None, *ACTIVATIONS],
-    "clip": [None, 0.125, 0.5],
-    "input_forget": [False, True],
-    "reset_after": [False, True],
-}
+CLIPS = [None, 0.125, 0.5]
+
+
+def as_state(cell: str, parts: tuple[Any, ...]) -> Any:
+    """The state of a call: h alone, or a tuple of what the cell has."""
+    return parts if len(CELLS[cell].states) > 1 else parts[0]

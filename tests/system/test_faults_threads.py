@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from support.apart import SETUP, run_python, succeed
+from support.cells import GATES
 from support.environment import TESTS, glibc_alone
 
 # (a)
@@ -215,16 +216,16 @@ def test_nobody_waits_for_a_thread_that_is_stopped(who: str) -> None:
 @pytest.mark.parametrize(("processor", "targets"), [("Haswell", ["avx2", "scalar"]), ("Nehalem", ["scalar"])])
 def test_a_processor_without(processor: str, targets: list[str]) -> None:
     """An emulated one: the targets that it can run, no other instruction, and the same bits."""
-    code = """if True:
+    code = f"""if True:
         import hashlib
         import numpy as np, fastrnn
         print(*fastrnn.usable_targets())
         digest, rng = hashlib.sha256(), np.random.default_rng(6)
-        for cell, gates in {"rnn": 1, "lstm": 4, "gru": 3}.items():
-            shapes = {"weight_ih": (gates * 19, 5), "weight_hh": (gates * 19, 19), "bias_ih": (gates * 19,)}
-            weights = {name: rng.uniform(-0.3, 0.3, shape) for name, shape in shapes.items()}
+        for cell, gates in {GATES}.items():
+            shapes = dict(weight_ih=(gates * 19, 5), weight_hh=(gates * 19, 19), bias_ih=(gates * 19,))
+            weights = dict((name, rng.uniform(-0.3, 0.3, shape)) for name, shape in shapes.items())
             for dtype in ("float32", "float64"):
-                params = getattr(fastrnn, f"{cell.upper()}Params")(weights, dtype=dtype)
+                params = getattr(fastrnn, cell.upper() + "Params")(weights, dtype=dtype)
                 for rows in (1, 9):
                     x = rng.uniform(-1, 1, (7, rows, 5)).astype(dtype)
                     digest.update(getattr(fastrnn, cell)(x, params, threads=2)[0].tobytes())

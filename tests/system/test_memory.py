@@ -22,7 +22,7 @@ import pytest
 import fastrnn
 from support.apart import run_python, succeed
 from support.cases import assert_same_bits, flat, make_weights
-from support.cells import CELLS, PARAMS
+from support.cells import CELLS, GATES, PARAMS
 from support.environment import TESTS
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -277,7 +277,7 @@ import numpy as np
 import fastrnn
 
 def weights(cell="rnn", D=1, L=1, H=4):
-    ends, G = ["", "_reverse"][:D], {"rnn": 1, "lstm": 4, "gru": 3}[cell]
+    ends, G = ["", "_reverse"][:D], GATES[cell]
     shapes = {f"weight_ih_l{k}{end}": (G * H, D * H if k else 3) for k in range(L) for end in ends}
     shapes |= {f"weight_hh_l{k}{end}": (G * H, H) for k in range(L) for end in ends}
     return {name: np.full(shape, 0.1, np.float32) for name, shape in shapes.items()}
@@ -348,7 +348,7 @@ STEPS, ROWS = 2**22, 2**20
     ],
 )
 def test_memory_that_cannot_be_had(call: str, message: str) -> None:
-    result = run_python(NO_MEMORY.replace("CALL", call))
+    result = run_python(NO_MEMORY.replace("CALL", call).replace("GATES", repr(GATES)))
     assert result.returncode == 0, result.stderr
     assert re.fullmatch(message, result.stdout.rstrip("\n"))
     assert result.stdout
