@@ -36,6 +36,7 @@ from support.usage import Usage
 Rng = np.random.Generator
 KEPT = 40  # layers that are kept from round to round, least used dropped first
 MOST_THREADS, MOST_STEPS = 6, 19
+ALARM = 1e-3  # seconds until a signal
 SCALAR_MULTIPLIES = 3e6  # of a call that is compared with the scalar target, which takes some 5 ns for each
 # What may come after the first tenth, when all that is kept has been dropped and what is free was given back to the
 # system: pieces of arenas, of glibc's and of Python's, that something small still lies in, and caches of both. A leak
@@ -168,28 +169,40 @@ class Soak:
         self.check(layer)
 
     def do_signals(self, rng: Rng, layer: Layer) -> None:
-        """A handler that makes calls, then one that raises."""
+        """A handler that makes calls, then one that raises.
+
+        No timer repeats by itself, and a handler is waited for before the next alarm is set: an alarm that came while
+        the error of another was on its way would raise wherever that was, in a `finally` too.
+        """
+        other, again, rung, raised = self.layer(0), True, False, False
 
         def calling(*_: object) -> None:
             self.check(other, threads=2)
-            signal.setitimer(signal.ITIMER_REAL, 0.02)  # not before: handlers would lie in handlers without end
+            if again:  # the timer is set anew after the calls, so that no handler runs within another without end
+                signal.setitimer(signal.ITIMER_REAL, ALARM * 20)
 
         def raising(*_: object) -> None:
+            nonlocal rung
+            rung = True
             raise EnoughError
 
-        other = self.layer(0)
         before = signal.signal(signal.SIGALRM, calling)
         try:
-            signal.setitimer(signal.ITIMER_REAL, 1e-3)
+            signal.setitimer(signal.ITIMER_REAL, ALARM)
             for _ in range(5):
                 self.check(layer)
-            signal.signal(signal.SIGALRM, raising)
-            # Again and again, since Python may have nobody to raise the first to.
-            signal.setitimer(signal.ITIMER_REAL, 1e-3, 1e-2)
-            while True:
-                self.check(layer)
-        except EnoughError:
-            pass
+            again = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, raising)  # an alarm that has come by now is first answered by `calling`
+            while not raised:
+                rung = False
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, ALARM)
+                    while not rung:
+                        self.check(layer)
+                    # Python had nobody to give the error to, as in a finalizer: once more.
+                except EnoughError:
+                    raised = True
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
