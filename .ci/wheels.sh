@@ -29,6 +29,7 @@ build() {
     chmod +x "$folder/cc"
     export CC="$folder/cc" LDSHARED="$folder/cc -shared"
     export -f build_wheel
+    # shellcheck disable=SC2016 # expanded by the bash that it starts
     printf '%s\0' "$@" | xargs -0 -P 2 -I{} bash -ec 'build_wheel "$1"' - {}
 
     PATH="$folder/tools/bin:$PATH" auditwheel repair --plat "manylinux_${glibc/./_}_$(uname -m)" \
