@@ -12,12 +12,15 @@ import pytest
 
 pytest.register_assert_rewrite("support")
 
-from support import profiles  # noqa: F401
 from support.environment import GLIBC_ALONE, GLIBC_REASON, TARGETS, TESTS, c_compiler, listed
+from support.profiles import EXAMPLES, PROFILE
 
 
-def pytest_report_header() -> str:
-    return f"fastrnn targets under test: {', '.join(TARGETS)}"
+def pytest_report_header() -> list[str]:
+    return [
+        f"fastrnn targets under test: {', '.join(TARGETS)}",
+        f"hypothesis profile: {PROFILE}, {EXAMPLES[PROFILE]} examples a test",
+    ]
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

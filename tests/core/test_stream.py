@@ -94,6 +94,7 @@ def test_bits_of_the_whole_sequence(target: str, case: Case, data: st.DataObject
     assert_same_bits(flat((np.concatenate(ys), stream.state)), expected)
 
 
+@settings(max_examples=max(settings.default.max_examples // 4, 1))
 @given(case=stream_cases.filter(lambda case: case.x.shape[0] > 0))
 def test_steps_alone(target: str, case: Case) -> None:
     params = case.params(target)

@@ -6,10 +6,18 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("default", max_examples=200, **common)
-settings.register_profile("ci", max_examples=200, derandomize=True, print_blob=True, **common)
-settings.register_profile("quick", max_examples=20, derandomize=True, print_blob=True, **common)
-settings.register_profile("few", max_examples=6, derandomize=True, print_blob=True, **common)
-settings.register_profile("thorough", max_examples=4000, **common)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+EXAMPLES = {"default": 100, "ci": 200, "quick": 20, "few": 6, "thorough": 4000}  # of most tests; some have a multiple
+SAME_EACH_TIME = {"ci", "quick", "few"}
+
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default")
+
+for name, examples in EXAMPLES.items():
+    settings.register_profile(
+        name,
+        max_examples=examples,
+        deadline=None,
+        derandomize=name in SAME_EACH_TIME,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+settings.load_profile(PROFILE)
