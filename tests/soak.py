@@ -37,10 +37,10 @@ Rng = np.random.Generator
 KEPT = 40  # layers that are kept from round to round, least used dropped first
 MOST_THREADS, MOST_STEPS = 6, 19
 ALARM = 1e-3  # seconds until a signal
-SCALAR_MULTIPLIES = 3e6  # of a call that is compared with the scalar target, which takes some 5 ns for each
-# What may come after the first tenth, when all that is kept has been dropped and what is free was given back to the
-# system: pieces of arenas, of glibc's and of Python's, that something small still lies in, and caches of both. A leak
-# of one object in each round passes both within minutes.
+SCALAR_MULTIPLIES = 3e6  # the most in a call that the scalar target repeats, at some 5 ns each
+# How much the process may grow after the first tenth, with all kept layers dropped and free memory given back to the
+# system: arenas of glibc and of Python that something small still lies in, and caches of both. A leak of one object in
+# each round exceeds both limits within minutes.
 GROWTH = Usage(rss=16 << 20, blocks=1000, threads=0, files=0)
 WARM_ROUNDS = 40  # after which everything was done some times
 
@@ -75,7 +75,7 @@ class Soak:
         return Layer(case, params, case.run(targets[0] if slow else "scalar", threads=1))
 
     def some_layer(self, rng: Rng, number: int) -> Layer:
-        """One that is new or was used before."""
+        """A layer that is new, or one that was used before."""
         return self.layer(number + int(rng.integers(2 * KEPT)))
 
     def run(self, layer: Layer, **options: Any) -> tuple[np.ndarray, ...]:
@@ -112,7 +112,7 @@ class Soak:
         assert_close(case.run(), expected, tolerance(case, expected))
 
     def do_params(self, rng: Rng, layer: Layer) -> None:
-        """A layer of its own, made, carried elsewhere and dropped."""
+        """Params that are copied, pickled, saved and loaded, and dropped again."""
         params = layer.params
         copies = [copy.deepcopy(params), pickle.loads(pickle.dumps(params))]
         for suffix in (".npz", ".safetensors"):
@@ -229,7 +229,7 @@ class Soak:
 
 def soak(seconds: float, seed: int, only: int | None) -> bool:
     """Whether all was well."""
-    warnings.simplefilter("ignore", DeprecationWarning)  # of forks of a process with threads, which is what is wanted
+    warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, which is wanted here
     start, said, number, failures = time.monotonic(), 0.0, 0, 0
     early: Usage | None = None
     with tempfile.TemporaryDirectory() as folder:
@@ -266,7 +266,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, metavar="ROUND", help="do this round alone")
     arguments = parser.parse_args()
-    # Workers up to the most that any round asks for: their number is then the same at a tenth and at the end.
+    # Start as many threads of the pool as any round asks for: their number is then the same at a tenth and at the end.
     case = shared_case(Seeded(np.random.default_rng(0)))
     case.run(threads=MOST_THREADS)
     threading.stack_size(1 << 20)

@@ -9,5 +9,5 @@ import pytest
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for a whole property: a file in it is written again and again."""
+    """One folder for all examples of a property, which write the same file again and again."""
     return tmp_path_factory.mktemp("files")

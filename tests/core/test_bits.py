@@ -80,7 +80,7 @@ def test_cuts_in_time_change_nothing(target: str, case: Case, data: st.DataObjec
         reverse = True
     x = case.x.swapaxes(0, 1) if case.batch_first else case.x
     case = case.but(x=x, batch_first=False, lengths=None, return_sequences=True)
-    if case.state is not None:  # of the layers and the direction that are left
+    if case.state is not None:  # keep the state of the layers and the direction that are left
         depth = sum(name.startswith("weight_ih") for name in case.weights)
         parts = case.state if isinstance(case.state, tuple) else (case.state,)
         cut = tuple(part[:depth] for part in parts)
@@ -182,7 +182,7 @@ def test_params_compute_the_same_after_other_calls(cell: str) -> None:
 @pytest.mark.parametrize("hidden", [1, 5, 16, 40, 200])
 @pytest.mark.parametrize("cell", CELLS)
 def test_no_state_is_a_state_of_zeros(cell: str, hidden: int, target: str) -> None:
-    """To the sign of a zero, and to NaN where a weight is not finite, though a first step from none does not read U."""
+    """To the sign of a zero, and to NaN where a weight is not finite: without a state a first step does not read U."""
     rng = np.random.default_rng(hidden)
     for dtype in ("float32", "float64"):
         weights = make_weights(rng, cell, (3, hidden), dtype=dtype)

@@ -93,7 +93,7 @@ def test_same_seed_same_text_on_every_target_and_thread_count() -> None:
     assert [run.returncode for run in runs] == [0] * len(runs)
     assert len({run.stdout for run in runs}) == 1
     assert re.fullmatch(r"def main\([\n -~]{150}\n", runs[0].stdout)
-    for run, target in zip(runs, TARGETS, strict=False):  # the first runs; the others are of the default target
+    for run, target in zip(runs, TARGETS, strict=False):  # the runs of the default target come after those of TARGETS
         assert re.search(rf"^150 characters in [\d.]+ s, \d+ characters a second \({target}\)$", run.stderr, re.M)
     other = generate(*arguments, "--seed", "4")
     assert other.stdout != runs[0].stdout

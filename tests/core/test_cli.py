@@ -199,7 +199,7 @@ def test_check_of_nan(files: Path, capsys: pytest.CaptureFixture[str], monkeypat
 
 
 def test_a_package_that_lacks_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is installed: its own error says more."""
+    """A package that is installed but cannot be imported: its own error says more."""
     (tmp_path / "lacking.py").write_text("import lacked")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="No module named 'lacked'"):
@@ -255,7 +255,7 @@ def test_one_line_whatever_a_file_is_called(files: Path, capsys: pytest.CaptureF
 @pytest.mark.skipif(sys.platform == "win32", reason="no file descriptors of this kind")
 @pytest.mark.parametrize(("closed", "command", "status"), [(1, "none.npz", 0), (2, "missing.npz", 2)])
 def test_closed_output(files: Path, closed: int, command: str, status: int) -> None:
-    """Nothing is said elsewhere instead."""
+    """With stdout or stderr closed, nothing is written to the other one instead."""
     shell = ["sh", "-c", f'"$0" -m fastrnn inspect "$1" {closed}>&-', sys.executable, str(files / command)]
     result = subprocess.run(shell, capture_output=True, text=True, cwd=os.path.dirname(__file__))
     assert (result.returncode, result.stdout, result.stderr) == (status, "", "")

@@ -18,7 +18,7 @@ from support.environment import TARGETS
     platform.machine() != "x86_64" or sys.platform != "linux", reason="reads the flags of /proc/cpuinfo"
 )
 def test_detection_agrees_with_the_system() -> None:
-    """The kernel lists a flag only where it also saves the registers."""
+    """Linux lists a flag in /proc/cpuinfo only where it also saves the registers."""
     with open("/proc/cpuinfo", encoding="ascii") as file:
         flags = next(line for line in file if line.startswith("flags")).split()
     expected = ["scalar"]

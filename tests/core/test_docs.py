@@ -104,7 +104,7 @@ def defined(block: Block) -> set[str]:
 
 
 def missing_packages(block: Block) -> list[str]:
-    """Packages that a block imports and that are not installed; those that must be there count as installed."""
+    """Packages that a block imports and that are not installed; packages that are expected count as installed."""
     roots = {alias.name for node in imports(block) if isinstance(node, ast.Import) for alias in node.names}
     roots |= {node.module or "" for node in imports(block) if isinstance(node, ast.ImportFrom)}
     tops = {name.partition(".")[0] for name in roots} - expected_packages()
@@ -113,9 +113,9 @@ def missing_packages(block: Block) -> list[str]:
 
 @cache
 def run_until(path: Path, count: int) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the first `count` blocks of Python in a file leave behind, and names that they do not, with the reason.
+    """The namespace after the first `count` blocks of a file, and the names that skipped ones leave out, with reasons.
 
-    Each is run once.
+    Each block is run once.
     """
     if count == 0:
         return {"__name__": path.stem}, {}

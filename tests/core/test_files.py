@@ -65,7 +65,7 @@ def test_every_bit_pattern_comes_back(tmp_path: Path, suffix: str) -> None:
 
 @EVERY_SUFFIX
 def test_the_same_bytes_each_time(tmp_path: Path, suffix: str) -> None:
-    """In another process too, where text hashes otherwise."""
+    """In another process too, where hashes of text are others."""
     path = tmp_path / f"a{suffix}"
     example(clip=0.5, input_forget=True).save(path)
     code = f"import fastrnn; fastrnn.load({str(path)!r}).save({str(path) + suffix!r})"
@@ -88,7 +88,7 @@ def test_the_same_bytes_whatever_the_order(folder: Path, suffix: str, data: st.D
 
 
 def test_what_is_written(tmp_path: Path) -> None:
-    """By the libraries of these formats alone."""
+    """The files as the libraries of their formats read them, without fastrnn."""
     from safetensors import safe_open
 
     params = example("gru", reset_after=False, activation=("linear", 0.5, 0.0), dtype="float64")
@@ -106,7 +106,7 @@ def test_what_is_written(tmp_path: Path) -> None:
     with safe_open(tmp_path / "a.safetensors", "np") as file:
         assert file.metadata() == {"fastrnn": text}
         assert {*file.keys()} == {*params.weights}
-    with zipfile.ZipFile(tmp_path / "a.npz") as archive:  # files that may be read, for who unpacks them
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:  # permissions of the files that an archiver unpacks
         assert {info.external_attr >> 16 for info in archive.infolist()} == {0o644}
 
 
@@ -157,7 +157,7 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_disk_that_is_full(tmp_path: Path) -> None:
-    """In the file's own write, with limits of the system."""
+    """A write that fails in the middle of the file, since the system limits its size."""
     code = (
         "import resource, signal, numpy as np, fastrnn; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
@@ -190,7 +190,7 @@ def test_mode_and_links(tmp_path: Path) -> None:
 
 
 def write(path: Path, arrays: dict[str, np.ndarray]) -> Path:
-    """As another program would."""
+    """A file as another program writes it, with NumPy or safetensors."""
     from safetensors.numpy import save_file
 
     if path.suffix == ".npz":
@@ -322,7 +322,7 @@ def test_wrong_calls(tmp_path: Path, call: str, error: str, message: str, monkey
 
 
 def test_without_safetensors(tmp_path: Path) -> None:
-    """The package is named, and .npz works."""
+    """The error names the package safetensors, and .npz works."""
     code = (
         "import sys; sys.modules['safetensors'] = None\n"
         "import numpy as np, fastrnn\n"

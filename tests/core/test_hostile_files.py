@@ -25,7 +25,7 @@ from support.layer_files import EVERY_SUFFIX, example
 
 
 def refuses(path: Path, data: bytes, cell: str | None = None) -> str:
-    """What load says of bytes that it must not take."""
+    """The message of the error that load raises on these bytes."""
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r".") as caught:
         fastrnn.load(path, cell)
@@ -66,7 +66,7 @@ def test_changed_bytes(folder: Path, suffix: str, data: st.DataObject) -> None:
     if loaded is None:
         assert str(path) in said
     elif suffix == ".npz":
-        for name, array in loaded.weights.items():  # its checksums tell
+        for name, array in loaded.weights.items():  # the checksums of an .npz show any change of an array
             np.testing.assert_array_equal(array, params.weights[name])
 
 
@@ -213,7 +213,7 @@ def test_hostile_array(tmp_path: Path, data: bytes, compression: int, monkeypatc
 
 
 def test_good_array_made_by_hand(tmp_path: Path) -> None:
-    """What the hostile ones are variants of."""
+    """The sound file that hostile ones are variants of."""
     (tmp_path / "a.npz").write_bytes(npz([("weight_hh_l0.npy", GOOD), ("weight_ih_l0.npy", GOOD)]))
     assert fastrnn.load(tmp_path / "a.npz", "lstm").input_size == 1
 
@@ -284,11 +284,11 @@ def test_errors_of_the_system_pass() -> None:
 
 
 def test_messages_are_short(tmp_path: Path) -> None:
-    """What a library quotes, names and dtypes: none of them whole where it is long."""
+    """Names and dtypes that a library quotes in its error are cut where they are long."""
     name, path = "n" * 60_000, tmp_path / "a.npz"
     good = npz([(f"{name}.npy", npy(header("<i4", "(4, 1)"), bytes(16)))])
     place = good.index(b"PK\3\4") + 30
-    other = good[:place] + b"m" + good[place + 1 :]  # another name than in the directory, which zipfile quotes
+    other = good[:place] + b"m" + good[place + 1 :]  # another name than in the directory: zipfile quotes both
     text = b'{"version": 1, "cell": "lstm", "dtype": "float32", "options": {}}'
     fields = npy(header([(f"{k:0500}", "<f4") for k in range(10)], "(1,)"), bytes(40))
     with_text = npz([("fastrnn.json", text), (f"{name}.npy", npy(header("<i4", "(4, 1)"), bytes(16)))])
@@ -341,7 +341,7 @@ def test_claims_take_no_memory(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
     with zipfile.ZipFile(tmp_path / "g.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as bomb:
         for _ in range(size // 10**7):
-            bomb.write(bytes(10**7))  # which are there, if one looks
+            bomb.write(bytes(10**7))  # so that the entry really unpacks to what it claims
     code = (
         "import resource, sys, os, fastrnn, fastrnn.files, safetensors.numpy, zipfile\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
@@ -378,7 +378,7 @@ def test_hostile_safetensors(tmp_path: Path, entries: str) -> None:
 
 
 def test_a_tensor_twice(tmp_path: Path) -> None:
-    """The library takes the last."""
+    """The library safetensors takes the last one."""
     parts = [
         f'"{name}": {{"dtype": "F32", "shape": [4, 1], "data_offsets": [{k}, {k + 16}]}}'
         for name, k in [("weight_ih", 0), ("weight_hh", 16), ("weight_hh", 16)]

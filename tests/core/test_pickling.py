@@ -62,14 +62,14 @@ def test_pickles_and_copies_compute_the_same(case: Case) -> None:
 
 @given(case=cases())
 def test_weights_travel_out_of_band(case: Case) -> None:
-    """And travel on from where they arrived, wherever that is; the rest is short."""
+    """Weights that arrived in buffers of any kind travel on out of band too; the pickle itself is short."""
     params = case.params()
     data, buffers = with_buffers(params)
     assert len(data) < 500 + 100 * len(case.weights)
-    assert_kept(params, buffers)  # no copy where they leave, ..
+    assert_kept(params, buffers)  # no copy at the first pickling
     received = [bytearray(buffer.raw()) for buffer in buffers]
     again = pickle.loads(data, buffers=received)
-    assert_kept(again, received)  # .. none where they arrive, ..
+    assert_kept(again, received)  # no copy at loading
     data, buffers = with_buffers(again)
     assert_kept(again, buffers)
     third = pickle.loads(data, buffers=[bytes(buffer.raw()) for buffer in buffers])
@@ -87,7 +87,7 @@ def numbers(*shape: int) -> np.ndarray:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_buffer_that_changes(cell: str) -> None:
-    """Results come from the packed weights. What shows the arrays shows the buffer."""
+    """A buffer that is changed later: results still come from the packed weights; `weights` shows the buffer."""
     params, function = layer(cell), getattr(fastrnn, cell)
     x = numbers(4, 2, 7)
     expected = flat(function(x, params))
@@ -118,7 +118,7 @@ def test_buffers_live_as_long_as_params() -> None:
 
 @pytest.mark.parametrize("offset", [0, 1, 4])
 def test_buffers_anywhere(offset: int) -> None:
-    """In a message with other things, where nothing is aligned."""
+    """Buffers that are parts of a message, at addresses that are not aligned."""
     params, x = layer("gru"), numbers(4, 2, 7)
     data, buffers = with_buffers(params)
     message = bytearray(offset)
@@ -162,7 +162,7 @@ def given_weights(how: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 @pytest.mark.parametrize("how", ["float16", "float64", "fortran", "strided"])
 def test_weights_of_other_dtypes_and_layouts(how: str) -> None:
-    """They are copied in C order where they are given, and travel as they are then."""
+    """Arrays of any layout are copied to C order when params are made, and travel in that order."""
     weights, options = given_weights(how)
     params, x = fastrnn.LSTMParams(weights, activation="relu", clip=0.5, **options), numbers(4, 2, 7)
     data, buffers = with_buffers(params)
@@ -179,7 +179,7 @@ def test_weights_of_other_dtypes_and_layouts(how: str) -> None:
 
 
 def test_a_mapping_that_is_given_is_copied() -> None:
-    """Whatever it is a kind of, and wherever its arrays come from."""
+    """A mapping of any class, whatever memory its arrays lie in."""
     again = pickle.loads(pickle.dumps(layer()))
     for weights in (again.weights, dict(again.weights), type("Weights", (dict,), {})(again.weights)):
         other = fastrnn.LSTMParams(weights)
@@ -187,7 +187,7 @@ def test_a_mapping_that_is_given_is_copied() -> None:
 
 
 def test_loading_copies_nothing() -> None:
-    """What Python and NumPy allocate for weights of 8 MB; the packed weights are C's."""
+    """What Python and NumPy allocate while weights of 20 MB are loaded; packed weights are allocated in C."""
     weights = {"weight_ih": np.ones((4096, 256), "f4"), "weight_hh": np.ones((4096, 1024), "f4")}
     data, buffers = with_buffers(fastrnn.LSTMParams(weights))
     tracemalloc.start()
@@ -225,7 +225,7 @@ def test_many_in_one_pickle() -> None:
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("protocol", [*PROTOCOLS, "buffers"])
 def test_streams_travel(cell: str, protocol: Any) -> None:
-    """They go on from where they were, and share only weights that nobody writes to."""
+    """Pickled streams go on from where they were, and share with others only weights, which nobody writes to."""
     stream, x = fastrnn.Stream(layer(cell), 2), numbers(5, 2, 7)
     stream.run(x[:2])
     if protocol == "buffers":

@@ -30,7 +30,7 @@ def test_each_split_has_the_same_bits(cell: str, split: str) -> None:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_explain_names_the_split(split: str) -> None:
-    """Of an LSTM: what each of these sizes is there for does happen."""
+    """The plan of an LSTM of each of these sizes is the split that the size is named for."""
     params, x = SPLITS[split].make(np.random.default_rng(7), "lstm")
     steps, rows = x.shape[:2]
     text = params.explain(steps, rows, threads=2)

@@ -107,7 +107,7 @@ def test_steps_alone(target: str, case: Case) -> None:
 @settings(max_examples=max(settings.default.max_examples // 4, 1))
 @given(case=stream_cases.filter(lambda case: case.x.shape[0] > 0))
 def test_reset_and_streams_apart(case: Case) -> None:
-    """After a reset all is as at first, and streams that share params share nothing else."""
+    """After a reset a stream is as when it was new, and streams that share params share nothing else."""
     params = case.params()
     one, other = (Stream(params, case.x.shape[1]) for _ in range(2))
     first = [one.step(x).copy() for x in case.x]
@@ -129,7 +129,7 @@ def numbers(*shape: int) -> np.ndarray:
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("rows", [1, 7])
 def test_large_layers(cell: str, rows: int) -> None:
-    """Steps for which the interpreter lock is released, and chains that are broken."""
+    """Steps that release the interpreter lock, and sums of more than one chain of 128 terms."""
     params, x = layer(cell, 300, 260, layers=2), numbers(9, rows, 300)
     stream = Stream(params, rows)
     ys = [stream.step(x_t).copy() for x_t in x[:4]]
@@ -176,7 +176,7 @@ def test_shapes_and_attributes() -> None:
     assert one.step(numbers(5)).shape == (4,)
     assert one.step(numbers(1, 5)).shape == (1, 4)
     assert one.run(numbers(6, 5)).shape == (6, 4)
-    one.state = fastrnn.lstm(numbers(6, 5), params)[1]  # which have no batch axis
+    one.state = fastrnn.lstm(numbers(6, 5), params)[1]  # a state without a batch axis
     assert [part.shape for part in one.state] == [(3, 1, 4), (3, 1, 20)]
     for name in ("params", "batch_size"):
         with pytest.raises(AttributeError):
@@ -232,7 +232,7 @@ def test_output_outlives_its_stream() -> None:
         y = Stream(params).step(x)
     gc.collect()
     assert_same_bits((y,), (expected,))
-    assert sys.getrefcount(packed) == references + 1  # one memory is kept: that of y
+    assert sys.getrefcount(packed) == references + 1  # of 20 streams, y keeps its own one's memory
     del y
     assert sys.getrefcount(packed) == references
 
@@ -303,7 +303,7 @@ def test_two_threads_at_once() -> None:
 
 
 def test_many_threads_stepping_one_stream() -> None:
-    """Each step is whole or refused: those that went through, however many, are those of one thread."""
+    """Each step is whole or refused: the state is that after as many steps of one thread as were not refused."""
     params, x = layer("gru", 300, 300), numbers(300)
     stream, taken = Stream(params), [0] * 4
     together = threading.Barrier(4)
@@ -344,7 +344,7 @@ def test_many_threads_with_a_stream_each() -> None:
 
 @pytest.mark.parametrize("handler", ["signal.default_int_handler", "lambda *_: stream.step(x[0])"])
 def test_a_long_run_can_be_interrupted(handler: str) -> None:
-    """And leaves the state as it was; a handler cannot use the stream that it interrupts."""
+    """The state stays as it was before the run; a handler cannot use the stream that it interrupts."""
     code = f"""if True:
         import signal, numpy as np, fastrnn
         stream = fastrnn.Stream(fastrnn.LSTMParams({{"weight_ih": np.ones((4, 1)), "weight_hh": np.ones((4, 1))}}))

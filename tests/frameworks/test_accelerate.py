@@ -111,13 +111,13 @@ def test_gradients_in_eval_mode(call: tuple[Any, Any, Any], inputs: bool) -> Non
         gradients.append([tensor.grad for tensor in (data, *leaves, *module.parameters())])
     for ours_, theirs in zip(*gradients, strict=True):
         assert (ours_ is None) == (theirs is None)
-        if ours_ is not None:  # sums over steps and rows of products of numbers that are close
+        if ours_ is not None:  # a gradient sums products over steps and rows: their errors add up
             scale = max(1.0, float(theirs.abs().max()))
             assert float((ours_ - theirs).abs().max()) <= {4: 1e-5, 8: 1e-12}[theirs.itemsize] * scale
 
 
 def test_gradients_are_those_of_eval_mode() -> None:
-    """Also where the layer was put to training between forward and backward."""
+    """A gradient in eval mode, also where the layer was put into training mode before backward."""
     layer = nn.GRU(3, 4, 2, dropout=0.5).eval()
     ours, x = accelerated(layer), torch.randn(5, 2, 3)
     for module in (layer, ours):
@@ -279,7 +279,7 @@ class Other(nn.LSTM):
 
 
 def test_subclasses(calls: list[Any]) -> None:
-    """One that only makes layers in another way is replaced; one that computes in another way is not."""
+    """A subclass that only constructs layers in another way is replaced; one that computes in another way is not."""
     module = nn.ModuleDict({"a": Init(3), "b": Other(3, 3), "c": nn.GRU(3, 3)})
     module["c"].forward = lambda x: x
     report = accelerate(module)

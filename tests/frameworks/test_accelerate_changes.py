@@ -61,7 +61,7 @@ def test_changed_weights_are_noticed(kind: str, change: str, mode: Any, calls: l
 
 
 def test_an_optimisers_step_is_noticed(calls: list[Any]) -> None:
-    """Train and eval in turns: PyTorch trains, fastrnn evaluates what was trained."""
+    """Train and eval alternate: PyTorch trains, fastrnn evaluates what was trained."""
     torch.manual_seed(0)
     ours, theirs = accelerated(nn.LSTM(3, 4)), nn.LSTM(3, 4)
     theirs.load_state_dict(ours.state_dict())
@@ -82,7 +82,7 @@ def test_an_optimisers_step_is_noticed(calls: list[Any]) -> None:
 
 @pytest.mark.parametrize("change", ["load_state_dict", "assign", "data", "parameter"])
 def test_weights_made_in_inference_mode(change: str, calls: list[Any]) -> None:
-    """PyTorch counts no changes of them."""
+    """Inference tensors: PyTorch counts no changes of them."""
     with torch.inference_mode():
         layer, other = accelerated(nn.GRU(3, 20)), nn.GRU(3, 20)
         x = torch.randn(4, 2, 3)
@@ -147,7 +147,7 @@ def test_memory_of_arguments_stays_resizable() -> None:
 
 
 def test_parametrized_after_a_call(calls: list[Any]) -> None:
-    """It is copied by a copy of its __dict__, and restored with the class that the parametrization gave it."""
+    """A layer is copied through its __dict__, and restored to the class that the parametrization gave it."""
     ours, x = accelerated(nn.LSTM(3, 4).eval()), torch.randn(5, 3)
     with torch.no_grad():
         ours(x)

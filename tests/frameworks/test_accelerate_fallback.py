@@ -72,7 +72,7 @@ def autocast(layer: Any, x: Any) -> Any:
 
 
 def forward_ad(layer: Any, x: Any) -> Any:
-    layer, x = layer.double(), x.double()  # PyTorch has no derivative of what it calls for float32
+    layer, x = layer.double(), x.double()  # PyTorch has no derivative of the operator that it calls for float32
     no_grad(layer, x)
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
@@ -99,7 +99,8 @@ def watched(layer: Any, x: Any) -> Any:
         return layer(x)
 
 
-PACKED_BEFORE = ("forward_ad", "forward_ad of weights")  # one call of fastrnn, which is to be followed by none
+# In these cases fastrnn runs once, and PyTorch from then on.
+PACKED_BEFORE = ("forward_ad", "forward_ad of weights")
 
 
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable", "ignore:.torch.jit:DeprecationWarning")
@@ -153,7 +154,7 @@ ODD_CALLS = {
 
 @pytest.mark.parametrize("case", ODD_CALLS)
 def test_odd_calls(case: str, calls: list[Any]) -> None:
-    """What PyTorch makes do with, and fastrnn is not asked for."""
+    """Odd arguments that PyTorch takes: PyTorch runs, and fastrnn is not asked."""
     layer, x = ODD_CALLS[case]()
     layer.eval()
     ours = copy.deepcopy(layer)
@@ -241,7 +242,7 @@ class Front(nn.Module):
 
 @pytest.mark.parametrize("allow_rnn", [False, True])
 def test_compile(allow_rnn: bool, calls: list[Any]) -> None:
-    """What is around a layer is compiled; the layer too where Dynamo takes it, and else fastrnn runs."""
+    """torch.compile compiles the code around a layer, and the layer too where Dynamo takes it; else fastrnn runs."""
     graphs: list[str] = []
 
     def backend(graph: Any, inputs: Any) -> Any:

@@ -105,7 +105,7 @@ def test_tensors_that_are_no_weights(files: Path, capsys: pytest.CaptureFixture[
 
 @needs("torch")
 def test_warnings_of_torch_are_not_shown(files: Path) -> None:
-    """About projections, and about nothing else; in a process where warnings are errors."""
+    """PyTorch's warning about projections, in a process where warnings are errors."""
     import torch
 
     torch.save(torch.nn.LSTM(3, 5, proj_size=2).state_dict(), "projected.pt")
@@ -149,13 +149,13 @@ def test_what_torch_raises_in_the_call(
 
 @needs("torch")
 def test_files_of_torch_that_hold_more_than_tensors(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Words of our own: PyTorch's advise to load them unsafely, with an escape sequence for a terminal."""
+    """The message is ours: PyTorch's advises to load the file unsafely, with an escape sequence for a terminal."""
     import torch
 
     torch.save(torch.nn.LSTM(3, 5), "whole.pt")
     Path("runs.pt").write_bytes(b"cos\nmkdir\n(S'executed'\ntR.")
     Path("broken.pt").write_bytes(b"PK\3\4")
-    with zipfile.ZipFile("script.pt", "w") as archive:  # what PyTorch tells a TorchScript archive by
+    with zipfile.ZipFile("script.pt", "w") as archive:  # the entry by which PyTorch knows a TorchScript archive
         archive.writestr("script/constants.pkl", b"\x80\x02).")
         archive.writestr("script/version", b"3\n")
     for name, got in {

@@ -57,7 +57,7 @@ def test_graph(scheduler: str) -> None:
 
 
 def test_params_in_a_closure() -> None:
-    """Out of band as in any pickle."""
+    """Weights travel out of band in cloudpickle too."""
     params, x, buffers = make_params(), numbers(3, 2, 40), []
     data = cloudpickle.dumps(lambda x: fastrnn.gru(x, params), protocol=5, buffer_callback=buffers.append)
     assert [len(buffer.raw()) for buffer in buffers] == [array.nbytes for array in params.weights.values()]

@@ -45,7 +45,7 @@ def work(params: Any, stream: fastrnn.Stream, x: np.ndarray) -> Any:
 
 
 def parallel() -> None:
-    """Workers map the arrays that are large, and compute the same; twice, since they are kept."""
+    """Workers map large arrays and compute the same; twice, since joblib keeps its workers."""
     backend = sys.argv[1]
     if backend == "multiprocessing":
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
@@ -81,7 +81,7 @@ def test_dump_and_load(mode: Any, tmp_path: Path) -> None:
 
 
 def test_a_file_that_changes(tmp_path: Path) -> None:
-    """Results stay: they come from the packed weights."""
+    """Results stay when the mapped file is overwritten: they come from the packed weights."""
     params, x, path = make_params(), numbers(6, 2, LARGE[0]), tmp_path / "params"
     joblib.dump(params, path)
     again = joblib.load(path, mmap_mode="r")
@@ -101,7 +101,7 @@ def test_compressed(compress: Any, tmp_path: Path) -> None:
 
 
 def test_memory(tmp_path: Path) -> None:
-    """Params are known again by what is in them: where they come from is nothing to the cache."""
+    """The cache knows params by what is in them, wherever they come from."""
     params, x, calls = make_params((7, 19)), numbers(6, 2, 7), []
 
     def counted(x: np.ndarray, params: Any) -> Any:

@@ -142,7 +142,7 @@ def cases(draw: Any, forms: Sequence[str] = FORMS, of: Sequence[str] = ("rnn", "
         options=options,
         call=call | fixed,
         reverse=form in ("layer", "cell", "cells") and draw(st.booleans()),
-        depth=draw(st.integers(2, 3)) if form == "cells" else 1,  # one: test_list_of_one_cell
+        depth=draw(st.integers(2, 3)) if form == "cells" else 1,  # test_list_of_one_cell has depth 1
         with_state=draw(st.booleans()),
         seed=draw(st.integers(0, 2**32 - 1)),
     )
@@ -163,7 +163,7 @@ def test_layer(case: Case) -> None:
 
 @given(case=cases(["layer", "bidirectional", "two layers"], ["lstm", "gru"]))
 def test_float64(case: Case) -> None:
-    """Where Keras rounds nothing to float32."""
+    """The cases in which Keras rounds nothing to float32."""
     if keras.backend.backend() == "torch":
         options = case.options | {"recurrent_dropout": 0.0} | ({"reset_after": True} if case.cell == "gru" else {})
         case = replace(case, dtype="float64", options=options)
@@ -174,7 +174,7 @@ def test_float64(case: Case) -> None:
 @pytest.mark.parametrize("form", ["cell", "StackedRNNCells"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_cell(cell: str, form: str) -> None:
-    """A cell alone is one step."""
+    """A cell outside of a layer is one step."""
     cells = [getattr(layers, f"{CELLS[cell]}Cell")(5) for _ in range(2 if form == "StackedRNNCells" else 1)]
     layer = cells[0] if form == "cell" else layers.StackedRNNCells(cells)
     layer.build((None, 3))
@@ -191,7 +191,7 @@ def test_cell(cell: str, form: str) -> None:
 
 
 def test_list_of_one_cell() -> None:
-    """Keras itself can't run it unrolled or with a mask."""
+    """Keras itself can't run a list of one cell unrolled or with a mask."""
     cell = layers.GRUCell(4)
     assert fastrnn.from_keras(built(layers.RNN([cell]))) == fastrnn.from_keras(cell)
 
@@ -202,7 +202,7 @@ def test_masks_of_padding_are_lengths(case: Case, zeros: bool) -> None:
     layer, sequences = case.layer, case.call["return_sequences"]
     bidirectional = isinstance(layer, layers.Bidirectional)
     if not bidirectional:
-        layer.zero_output_for_mask = zeros and sequences  # Bidirectional sets it so
+        layer.zero_output_for_mask = zeros and sequences  # as Bidirectional sets it
     B, T, _, _ = case.sizes
     lengths = np.random.default_rng(case.seed).integers(0, T + 1, B)
     lengths[0] = T  # so that every step is a step of some row
@@ -213,7 +213,7 @@ def test_masks_of_padding_are_lengths(case: Case, zeros: bool) -> None:
             assert all((y[n:] == (y[n - 1] if n else 0)).all() for y, n in zip(expected[0], lengths))
         expected[0] = np.where(mask[..., np.newaxis], expected[0], 0)
     got = case.run(lengths=lengths)
-    if not sequences:  # of a row without steps Keras has 0, these params the initial state
+    if not sequences:  # for a row without steps Keras gives 0, and params the initial state
         for y in got[0], expected[0]:
             y[lengths == 0] = 0
     assert_close(got, expected, case.tolerance(expected))
@@ -286,7 +286,7 @@ def test_numpy_backend() -> None:
 
 @pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "GRU"])
 def test_bias_that_is_turned_off_after_the_build(kind: str) -> None:
-    """Cells of LSTM and GRU ask `use_bias` in a call; that of SimpleRNN asks whether it has a bias."""
+    """In a call, LSTMCell and GRUCell ask `use_bias`, and SimpleRNNCell asks whether it has a bias."""
     layer = built(layers.RNN(getattr(layers, f"{kind}Cell")(4, bias_initializer="random_normal")))
     layer.cell.use_bias = False
     x = np.random.default_rng(0).uniform(-1, 1, (2, 5, 3)).astype("float32")

@@ -113,7 +113,7 @@ def test_onnx_node_tests_as_params() -> None:
 
 @given(drawn=drawn_nodes(for_runtime=True))
 def test_onnx_runtime(drawn: Drawn) -> None:
-    """A bound much nearer than the derived one, since so few steps were never seen to differ by more than 2e-7."""
+    """A bound much tighter than the derived one: so few steps were never seen to differ by more than 2e-7."""
     onnxruntime = package("onnxruntime")
     model = replace(drawn, outputs=(True, True, True)).model()
     options = onnxruntime.SessionOptions()
@@ -206,7 +206,7 @@ def test_absent_output_leaves_absent_inputs_absent() -> None:
 
 
 def test_attributes_of_a_function_that_is_run() -> None:
-    """One operator with another direction at each call: what was packed for one does not serve the other."""
+    """One operator with another direction at each call: weights packed for one direction do not serve the other."""
     model, fed = one_node("GRU", "X W R")
     (node,) = model.graph.node
     node.input[:] = ["X", "W", "R"]

@@ -83,7 +83,7 @@ def test_states_and_lengths_of_the_caller() -> None:
 
 @pytest.mark.parametrize("op", ["If", "Loop", "Scan"])
 def test_nodes_in_bodies(op: str) -> None:
-    """Weights of the graph around it, and of its own under a name that hides one of these."""
+    """A body takes weights of the graph around it, and its own where both have the name."""
     inner = helper.make_graph([layer()], "body", [], [], [tensor(WEIGHTS["GRU"]["W"], "W")])
     names = ["then_branch", "else_branch"] if op == "If" else ["body"]
     other = helper.make_graph([], "empty", [], [])
@@ -111,7 +111,7 @@ def test_nodes_in_functions() -> None:
 
 
 def test_node_by_name() -> None:
-    """By its name, or that of an output; two layers as PyTorch exports them, one node each."""
+    """A node is found by its name or by that of an output; PyTorch exports a stack as a node a layer."""
     second = {"W2": numbers(1, 16, H), "R2": numbers(1, 16, H)}
     model = make(layer(), layer("LSTM", "Y W2 R2", "Z", name=""), **second)
     assert fastrnn.from_onnx(model, "layer") == fastrnn.from_onnx(model, "Y") == GRU
@@ -240,7 +240,7 @@ def test_external_data_that_is_not_there(tmp_path: Path, weights: Any, message: 
 
 
 def attempt(path: Path) -> str | None:
-    """What is wrong with a file, as it is said; nothing but ValueError and OSError may come."""
+    """The message of the error that a file gives, which may be a ValueError or an OSError alone."""
     try:
         fastrnn.from_onnx(path)
         for load in onnx_load.layers(path).values():
@@ -271,7 +271,7 @@ def test_every_truncation(tmp_path: Path) -> None:
 
 
 def test_flipped_bytes(tmp_path: Path) -> None:
-    """Some of these files are models still; the others are errors, and none asks for much memory."""
+    """Each changed file is still a model or is an error, and none takes much memory."""
     data, path, draw = whole_file(), tmp_path / "model.onnx", random.Random(0)
     results = []
     tracemalloc.start()
@@ -350,7 +350,7 @@ for use in (lambda: from_onnx("model.onnx"), fastrnn.onnx.ops):
 
 
 def test_bodies_within_bodies() -> None:
-    """Deeper than Python calls may go."""
+    """Graphs nested deeper than Python calls may go."""
     graph = helper.make_graph([layer()], "graph", [], [])
     model = make(weights={})
     model.graph.CopyFrom(graph)

@@ -22,7 +22,7 @@ def lstm(inputs: str = "X W R", changes: dict[str, Any] | None = None, **attribu
 
 
 def both(**attributes: Any) -> Any:
-    """Both directions."""
+    """from_onnx of a bidirectional GRU."""
     weights = {name: np.concatenate([array, array]) for name, array in WEIGHTS["GRU"].items()}
     return fastrnn.from_onnx(make(layer(direction="bidirectional", **attributes), weights=weights))
 
@@ -206,7 +206,7 @@ def test_refused(call: str, error: str, message: str) -> None:
 
 
 def test_alphas_and_betas_are_used_up_in_order() -> None:
-    """Only activations that take one use one up; a HardSigmoid without one has ONNX's constants."""
+    """Only activations that take an alpha use one up; a HardSigmoid without one has ONNX's default."""
     params = lstm(activations=["Sigmoid", "Affine", "HardSigmoid"], activation_alpha=[0.5], activation_beta=[0.25])
     weights = fastrnn.LSTMParams(
         lstm().weights, activation=("linear", 0.5, 0.25), output_activation=("hard_sigmoid", 0.2, 0.5)

@@ -91,7 +91,7 @@ def test_params_are_a_copy() -> None:
 
 
 def test_computed_weights() -> None:
-    """weight_norm puts a weight that is computed in the place of a parameter."""
+    """weight_norm replaces a parameter by a weight that is computed from others."""
     layer = nn.utils.parametrizations.weight_norm(nn.LSTM(3, 4), "weight_hh_l0")
     with torch.no_grad():
         layer.parametrizations.weight_hh_l0.original0.mul_(2)
@@ -113,7 +113,7 @@ def test_reading_computed_weights_changes_nothing(training: bool) -> None:
 
 
 def test_the_mode_of_a_layer() -> None:
-    """PyTorch goes by it, not by the nonlinearity that is kept beside it."""
+    """PyTorch goes by the mode of a layer, not by the nonlinearity that is kept beside it."""
     layer = nn.RNN(3, 4).eval()
     layer.mode = "RNN_RELU"
     x = torch.randn(5, 2, 3)
@@ -123,7 +123,7 @@ def test_the_mode_of_a_layer() -> None:
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "GRUCell"])
 def test_an_attribute_of_that_name_is_no_option(kind: str) -> None:
-    """What a user keeps on a layer that has no nonlinearity changes nothing, taken over or accelerated."""
+    """A user's own attribute `nonlinearity` on an LSTM or GRU changes nothing, taken over or accelerated."""
     layer = getattr(nn, kind)(3, 4).eval()
     expected = fastrnn.from_torch(layer)
     layer.nonlinearity = "relu"

@@ -143,7 +143,7 @@ def drawn_nodes(draw: Any, *, for_runtime: bool = False) -> Drawn:
     both = [given_states.get(name, np.zeros((D, B, H), dtype)) for name in ("initial_h", "initial_c")]
     state = None if not given_states else tuple(both) if cell == "lstm" else both[0]
     attributes = activation_attributes(draw, options, cell, D)
-    if "activation_alpha" in attributes:  # which is of float32
+    if "activation_alpha" in attributes:  # ONNX keeps it in float32
         options = {name: in_float32(value) for name, value in options.items()}
     case = Case(cell, weights, x, state, lengths, options, batch_first)
 

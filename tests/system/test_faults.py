@@ -28,7 +28,7 @@ WRAPPED = [
 
 @pytest.fixture(scope="module")
 def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program, with assertions and sanitizers in all but the kernels, of which it has one: the scalar one."""
+    """The program: assertions and sanitizers in all but the kernels; its one kernel is the scalar float32 one."""
     if not GLIBC_ALONE or not CSRC.exists():
         pytest.skip("needs the C sources, Linux with glibc, and nothing that is preloaded")
     folder, compiler = tmp_path_factory.mktemp("faults"), c_compiler()
@@ -143,7 +143,7 @@ def test_threads_refused(allowed: int, preload: str) -> None:
                 assert_same_bits(call(threads), right)
     before = len(os.listdir("/proc/self/task"))
     threads_left.value = 9
-    assert_same_bits(calls[0](3), expected[0])  # and they are started when they can be
+    assert_same_bits(calls[0](3), expected[0])  # threads are started as soon as the system gives them
     assert len(os.listdir("/proc/self/task")) > before
     """,
         LD_PRELOAD=preload,
@@ -183,7 +183,7 @@ OBJECTS = """
         "stream.state": set_and_get,
         "stream.step": step,
     }
-    if sys.version_info < (3, 12):  # later ones crash where a generator in a function can't be made, whoever's it is
+    if sys.version_info < (3, 12):  # CPython 3.12 and later crash where no memory is left for a generator, in any code
         calls |= {
             "out": lambda: flat(fastrnn.lstm(x, params, out=np.empty((4, 3, 6), "f4"))),
             "explain": lambda: text(params.explain(10, 2, 2)),
@@ -193,14 +193,14 @@ OBJECTS = """
             "pickle": lambda: flat(fastrnn.lstm(x, pickle.loads(pickle.dumps(params)))),
             "bad call": bad_call,
         }
-    # Python and NumPy themselves forget the error at times, which is a SystemError then: where much is their code.
+    # Calls with much code of Python and NumPy: these forget to set the error at times, which is a SystemError then.
     others = {name: Exception for name in ("lengths", "params", "mapping", "pickle", "bad call")}
-    sys.unraisablehook = lambda *_: None  # of generators that CPython itself can't close
+    sys.unraisablehook = lambda *_: None  # silences errors of CPython closing generators without memory
     for name, call in calls.items():
         expected, failed = call(), 0
         for count in (1, 3):
             n, succeeded = 0, 0
-            while succeeded < 3 and n < 2000:  # what is cached may make one succeed before the end
+            while succeeded < 3 and n < 2000:  # a call may succeed early, from what is cached
                 got = None
                 set_nomemory(n, n + count)
                 try:
@@ -218,6 +218,6 @@ OBJECTS = """
 
 @glibc_alone
 def test_objects_refused() -> None:
-    """MemoryError, or the right bits; then all is as before."""
+    """Each call gives MemoryError or the right bits, and the call after it the right bits."""
     if succeed(OBJECTS):
         pytest.skip("this Python comes without its module _testcapi")

@@ -1,4 +1,4 @@
-"""What happens to the threads and the processor of a call, in the middle of it: the right bits all the same.
+"""Signals, stopped threads and lesser processors in the middle of a call: the right bits all the same.
 
 (a) Storms of signals.
 (b) A thread that is stopped: nobody else waits for it.
@@ -63,7 +63,7 @@ def test_a_storm_of_signals_for_python(kind: str, restarts: str) -> None:
 
 @storms
 def test_a_storm_of_signals_for_c(kind: str, restarts: str, preload: str) -> None:
-    """Whatever system call they interrupt, and while other threads call too."""
+    """Signals with a handler in C, whatever system call they interrupt, while other threads call too."""
     succeed(
         f"""{STORM}
     from support.preloaded import count_signal, signals
@@ -106,7 +106,7 @@ def test_a_handler_that_raises_ends_a_shared_call(kind: str) -> None:
             raise Enough
 
     seen, (params, x) = [], split(sys.argv[1])
-    steps = 2**14 if params.bidirectional else 2**36  # of a bidirectional stack all outputs of a layer are kept
+    steps = 2**14 if params.bidirectional else 2**36  # a bidirectional stack keeps all outputs of a layer
     endless = np.broadcast_to(x[:1], (steps, *x.shape[1:]))
     expected = flat(fastrnn.lstm(x, params, threads=1))
     signal.signal(signal.SIGALRM, handler)
@@ -130,7 +130,7 @@ SEIZE, INTERRUPT, DETACH, ANY_THREAD = 0x4206, 0x4207, 17, 0x40000000  # of ptra
 
 @contextmanager
 def stopped(tid: int) -> Iterator[None]:
-    """Stop one thread of a child, whatever it does, and let it go on afterwards."""
+    """Stop one thread of a child process, and let it go on at the end of the block."""
     trace = ctypes.CDLL(None, use_errno=True).ptrace
     trace.argtypes, trace.restype = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p), ctypes.c_long
     if trace(SEIZE, tid, None, None):
@@ -144,7 +144,7 @@ def stopped(tid: int) -> Iterator[None]:
         yield
     finally:
         if trace(DETACH, tid, None, None):
-            os.waitpid(tid, ANY_THREAD)  # it was killed: the process ends when this is known
+            os.waitpid(tid, ANY_THREAD)  # the thread was killed, and the child ends only when its tracer has been told
 
 
 STOPPED = """
@@ -166,7 +166,7 @@ STOPPED = """
 
     thread = threading.Thread(target=work)
     thread.start()
-    for line in sys.stdin:  # each says that the thread has been stopped
+    for line in sys.stdin:  # a line comes each time that the thread has been stopped
         assert_same_bits(brief(), right)
         print(len(results), flush=True)
     thread.join()
@@ -190,7 +190,7 @@ def test_nobody_waits_for_a_thread_that_is_stopped(who: str) -> None:
         answers = []
         try:
             tid = int(child.stdout.readline())
-            with suppress(ProcessLookupError):  # its work is done
+            with suppress(ProcessLookupError):  # the thread ended before it could be stopped
                 enough = time.monotonic() + 10
                 while time.monotonic() < enough and len(answers) < 50:
                     with stopped(tid):
@@ -215,7 +215,7 @@ def test_nobody_waits_for_a_thread_that_is_stopped(who: str) -> None:
 @pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="what is preloaded does not run under emulation")
 @pytest.mark.parametrize(("processor", "targets"), [("Haswell", ["avx2", "scalar"]), ("Nehalem", ["scalar"])])
 def test_a_processor_without(processor: str, targets: list[str]) -> None:
-    """An emulated one: the targets that it can run, no other instruction, and the same bits."""
+    """On an emulated processor: the targets that it can run, no other instruction, and the same bits."""
     code = f"""if True:
         import hashlib
         import numpy as np, fastrnn

@@ -93,7 +93,7 @@ def test_memory_is_flat_over_many_calls(preload: str) -> None:
     assert grown == 0
     assert (
         held <= 4096
-    )  # what Cython keeps for tracebacks, which Python's allocator, being malloc, has it ask for itself
+    )  # code objects that Cython keeps for tracebacks: with PYTHONMALLOC=malloc they are mallocs of the extension
     assert in_use < 8 * calls
     assert resident < 2 << 20
 
@@ -101,7 +101,7 @@ def test_memory_is_flat_over_many_calls(preload: str) -> None:
 @linux
 @pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="a sanitizer keeps what is freed for a while")
 def test_soak() -> None:
-    """The script for hours, for seconds."""
+    """tests/soak.py, made to run for hours, for some seconds."""
     command = [sys.executable, str(TESTS / "soak.py"), "--minutes", "0.08"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -129,7 +129,7 @@ print(re.search(r"VmHWM:\s+(\d+) kB", open("/proc/self/status").read())[1])
 
 
 def test_scratch_stays_within_what_explain_states(preload: str) -> None:
-    """The most that the extension holds during a call; what is printed may be rounded down by half a digit."""
+    """The most that the extension holds during a call; `explain` may round its figure down by half a digit."""
     (line,) = succeed(
         """
     import re
@@ -187,7 +187,7 @@ def small(cell: str, inputs: int = 1, hidden: int = 4, layers: int = 1) -> Any:
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
 def test_more_inputs_than_31_bits_count(cell: str, batch_first: bool) -> None:
-    """All axes long: the last row's last steps lie beyond, and have the bits that they have near zero."""
+    """Many steps, rows and inputs: the last steps of the last row lie beyond 2**31 elements, with the right bits."""
     steps, rows, inputs = 2**10, 2**11 + 1, 2**10
     x = sparse(*((rows, steps) if batch_first else (steps, rows)), inputs)
     assert x.size > 2**31
@@ -208,7 +208,7 @@ def test_more_inputs_than_31_bits_count(cell: str, batch_first: bool) -> None:
 @pytest.mark.parametrize("axis", ["time", "rows"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_strides_that_31_bits_do_not_hold(cell: str, axis: str) -> None:
-    """Of x and of out: three steps or rows that lie 8 GB apart, and backwards."""
+    """Strides of x and of out: three steps or rows that lie 8 GB apart, and backwards."""
     shape, far = (3, 2, 4), 2**31 + 16
     strides = (4 * far, 64, 4) if axis == "time" else (64, 4 * far, 4)
 
@@ -249,7 +249,7 @@ def folded(*shape: int, own: int) -> np.ndarray:
 
 @linux
 def test_more_outputs_than_31_bits_count() -> None:
-    """8.6 GB, most of them zeros: outputs at the very end, and zeros where the other rows ended before they began."""
+    """A y of 8.6 GB, nearly all zeros: outputs at its very end, and zeros in rows of length 0."""
     steps, rows = 2**13, 2**14 + 1
     params = small("gru", hidden=16)
     one = np.random.default_rng(4).uniform(-1, 1, (1, steps, 1)).astype("f4")

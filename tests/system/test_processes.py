@@ -37,11 +37,11 @@ METHODS = multiprocessing.get_all_start_methods()
 
 def fork() -> int:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: what is tested
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, which is tested here
         child = os.fork()
     if child == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(LIMIT)  # ends a child that hangs; what watches the parent is not in it
+        signal.alarm(LIMIT)  # ends a child that hangs: faulthandler watches the parent alone
     return child
 
 
@@ -106,7 +106,7 @@ def callers_until(over: threading.Event, calls: list[Call]) -> list[Callable[[],
 
 
 def fork_during_use() -> None:
-    """At any moment of calls in other threads, from the main thread and from others."""
+    """Forks from the main thread and from another one, at any moment of calls in more threads."""
     calls, over = prepare_all(), threading.Event()
     files = open_files() if LINUX else 0
 
@@ -131,7 +131,7 @@ def test_fork_during_use() -> None:
 
 
 def multiprocessing_during_use() -> None:
-    """The same as programs do it."""
+    """The same through `multiprocessing`."""
     calls, over = prepare_all(), threading.Event()
     warnings.simplefilter("ignore", DeprecationWarning)
     context = multiprocessing.get_context("fork")
@@ -151,7 +151,7 @@ def test_multiprocessing_during_use() -> None:
 
 
 def fork_in_a_signal_handler() -> None:
-    """In the middle of the main thread's call, whose other threads the child does not have; the call then goes on."""
+    """A fork in the middle of a call: the child lacks the call's other threads; the parent's call goes on."""
     calls, children = prepare_all(), []
 
     def handler(*_: object) -> None:
@@ -177,7 +177,7 @@ def test_fork_in_a_signal_handler() -> None:
 
 
 def call_that_is_forked(call: Call, threads: int) -> tuple[int, Any, Any]:
-    """A child's id, or 0 in the child; what the call gave, or the words of its error; what it had to give."""
+    """The child's id, or 0 in the child; the call's results, or the message of its error; the right results."""
     x, children = np.broadcast_to(call.x[0], (150 * len(call.x), *call.x.shape[1:])), []
     function = partial(getattr(fastrnn, call.cell), x, call.params, return_sequences=False)
     expected, result = flat(function(threads=1)), None
@@ -199,7 +199,7 @@ def check_child(call: Call, threads: int, result: Any, expected: Any) -> None:
 
 
 def child_returns_from_the_handler() -> None:
-    """It goes on with a call that no other thread was at work on; else the call is an error. It can make others."""
+    """In the child, a call of one thread goes on, and one of several is an error. The child can make other calls."""
     calls = prepare_all()
     for call, threads in [(call, threads) for call in calls[:4] for threads in (1, 2)]:
         child, result, expected = call_that_is_forked(call, threads)
@@ -215,7 +215,7 @@ def test_child_returns_from_the_handler() -> None:
 
 
 def forked_while_another_has_the_pool() -> None:
-    """A call of two layers, of which the first is alone in the parent, and the second has threads in the child."""
+    """A call of two layers: it has no threads while another call holds the pool, and has some in the child."""
     holder, call, over = prepare("lstm", "layers"), prepare("gru", "directions"), threading.Event()
     long = np.broadcast_to(holder.x[0], (100_000, *holder.x.shape[1:]))
 
@@ -229,7 +229,7 @@ def forked_while_another_has_the_pool() -> None:
             time.sleep(0.02)
             child, result, expected = call_that_is_forked(call, threads)
             if child == 0:
-                if isinstance(result, str):  # this call had the pool, between two of the other's
+                if isinstance(result, str):  # this call had the pool, between two calls of `hold`
                     os._exit(2)
                 end_after(partial(assert_same_bits, result, expected))
             assert_same_bits(result, expected)
@@ -246,7 +246,7 @@ def test_forked_while_another_has_the_pool() -> None:
 
 
 def stream_of_another_thread() -> None:
-    """A stream that was at work when the process was forked is whole again after a reset; the parent's goes on."""
+    """A stream that was in a call at the fork is whole in the child after a reset; in the parent it goes on."""
     call = prepare("lstm", "units")
     x = np.broadcast_to(call.x[0], (6000, *call.x.shape[1:]))
     stream, results = fastrnn.Stream(call.params), []
@@ -272,7 +272,7 @@ def test_stream_of_another_thread() -> None:
     run_apart(stream_of_another_thread)
 
 
-kept: Any = None  # what the initializer of a worker leaves for its tasks
+kept: Any = None  # what the initializer of a worker process leaves for its jobs
 
 
 def keep(*values: Any) -> None:
@@ -293,7 +293,7 @@ def run_with(params: Any, x: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def pools() -> None:
-    """Params as arguments of tasks and of what begins a worker, a stream too; after use, so that forks find a pool."""
+    """Params and a stream as arguments of jobs and of initializers; after a call, so that forks find pool threads."""
     call = prepare("lstm", "units")
     call.check(threads=2)
     stream = fastrnn.Stream(call.params)

@@ -59,7 +59,7 @@ SCRIPT = """if True:
 
     class Slow:
         def __del__(self, sleep=time.sleep):
-            sleep(0.1)  # when the interpreter is about to end: a moment for threads to go wrong in
+            sleep(0.1)  # while the interpreter ends: time for its threads to go wrong in
 
     slow = Slow()
 
@@ -82,7 +82,7 @@ SCRIPT = """if True:
 """
 KINDS = ["units", "units, short", "layers", "layers, short", "rows", "one thread", "directions", "brief", "run", "step"]
 ALL = "; ".join([*KINDS, "error"])
-SOON = 30  # seconds: far more than it takes, and far less than the calls
+SOON = 30  # seconds: far more than an end takes, and far less than the calls
 
 
 def run(ending: str, kinds: str) -> tuple[int, str, str]:
@@ -135,7 +135,7 @@ def test_signals() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_child_that_ends_as_programs_do() -> None:
-    """A forked child has none of the threads: it ends through the interpreter too, after a call of its own."""
+    """A forked child, which has none of the threads, makes a call and ends through the interpreter."""
     ending = """
     import warnings
     warnings.simplefilter("ignore", DeprecationWarning)

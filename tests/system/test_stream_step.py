@@ -39,7 +39,7 @@ KINDS = [*CELLS, "lstm projected", "gru resets-before"]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_allocates_and_locks_nothing(kind: str, target: str, preload: str) -> None:
-    """No object either: Python's own allocator is told to use that of C."""
+    """Objects of Python are counted too: its allocator is told to use malloc."""
     code = f"""{SMALL}
     from support.preloaded import allocations, locks
     counters = allocations, locks
@@ -49,10 +49,10 @@ def test_a_step_allocates_and_locks_nothing(kind: str, target: str, preload: str
         f(n)
         return [counter.value - start for counter, start in zip(counters, before)]
 
-    print(max(counted(steps, 10000)) < 100)  # reading the counters takes a few
+    print(max(counted(steps, 10000)) < 100)  # reading the counters allocates a few objects
     function = getattr(fastrnn, cell)
     calls = counted(lambda n: [(function(x, params), time.sleep(0)) for _ in range(n)], 1000)
-    print(min(calls) >= 1000)  # the counters count
+    print(min(calls) >= 1000)  # calls do allocate, and the counters see it
     """
     result = run_python(code, kind, target, LD_PRELOAD=preload, PYTHONMALLOC="malloc")
     assert result.returncode == 0, result.stderr

@@ -33,7 +33,7 @@ signals = pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_two_threads_share_the_work(cell: str, split: str) -> None:
-    """Of each call that the tests here make of this size."""
+    """The calls that the tests here take to be shared are shared."""
     call = prepare(cell, split)
     steps, rows = call.x.shape[:2]
     assert "2 threads: " in call.params.explain(steps, rows, threads=2)
@@ -66,7 +66,7 @@ def test_an_error_in_one_future_is_its_own() -> None:
 
 
 def check_streams(call: Call, seed: int, until: threading.Event) -> None:
-    """Streams that are dropped at any step: the last outputs of some live longer."""
+    """Streams that are dropped after some steps, while outputs of a few live on."""
     choose, outputs = random.Random(seed), []
     y, steps = call.expected[0], len(call.x)
     while not until.is_set():
@@ -98,7 +98,7 @@ def change_threads(until: threading.Event) -> None:
 
 
 def storm() -> None:
-    """Everything at once; afterwards the process is as before, but for workers that wait for more."""
+    """Everything at once; afterwards the process is as before, but for the pool's threads, which wait for work."""
     calls, over = prepare_all(), threading.Event()
     streamed = prepare("lstm", "units")
     before = (os_threads(), open_files()) if sys.platform == "linux" else (0, 0)
@@ -123,7 +123,7 @@ def storm() -> None:
 
 
 def settle(condition: Callable[[], bool]) -> None:
-    """A thread that has ended is listed for a moment."""
+    """Wait for it: a thread that has ended is listed in /proc for a moment."""
     until = time.monotonic() + 5
     while not condition() and time.monotonic() < until:
         time.sleep(0.01)
