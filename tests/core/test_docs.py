@@ -192,6 +192,24 @@ def test_design_names_every_source() -> None:
     assert {path.name for path in sources} <= words
 
 
+FILES_OF_TESTS = sorted((ROOT / "tests").glob("*/test_*.py"))
+
+
+def test_contributing_names_every_file_of_tests() -> None:
+    words = set(re.findall(r"`([\w./]+)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    assert {path.name for path in FILES_OF_TESTS} <= words
+    assert {f"tests/{path.parent.name}/" for path in FILES_OF_TESTS} <= words
+
+
+def test_no_test_is_imported() -> None:
+    """What tests share is in tests/support."""
+    for path in [*FILES_OF_TESTS, *(ROOT / "tests/support").glob("*.py"), ROOT / "tests/soak.py"]:
+        imported = re.findall(
+            r"^ *(?:from|import) +((?:test_|conftest)\w*)", path.read_text(encoding="utf-8"), re.MULTILINE
+        )
+        assert not imported, f"{path.name} imports {', '.join(imported)}"
+
+
 def test_commands_of_readme_are_run_by_ci() -> None:
     shell = [block.text for block in BLOCKS if block.path == ROOT / "README.md" and block.language == "sh"]
     assert shell[0].splitlines() == COMMANDS
