@@ -118,6 +118,7 @@ def version() -> str:
 if "universal2" in get_platform():  # a Python for two processors: the extension is for the one that it is built on
     os.environ.setdefault("ARCHFLAGS", f"-arch {machine()}")
 
+
 def write_functions(path: Path) -> None:
     """Write the binding's function of each cell: one a row of csrc/cells.def, so that its errors bear its name."""
     with open("csrc/cells.def", encoding="utf-8") as file:

@@ -40,5 +40,6 @@ for object in "$folder"/*.o; do
     case $object in */digest.o | */promises.o) ;; *) shared+=("$object") ;; esac
 done
 for program in digest promises; do
+    # shellcheck disable=SC2086 # flags
     $compiler "$folder/$program.o" "${shared[@]}" -o "$folder/$program$(if has _WIN32; then echo .exe; fi)" $link
 done

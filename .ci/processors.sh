@@ -14,18 +14,21 @@ work=$1
 shift
 top=$(cd "$(dirname "$0")/.." && pwd)
 cd "$top"
+# shellcheck source=.ci/functions.sh
 . .ci/functions.sh
 mkdir -p "$work"
 expected=${FASTRNN_EXPECT_TARGETS:?the targets of this processor, as avx2,scalar}
 
 build() { # COMPILER NAME: once
-    if [ ! -e "$work/$2/built" ]; then .ci/build_c.sh "$1" "$work/$2" && touch "$work/$2/built"; fi
+    if [ -e "$work/$2/built" ]; then return; fi
+    .ci/build_c.sh "$1" "$work/$2"
+    touch "$work/$2/built"
 }
 # Prints what a command prints, and fails unless it is "TARGET DIGEST" for each of these targets: bits DIGEST TARGETS COMMAND..
 bits() {
     local digest=$1 targets=$2
     "${@:3}" | tr -d '\r' | tee "$work/bits"
-    diff "$work/bits" <(printf "%s $digest\n" ${targets//,/ })
+    diff "$work/bits" <(tr , '\n' <<<"$targets" | sed "s/\$/ $digest/")
 }
 whole=$(<tests/c/digest.txt)
 
@@ -77,11 +80,11 @@ part_older() {
     local layers=4 some processor
     some=$("$work/gcc/digest" --layers $layers scalar | cut -d' ' -f2)
     declare -A has=(
-        [Nehalem]=scalar                  # no AVX
-        [SandyBridge]=scalar              # AVX, but neither AVX2 nor fused multiply-add
-        [Haswell,-fma]=scalar             # AVX2 alone
-        [Haswell,-xsave]=scalar           # AVX2, but a system that does not keep its registers
-        [Haswell]=avx2,scalar             # the emulator has no AVX-512
+        [Nehalem]=scalar            # no AVX
+        [SandyBridge]=scalar        # AVX, but neither AVX2 nor fused multiply-add
+        ["Haswell,-fma"]=scalar     # AVX2 alone
+        ["Haswell,-xsave"]=scalar   # AVX2, but a system that does not keep its registers
+        [Haswell]="avx2,scalar"     # the emulator has no AVX-512
     )
     for processor in "${!has[@]}"; do
         echo "$processor:"
@@ -94,11 +97,10 @@ part_older() {
 part_valgrind() {
     need valgrind valgrind
     build "gcc -g -DNDEBUG" valgrind
-    local program
-    for program in "promises --no-mode --layers 6" "digest --layers 3"; do
-        valgrind -q --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite,possible \
-            --suppressions=tests/c/valgrind.supp "$work/valgrind/"$program
-    done
+    local command=(valgrind -q --error-exitcode=1 --leak-check=full --errors-for-leak-kinds="definite,possible")
+    command+=(--suppressions=tests/c/valgrind.supp)
+    "${command[@]}" "$work/valgrind/promises" --no-mode --layers 6
+    "${command[@]}" "$work/valgrind/digest" --layers 3
 }
 
 refuse() { # REASON COMPILER.. FLAGS..: every source, for its own part
@@ -137,7 +139,8 @@ part_refused() {
     refuse "without -fsingle-precision-constant" gcc -fsingle-precision-constant
 }
 
-for part in ${*:-gcc clang tsan arm windows older valgrind refused}; do
+if [ $# = 0 ]; then set -- gcc clang tsan arm windows older valgrind refused; fi
+for part in "$@"; do
     step "C library: $part"
     "part_$part"
 done

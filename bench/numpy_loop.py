@@ -1,6 +1,9 @@
-"""Recurrent layers as one would write them in NumPy by hand. For speed, not for show: fastrnn.reference is for reading.
+"""Recurrent layers as one would write them in NumPy by hand: a peer that is timed.
 
-It computes in the dtype of its input. Weights come transposed: (I, G*H), (Hout, G*H) and (H, P).
+The equations stand here a second time for that alone. `fastrnn.reference` is the oracle: float64, every option, made to
+be read, and slow. This loop computes in the dtype of its input, has the options that a benchmark's cases have, and
+multiplies the input of all steps at once. Weights come transposed: (I, G*H), (Hout, G*H) and (H, P). No test relies on
+it; tests/core/test_bench.py compares it with the reference, since a peer that is fast and wrong would be no peer.
 """
 
 from __future__ import annotations

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import ctypes
-import gc
 import os
 import pickle
 import signal
@@ -23,7 +21,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,18 +28,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fastrnn
-from cases import ACTIVATIONS, CELLS, EDGES, Case, assert_same_bits, flat, lay_out, make_weights
-from test_against_reference import assert_close, tolerance
-from test_plan import SPLITS
+from support.cases import Case, Seeded, assert_same_bits, flat, random_case
+from support.oracle import assert_close, tolerance
+from support.splits import shared_case
+from support.usage import Usage
 
 Rng = np.random.Generator
 KEPT = 40  # layers that are kept from round to round, least used dropped first
-MOST_THREADS = 6
-SCALAR_MULTIPLIES = 3e6  # of a call that is compared with the scalar target, which takes some 5 ns for each
-# What may come after the first tenth, when all that is kept has been dropped and what is free was given back to the
-# system: pieces of arenas, of glibc's and of Python's, that something small still lies in, and caches of both. A leak
-# of one object in each round passes both within minutes.
-GROWTH_BYTES, GROWTH_BLOCKS = 16 << 20, 1000
+MOST_THREADS, MOST_STEPS = 6, 19
+ALARM = 1e-3  # seconds until a signal
+SCALAR_MULTIPLIES = 3e6  # the most in a call that the scalar target repeats, at some 5 ns each
+# How much the process may grow after the first tenth, with all kept layers dropped and free memory given back to the
+# system: arenas of glibc and of Python that something small still lies in, and caches of both. A leak of one object in
+# each round exceeds both limits within minutes.
+GROWTH = Usage(rss=16 << 20, blocks=1000, threads=0, files=0)
 WARM_ROUNDS = 40  # after which everything was done some times
 
 
@@ -50,80 +49,10 @@ def pick(rng: Rng, choices: Any) -> Any:
     return choices[rng.integers(len(choices))]
 
 
-def random_case(rng: Rng, most: int = 131) -> Case:
-    """A layer stack with any options, and a call of it; sizes up to `most`."""
-    cell, dtype = pick(rng, CELLS), pick(rng, ["float32", "float64"])
-    sizes = [size for size in (*EDGES, *range(1, 25)) if size <= most]
-    inputs, hidden, layers = pick(rng, [0, *sizes]), pick(rng, sizes), int(rng.integers(1, 4))
-    directions = pick(rng, [("",), ("_reverse",), ("", "_reverse")])
-    proj = pick(rng, [0, 0, 1, 5, 17]) if cell == "lstm" else 0
-    weights = make_weights(
-        rng,
-        cell,
-        (inputs, hidden),
-        layers=layers,
-        directions=directions,
-        proj=proj,
-        biases=pick(rng, [(), ("bias_ih",), ("bias_hh",), ("bias_ih", "bias_hh")]),
-        peepholes=cell == "lstm" and rng.random() < 0.5,
-        dtype=dtype,
-    )
-    options: dict[str, Any] = {"reset_after": rng.random() < 0.5} if cell == "gru" else {}
-    if rng.random() < 0.3:
-        options |= {"activation": pick(rng, ACTIVATIONS), "clip": pick(rng, [None, 0.125, 0.5])}
-    T, B, depth = int(rng.integers(0, 20)), int(rng.integers(0, 20)), layers * len(directions)
-
-    def uniform(*shape: int) -> np.ndarray:
-        return rng.uniform(-1, 1, shape).astype(dtype)
-
-    state: Any = None
-    if rng.random() < 0.5:
-        state = uniform(depth, B, proj or hidden)
-        state = (state, uniform(depth, B, hidden)) if cell == "lstm" else state
-    batch_first = rng.random() < 0.5
-    x = lay_out(rng, uniform(*((B, T) if batch_first else (T, B)), inputs), pick(rng, ["dense", "backward", "part"]))
-    lengths = rng.integers(0, T + 1, B) if rng.random() < 0.5 else None
-    return Case(cell, weights, x, state, lengths, options, batch_first, rng.random() < 0.7)
-
-
-def shared_case(rng: Rng) -> Case:
-    """Of a size at which two threads share a call."""
-    cell = pick(rng, CELLS)
-    sizes, layers, directions, B, T, _ = SPLITS[pick(rng, list(SPLITS))]
-    weights = make_weights(rng, cell, sizes, layers=layers, directions=("", "_reverse")[:directions])
-    x = rng.uniform(-1, 1, (T, B, sizes[0])).astype("float32")
-    return Case(cell, weights, x, lengths=rng.integers(0, T + 1, B) if rng.random() < 0.5 else None)
-
-
 class Layer(NamedTuple):
     case: Case
     params: Any
     expected: tuple[np.ndarray, ...]
-
-
-class Usage(NamedTuple):
-    """Of the process: bytes of resident memory, blocks of memory of Python's objects, threads, open files."""
-
-    rss: int
-    blocks: int
-    threads: int
-    files: int
-
-    @staticmethod
-    def now() -> Usage:
-        gc.collect()
-        with suppress(AttributeError):  # glibc alone has it
-            ctypes.CDLL(None).malloc_trim(0)
-        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        threads, files = (len(os.listdir(f"/proc/self/{name}")) for name in ("task", "fd"))
-        return Usage(resident, sys.getallocatedblocks(), threads, files)
-
-    def exceeds(self, early: Usage) -> bool:
-        more = [b - a for a, b in zip(early, self)]
-        return any(n > limit for n, limit in zip(more, (GROWTH_BYTES, GROWTH_BLOCKS, 0, 0), strict=True))
-
-    def __str__(self) -> str:
-        return f"{self.rss / 1e6:.1f} MB resident, {self.blocks} blocks, {self.threads} threads, {self.files} files"
 
 
 class EnoughError(Exception):
@@ -138,7 +67,7 @@ class Soak:
 
     def make_layer(self, number: int) -> Layer:
         rng = np.random.default_rng([self.seed, number])
-        case = shared_case(rng) if number % 8 == 0 else random_case(rng)
+        case = shared_case(Seeded(rng)) if number % 8 == 0 else random_case(Seeded(rng), most_steps=MOST_STEPS)
         work = sum(array.size for array in case.weights.values()) * max(1, case.x.shape[0] * case.x.shape[1])
         targets = fastrnn.usable_targets()  # the last is scalar
         slow = work > SCALAR_MULTIPLIES and len(targets) > 1
@@ -146,7 +75,7 @@ class Soak:
         return Layer(case, params, case.run(targets[0] if slow else "scalar", threads=1))
 
     def some_layer(self, rng: Rng, number: int) -> Layer:
-        """One that is new or was used before."""
+        """A layer that is new, or one that was used before."""
         return self.layer(number + int(rng.integers(2 * KEPT)))
 
     def run(self, layer: Layer, **options: Any) -> tuple[np.ndarray, ...]:
@@ -178,12 +107,12 @@ class Soak:
         assert np.isnan(out[..., [0, -1]]).all()
 
     def do_reference(self, rng: Rng, layer: Layer) -> None:
-        case = random_case(rng, most=33)
+        case = random_case(Seeded(rng), largest=33, most_steps=MOST_STEPS)
         expected, self.done["comparisons"] = case.reference(), self.done["comparisons"] + 1
         assert_close(case.run(), expected, tolerance(case, expected))
 
     def do_params(self, rng: Rng, layer: Layer) -> None:
-        """A layer of its own, made, carried elsewhere and dropped."""
+        """Params that are copied, pickled, saved and loaded, and dropped again."""
         params = layer.params
         copies = [copy.deepcopy(params), pickle.loads(pickle.dumps(params))]
         for suffix in (".npz", ".safetensors"):
@@ -240,28 +169,40 @@ class Soak:
         self.check(layer)
 
     def do_signals(self, rng: Rng, layer: Layer) -> None:
-        """A handler that makes calls, then one that raises."""
+        """A handler that makes calls, then one that raises.
+
+        No timer repeats by itself, and a handler is waited for before the next alarm is set: an alarm that came while
+        the error of another was on its way would raise wherever that was, in a `finally` too.
+        """
+        other, again, rung, raised = self.layer(0), True, False, False
 
         def calling(*_: object) -> None:
             self.check(other, threads=2)
-            signal.setitimer(signal.ITIMER_REAL, 0.02)  # not before: handlers would lie in handlers without end
+            if again:  # the timer is set anew after the calls, so that no handler runs within another without end
+                signal.setitimer(signal.ITIMER_REAL, ALARM * 20)
 
         def raising(*_: object) -> None:
+            nonlocal rung
+            rung = True
             raise EnoughError
 
-        other = self.layer(0)
         before = signal.signal(signal.SIGALRM, calling)
         try:
-            signal.setitimer(signal.ITIMER_REAL, 1e-3)
+            signal.setitimer(signal.ITIMER_REAL, ALARM)
             for _ in range(5):
                 self.check(layer)
-            signal.signal(signal.SIGALRM, raising)
-            # Again and again, since Python may have nobody to raise the first to.
-            signal.setitimer(signal.ITIMER_REAL, 1e-3, 1e-2)
-            while True:
-                self.check(layer)
-        except EnoughError:
-            pass
+            again = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, raising)  # an alarm that has come by now is first answered by `calling`
+            while not raised:
+                rung = False
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, ALARM)
+                    while not rung:
+                        self.check(layer)
+                    # Python had nobody to give the error to, as in a finalizer: once more.
+                except EnoughError:
+                    raised = True
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
@@ -288,7 +229,7 @@ class Soak:
 
 def soak(seconds: float, seed: int, only: int | None) -> bool:
     """Whether all was well."""
-    warnings.simplefilter("ignore", DeprecationWarning)  # of forks of a process with threads, which is what is wanted
+    warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, which is wanted here
     start, said, number, failures = time.monotonic(), 0.0, 0, 0
     early: Usage | None = None
     with tempfile.TemporaryDirectory() as folder:
@@ -314,7 +255,7 @@ def soak(seconds: float, seed: int, only: int | None) -> bool:
     early = early or late
     print(", ".join(f"{count} {name.removeprefix('do_')}" for name, count in all_rounds.done.items()))
     print(f"at a tenth: {early}\nat the end: {late}")
-    grew = late.exceeds(early)
+    grew = late.exceeds(early, GROWTH)
     print(f"{number} rounds, {failures} failures{', and it grew' if grew else ''}")
     return not failures and not grew
 
@@ -325,8 +266,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, metavar="ROUND", help="do this round alone")
     arguments = parser.parse_args()
-    # Workers up to the most that any round asks for: their number is then the same at a tenth and at the end.
-    case = shared_case(np.random.default_rng(0))
+    # Start as many threads of the pool as any round asks for: their number is then the same at a tenth and at the end.
+    case = shared_case(Seeded(np.random.default_rng(0)))
     case.run(threads=MOST_THREADS)
     threading.stack_size(1 << 20)
     return 0 if soak(60 * arguments.minutes, arguments.seed, arguments.only) else 1

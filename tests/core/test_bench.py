@@ -1,0 +1,356 @@
+"""The benchmark: its case texts, its arithmetic, its processes and its page. What it measures is not tested here.
+
+Peers that no test environment has are not needed: a NumPy loop is a peer, and the processes are the real ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.environment import ROOT
+
+sys.path.append(str(ROOT))  # last, so that fastrnn itself is the installed one
+
+from bench import __main__ as program
+from bench import grids, numpy_loop, page, run, worker
+from bench import limits as machine_limits
+from bench.cases import CELLS, MODELS, Case, Data, find
+from bench.results import Run, microseconds, table_row
+from bench.roofline import Level, Limits, roofline
+from bench.run import Bench, Result, summarise
+
+LEVELS = (Level("L1", 1000, 1e9, 500), Level("L2", 100_000, 1e8, 50_000), Level("memory", None, 1e7, 10**6))
+LIMITS = Limits(1, 1e9, LEVELS, 1e-8, 2e-7, 3e-8, 2e-7, "a compiler")
+SPECIAL = ["", "-L2", "-bi", "-L2-bi", "-ragged", "-L2-bi-ragged", "-f64"]
+TINY = [f"{cell}-T5-B3-I4-H6{special}" for cell in CELLS for special in SPECIAL]
+TINY += ["lstm-T5-B3-I4-H6-P2", "lstm-T5-B3-I4-H6-L2-bi-P2-ragged", "lstm-T1-B1-I4-H6"]
+
+sizes = st.integers(1, 10**6)
+
+
+@st.composite
+def any_case(draw: st.DrawFn) -> Case:
+    cell, H = draw(st.sampled_from(list(CELLS))), draw(st.integers(2, 10**6))
+    P = draw(st.integers(0, H - 1)) if cell == "lstm" else 0
+    layers, flags = draw(st.integers(1, 9)), [draw(st.booleans()) for _ in range(3)]
+    return Case(cell, draw(sizes), draw(sizes), draw(sizes), H, layers, flags[0], P, flags[1], flags[2])
+
+
+@given(any_case())
+def test_case_texts_say_all(case: Case) -> None:
+    assert Case.parse(str(case)) == case
+
+
+@pytest.mark.parametrize("text", [*grids.QUICK, *(model.case for model in MODELS.values()), *TINY])
+def test_texts_in_use_are_in_the_one_form(text: str) -> None:
+    assert str(Case.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("lstm-T1-B1-I1", "expected a case such as"),
+        ("lstm-T0-B1-I1-H1", "expected a case such as"),
+        ("lstm-T1-B1-I1-H1-", "expected a case such as"),
+        ("mgu-T1-B1-I1-H1", "expected a case such as"),
+        ("silero", "or one of silero-vad"),
+        ("gru-T1-B1-I1-H4-P2", "only an lstm may have a projection"),
+        ("lstm-T1-B1-I1-H4-P4", "a projection smaller than H"),
+    ],
+)
+def test_a_bad_case_is_refused_in_words(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        find(text)
+
+
+def test_models_are_found_by_name() -> None:
+    assert find("silero-vad") == Case("lstm", 1, 1, 128, 128)
+
+
+def test_full_grid() -> None:
+    cases = grids.full()
+    assert len(set(cases)) == len(cases)
+    plain = {(case.cell, case.H, case.B) for case in cases if case == Case(case.cell, case.T, case.B, case.H, case.H)}
+    assert {(cell, H, B) for cell in CELLS for H in grids.HIDDEN for B in grids.BATCH} <= plain
+    for belongs in (lambda c: c.bi, lambda c: c.L > 1, lambda c: c.P, lambda c: c.ragged, lambda c: c.f64):
+        assert any(map(belongs, cases))
+
+
+def test_roofline_by_hand() -> None:
+    """An LSTM with I = 2 and H = 10: W has 80 weights and U 400; 320 + 1600 bytes lie in the second level."""
+    sequence = Case("lstm", 100, 1, 2, 10)
+    input_part = 2 * 80 * 100 / 1e9
+    recurrent_part = 100 * 1600 / 1e8  # longer than its 80 us of arithmetic
+    activations = 5 * 10 * 100 * 1e-8
+    assert roofline(sequence, LIMITS) == pytest.approx(input_part + recurrent_part + activations)
+
+    step = Case("lstm", 1, 1, 2, 10)  # reads W and U once
+    assert roofline(step, LIMITS) == pytest.approx((320 + 1600) / 1e8 + 5 * 10 * 1e-8)
+
+    batch = Case("lstm", 100, 50, 2, 10)  # reading U is short beside its arithmetic
+    assert roofline(batch, LIMITS) == pytest.approx(50 * (input_part + 2 * 400 * 100 / 1e9 + activations))
+
+
+def test_roofline_of_kinds() -> None:
+    plain = Case("gru", 20, 8, 16, 16)
+    assert roofline(dataclasses.replace(plain, bi=True), LIMITS) == pytest.approx(2 * roofline(plain, LIMITS))
+    assert roofline(dataclasses.replace(plain, L=3), LIMITS) == pytest.approx(3 * roofline(plain, LIMITS))
+    assert roofline(dataclasses.replace(plain, f64=True), LIMITS) == pytest.approx(2 * roofline(plain, LIMITS))
+    assert roofline(dataclasses.replace(plain, ragged=True), LIMITS) < roofline(plain, LIMITS)
+    twice = tuple(dataclasses.replace(level, bandwidth=2 * level.bandwidth) for level in LEVELS)
+    both = dataclasses.replace(LIMITS, threads=2, flops=2e9, levels=twice)
+    assert roofline(plain, both) == pytest.approx(roofline(plain, LIMITS) / 2)
+
+
+@pytest.mark.parametrize("text", TINY)
+def test_numpy_loop(text: str) -> None:
+    case = Case.parse(text)
+    data = Data.make(case)
+    weights = {name: array.T for name, array in data.weights.items()}
+    y = numpy_loop.run(case, data.x, weights)
+    assert y.dtype == case.dtype
+    assert np.abs(y - data.expected).max() <= case.tolerance / 100
+
+
+@pytest.mark.parametrize("name", ["numpy", "fastrnn"])
+def test_protocol(name: str, tmp_path: Path) -> None:
+    case = {"case": "gru-T3-B2-I4-H6", "path": str(tmp_path / "case.npz")}
+    commands = [
+        {"do": "prepare", **case},
+        {"do": "build", **case},
+        {"do": "time", "warm": 1, "repeats": 3},
+        {"do": "drop"},
+        {"do": "time", "warm": 0, "repeats": 1},
+    ]
+    answers = io.StringIO()
+    worker.answer_lines(name, 1, map(json.dumps, commands), answers)
+    about, prepared, built, timed, dropped, failed = map(json.loads, answers.getvalue().splitlines())
+    assert about["about"]["version"]
+    assert prepared == dropped == {}
+    assert built["difference"] < 1e-6
+    assert built["seconds"] > 0
+    assert timed["seconds"] > 0
+    assert failed["error"].startswith("TypeError")
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    with Bench(["numpy"], threads=1) as made:
+        yield made
+
+
+@pytest.mark.parametrize("text", TINY)
+def test_measure(bench: Bench, text: str) -> None:
+    result = bench.measure(Case.parse(text), LIMITS, rounds=3, most_seconds=0.1)
+    assert {"fastrnn", "numpy"} <= set(result.seconds)
+    assert result.seconds.keys() == result.spread.keys() == result.difference.keys()
+    assert result.rounds == 3
+    assert result.best == "numpy"
+    assert result.ratio is not None
+    assert result.ratio > 0
+    assert not set(result.left_out) - {"stream"}
+    assert max(result.difference.values()) <= Case.parse(text).tolerance / 100
+
+
+def launch_with(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """Let every process run `code` before it begins."""
+    head, tail = run.LAUNCH.split("from bench.worker")
+    monkeypatch.setattr(run, "LAUNCH", f"{head}\n{code}\nfrom bench.worker{tail}")
+
+
+def measure_with(monkeypatch: pytest.MonkeyPatch, code: str, peers: list[str]) -> tuple[Bench, Result]:
+    launch_with(monkeypatch, code)
+    with Bench(peers, threads=1) as made:
+        return made, made.measure(Case.parse("lstm-T3-B1-I2-H4"), LIMITS, rounds=3, most_seconds=0.1)
+
+
+def test_missing_peers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, result = measure_with(monkeypatch, "sys.modules['torch'] = None", ["torch", "numpy"])
+    assert "torch" in bench.missing["torch"]
+    assert "torch" not in result.seconds
+    assert "numpy" in result.seconds
+
+
+def test_a_peer_that_is_wrong_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import bench.numpy_loop as loop; right = loop.run; loop.run = lambda *a: right(*a) + 0.5"
+    _, result = measure_with(monkeypatch, code, ["numpy"])
+    assert "away from the reference" in result.left_out["numpy"]
+    assert result.difference["numpy"] == pytest.approx(0.5)
+    assert result.ratio is None
+
+
+def test_a_peer_that_dies_is_left_out_and_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import os, bench.numpy_loop as loop; loop.run = lambda *a: (os.write(2, b'no more'), os._exit(3))"
+    bench, result = measure_with(monkeypatch, code, ["numpy"])
+    assert result.left_out["numpy"] == "its process died: no more"
+    assert "numpy" in bench.workers
+
+
+def test_a_peer_that_dies_while_it_is_imported_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "from bench.peers import NumPyLoop; NumPyLoop.__init__ = lambda self, threads: os._exit(3)"
+    bench, _ = measure_with(monkeypatch, "import os; " + code, ["numpy"])
+    assert bench.missing["numpy"] == "its process died: its process ended with status 3"
+
+
+STREAM = """
+import fastrnn
+class Stream:
+    def __init__(self, params, batch_size):
+        self.params, self.state = params, None
+    def step(self, x):
+        y, self.state = fastrnn.lstm(x[None], self.params, self.state)
+        return y[0]
+fastrnn.Stream = Stream
+"""
+
+
+def test_streams_have_a_column_and_no_part_in_the_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    launch_with(monkeypatch, STREAM)
+    with Bench([], threads=1) as bench:
+        step, sequence = (bench.measure(Case.parse(f"lstm-T{T}-B3-I2-H4"), LIMITS, 3, 0.1) for T in (1, 2))
+    assert set(step.seconds) == {"fastrnn", "stream"}
+    assert step.best is step.ratio is None
+    assert set(sequence.seconds) == {"fastrnn"}
+    assert sequence.left_out == {"stream": "takes one step at a time"}
+
+
+def test_a_wrong_fastrnn_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "from bench.peers import FastRNN; FastRNN.outputs = lambda self, case, result: result[0] + 0.5"
+    with pytest.raises(SystemExit, match=r"lstm-T3-B1-I2-H4: fastrnn: .* away from the reference"):
+        measure_with(monkeypatch, code, ["numpy"])
+
+
+def test_ratio_is_that_of_rounds() -> None:
+    """A machine that slows down by the same factor for both sides changes no ratio."""
+    times = {"fastrnn": [1.0, 5.0, 1.0], "torch": [2.0, 10.0, 2.0], "numpy": [4.0, 4.0, 9.0]}
+    result = summarise(Case.parse("lstm-T1-B1-I4-H6"), times, least=0.25, threads=1)
+    assert (result.best, result.ratio, result.roofline) == ("torch", 2.0, 0.25)
+    assert result.spread["fastrnn"] == 1.0
+
+
+def test_limits_are_measurable(tmp_path: Path) -> None:
+    library, compiler = machine_limits.compile_loops(tmp_path)
+    assert compiler
+    for kind in (machine_limits.MULTIPLY_ADD, machine_limits.READ, machine_limits.SIGMOID, machine_limits.BARRIER):
+        assert library.limits_seconds(kind, 2, 8192, 10, 2) > 0
+
+
+def test_levels_are_read_inside_of_them() -> None:
+    sizes = machine_limits.sizes_to_read([("L1", 32 << 10), ("L2", 1 << 20), ("L3", 256 << 20)])
+    assert [name for name, _, _ in sizes] == ["L1", "L2", "L3", "memory"]
+    read = [size for _, _, size in sizes]
+    assert read[0] < 32 << 10 < read[1] < 1 << 20 < read[2] < 256 << 20 < read[3]
+
+
+def canned() -> Run:
+    """Three results: won, lost by a little, lost by a lot."""
+    about = {
+        "processor": "A processor", "processors": 2, "virtual": False, "memory": 2**33, "system": "Linux",
+        "python": "3.11", "commit": "abc+", "date": "2026-01-01", "command": "python -m bench", "used": [1],
+        "timed": {"fastrnn": {"version": "1", "target": "avx2", "compiler": "gcc"}, "torch": {"version": "2"}},
+        "missing": {"openvino": "No module named 'openvino'"},
+    }  # fmt: skip
+    made = Run(about, LIMITS)
+    for text, ratio in (("lstm-T1-B1-I128-H128", 2.0), ("gru-T9-B1-I8-H8", 0.99), ("rnn-T9-B64-I8-H512", 0.5)):
+        seconds = {"fastrnn": 1e-3, "torch": ratio * 1e-3}
+        left_out = {"numpy": "takes about 3.0 s a call"}
+        result = Result(text, 1, seconds, dict.fromkeys(seconds, 0.01), {}, 9, 5e-4, 0.5, "torch", ratio, left_out)
+        made.results.append(result)
+    return made
+
+
+def test_page_shows_losses_first() -> None:
+    text = page.page([canned()], [[("a plot", "plot.svg")]], "python -m bench", "../benchmarks.md")
+    before, _, after = text.partition("### Against each peer")
+    assert "slower than the best peer in 2 of them, and not slower in 1" in before
+    losses = [line for line in before.splitlines() if line.startswith("| `")]
+    assert [line.split(" | ")[:3] for line in losses] == [
+        ["| `rnn-T9-B64-I8-H512`", "0.500", "PyTorch"],
+        ["| `gru-T9-B1-I8-H8`", "0.990", "PyTorch"],
+    ]
+    assert "silero-vad" in after
+    assert "No module named 'openvino'" in after
+    assert "| NumPy loop | so slow that it can't be the best | 3 |" in after
+    assert all(f"| `{result.case}` | 1000 ±1% |" in after for result in canned().results)
+
+
+def test_page_without_losses_says_so() -> None:
+    made = canned()
+    made.results = made.results[:1]
+    assert "No peer was faster in any case." in page.page([made], [[]], "", "")
+
+
+def test_results_file_keeps_all(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    canned().save(path)
+    assert Run.load(path) == canned()
+    case = json.loads(path.read_text(encoding="utf-8"))["cases"][0]
+    assert {"case", "threads", "seconds", "ratio", "roofline", "difference"} <= case.keys()
+
+
+def test_plots_are_the_same_bytes_again(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="plots need the extra `bench`")
+    again = tmp_path / "again"
+    page.write_page([canned()], tmp_path, "")
+    page.write_page([canned()], again, "")
+    for name in ("ratio-1.svg", "roofline-1.svg"):
+        assert (tmp_path / name).read_bytes() == (again / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(1.234e-6, "1.23"), (9.999e-6, "10.0"), (12.34e-6, "12.3"), (99.99e-6, "100"), (1.2344e-2, "12344")],
+)
+def test_microseconds(seconds: float, text: str) -> None:
+    assert microseconds(seconds) == text
+
+
+def test_row_of_a_peer_that_was_not_timed() -> None:
+    row = table_row(canned().results[0], ["fastrnn", "torch", "numpy"])
+    assert row == "| `lstm-T1-B1-I128-H128` | 1000 ±1% | 2000 ±1% | - | 2.00 | 50% |"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--case", "lstm-T1"], "expected a case such as lstm-T100-B1-I128-H128"),
+        (["--peers", "torch,jax"], "expected some of torch,onnxruntime,openvino,numpy, got 'jax'"),
+        (["--threads", "0"], "expected from 1 to"),
+        (["--from", "nowhere.json"], "expected a file that --json wrote, got 'nowhere.json'"),
+        (["--from", __file__], "expected --page with it"),
+        (["--quick", "--full"], "not allowed with"),
+    ],
+)
+def test_bad_arguments(
+    arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+    with pytest.raises(SystemExit) as error:
+        program.main()
+    assert error.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("module", "arguments"), [("tqdm", []), ("matplotlib", ["--page", "nowhere"])])
+def test_what_the_extra_brings_is_asked_for(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+    with pytest.raises(SystemExit, match=rf"needs {module}: pip install '\.\[bench\]'"):
+        program.main()
+
+
+def test_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", "--list"])
+    program.main()
+    listed = capsys.readouterr().out
+    assert all(str(case) in listed for case in [*grids.quick(), *grids.full()])
+    assert all(name in listed for name in MODELS)

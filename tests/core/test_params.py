@@ -1,0 +1,148 @@
+"""Params: sizes from names and shapes, arrays given back, repr, equality."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+import fastrnn
+from fastrnn import _core
+from support.cases import Case, assert_same_bits, cases, make_weights
+from support.cells import CELLS, GATES, PARAMS
+from support.environment import TARGETS
+
+RNG = np.random.default_rng(0)
+
+
+def weights_of(cell: str, **options: Any) -> dict[str, np.ndarray]:
+    return make_weights(np.random.default_rng(5), cell, (7, 19), **options)
+
+
+@given(case=cases())
+def test_sizes_are_inferred(case: Case) -> None:
+    params = case.params()
+    names = [name for name in case.weights if name.startswith("weight_ih")]
+    assert params.input_size == case.x.shape[-1]
+    assert params.hidden_size == case.weights[names[0]].shape[0] // GATES[case.cell]
+    assert params.bidirectional == (len({name.endswith("_reverse") for name in names}) == 2)
+    assert params.num_layers == len(names) // (2 if params.bidirectional else 1)
+    assert params.direction in ("forward", "reverse", "bidirectional")
+    projection = [a for name, a in case.weights.items() if name.startswith("weight_hr")]
+    assert params.proj_size == (projection[0].shape[0] if projection else 0)
+    assert params.dtype == case.x.dtype
+    assert params.nbytes >= sum(a.nbytes for name, a in case.weights.items() if name.startswith("weight_hh"))
+
+
+@given(case=cases())
+def test_weights_come_back_unchanged(case: Case) -> None:
+    params = case.params()
+    assert list(params.weights) == list(case.weights)
+    for name, array in params.weights.items():
+        assert array.dtype == case.weights[name].dtype
+        np.testing.assert_array_equal(array, case.weights[name])
+
+
+def fastrnn_run(case: Case, params: Any) -> tuple[np.ndarray, ...]:
+    y, state = getattr(fastrnn, case.cell)(case.x, params, case.state, **case.call)
+    return (y, *state) if isinstance(state, tuple) else (y, state)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_arrays_are_copied_and_locked(cell: str) -> None:
+    weights = weights_of(cell)
+    params = PARAMS[cell](weights)
+    x = RNG.normal(size=(3, 2, 7)).astype("f4")
+    before = getattr(fastrnn, cell)(x, params)[0]
+    for array in weights.values():
+        array[...] = np.nan
+    np.testing.assert_array_equal(getattr(fastrnn, cell)(x, params)[0], before)
+    with pytest.raises(ValueError, match="read-only"):
+        params.weights["weight_ih_l0"][0, 0] = 1
+    params.weights.clear()  # a dict of the caller's own
+    assert params.weights
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_equality_is_of_what_they_compute(cell: str) -> None:
+    weights = weights_of(cell)
+    params = PARAMS[cell](weights)
+    assert all(PARAMS[cell](weights, target=target) == params for target in TARGETS)
+    assert PARAMS[cell]({name.removesuffix("_l0"): a for name, a in weights.items()}) == params
+    without = {name: a for name, a in weights.items() if not name.startswith("bias")}
+    zeros = {name: np.zeros_like(a) for name, a in weights.items() if name.startswith("bias")}
+    assert PARAMS[cell](without) == PARAMS[cell](without | zeros)
+    assert PARAMS[cell](weights, dtype="float64") != params
+    assert PARAMS[cell](weights, activation="relu") != params
+    assert PARAMS[cell](weights, clip=1.0) != params
+    assert PARAMS[cell](weights, clip=0.1) == PARAMS[cell](weights, clip=float(np.float32(0.1)))
+    assert params != weights
+    for name, array in weights.items():
+        changed = array.copy()
+        changed.flat[-1] += 1
+        assert PARAMS[cell](weights | {name: changed}) != params, name
+
+
+def test_zero_peepholes_are_not_absent_ones() -> None:
+    """An infinite c times a peephole of 0 is NaN."""
+    weights = weights_of("lstm")
+    assert fastrnn.LSTMParams({**weights, "weight_peephole_l0": np.zeros(57, "f4")}) != fastrnn.LSTMParams(weights)
+
+
+def test_biases_that_are_added_are_one() -> None:
+    weights = weights_of("gru")
+    both = {
+        **weights,
+        "bias_ih_l0": weights["bias_ih_l0"] + weights["bias_hh_l0"],
+        "bias_hh_l0": 0 * weights["bias_hh_l0"],
+    }
+    assert fastrnn.GRUParams(both, reset_after=False) == fastrnn.GRUParams(weights, reset_after=False)
+    assert fastrnn.GRUParams(both) != fastrnn.GRUParams(weights)  # n's second bias is inside the reset gate
+
+
+def test_unused_rows_do_not_count() -> None:
+    weights = weights_of("lstm", peepholes=True)
+    other = {name: a.copy() for name, a in weights.items()}
+    for array in other.values():
+        array[19:38] = 9
+    assert fastrnn.LSTMParams(other, input_forget=True) == fastrnn.LSTMParams(weights, input_forget=True)
+    assert fastrnn.LSTMParams(other) != fastrnn.LSTMParams(weights)
+    x = RNG.normal(size=(5, 3, 7)).astype("f4")
+    a, b = (fastrnn.lstm(x, fastrnn.LSTMParams(w, input_forget=True))[0] for w in (weights, other))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_repr_says_what_is_not_the_default() -> None:
+    params = fastrnn.LSTMParams(
+        weights_of("lstm", proj=3), target="scalar", activation=("hard_sigmoid", 0.2, 0.5), clip=2
+    )
+    text = repr(params)
+    assert text.startswith("LSTMParams(input_size=7, hidden_size=19, num_layers=1, direction='forward', proj_size=3, ")
+    assert "activation=('hard_sigmoid', 0.2, 0.5), clip=2.0, dtype='float32', target='scalar'" in text
+    assert "recurrent_activation" not in text
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("asked", ["float32", np.float64, np.dtype("f4")])
+def test_dtype_converts_because_it_was_asked_to(dtype: str, asked: Any) -> None:
+    weights = {name: a.astype(dtype) for name, a in weights_of("gru").items()}
+    params = fastrnn.GRUParams(weights, dtype=asked)
+    assert params.dtype == np.dtype(asked)
+    assert all(array.dtype == dtype for array in params.weights.values())
+    converted = fastrnn.GRUParams({name: a.astype(asked) for name, a in weights.items()})
+    assert converted == params
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_mapping_serves_in_place_of_params(cell: str) -> None:
+    weights = weights_of(cell)
+    case = Case(cell, weights, RNG.normal(size=(4, 2, 7)).astype("f4"))
+    assert_same_bits(fastrnn_run(case, weights), case.run())
+
+
+def test_cells_are_the_same_in_both_tables() -> None:
+    """csrc/cells.def and fastrnn/_cells.py have the same cells, in the same order, with as many gates and states."""
+    assert list(_core.CELLS) == list(CELLS)
+    assert {name: (len(cell.gates), len(cell.states)) for name, cell in CELLS.items()} == _core.CELL_SIZES
