@@ -153,6 +153,7 @@ static void make_layers(frnn_params *params, frnn_arena *arena, const frnn_weigh
     if (zeros)
         memset(zeros, 0, longest * params->number_bytes);
     params->zeros = zeros;
+    const size_t before = arena->used;
     for (size_t i = 0; i < spec->num_layers * params->D; i++) {
         const packing p = {params, &weights[i]};
         frnn_layer *layer = &params->layers[i];
@@ -163,6 +164,7 @@ static void make_layers(frnn_params *params, frnn_arena *arena, const frnn_weigh
             make_stage(&layer->stage[s], &p, arena);
         }
     }
+    params->bytes = arena->used - before;
 }
 
 frnn_status frnn_params_new(const frnn_spec *spec, const frnn_weights *weights, const frnn_target *target,
@@ -187,7 +189,6 @@ frnn_status frnn_params_new(const frnn_spec *spec, const frnn_weights *weights, 
 
     frnn_arena arena = {0};
     make_layers(params, &arena, weights);
-    params->bytes = arena.used;
     if (!frnn_arena_allocate(&arena, NULL, 0)) {
         free(params);
         return FRNN_NO_MEMORY;
