@@ -25,7 +25,7 @@ class Cell(NamedTuple):
     function: str  # of fastrnn, and of its reference, that runs it
     gates: str  # in the order of their rows in the weights
     activations: int  # sigmoids and hyperbolic tangents of one hidden unit in one step
-    options: Mapping[str, bool] = {}  # what else that function of the reference, or the params, must be told
+    options: Mapping[str, bool] = {}  # of that function of the reference, and of params
 
 
 CELLS = {
@@ -94,7 +94,7 @@ class Case:
 
     @property
     def options(self) -> Mapping[str, bool]:
-        """What else that function of the reference, or the params, must be told."""
+        """Options of that function of the reference, and of params."""
         return CELLS[self.cell].options
 
     @property

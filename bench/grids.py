@@ -1,4 +1,4 @@
-"""Which cases are measured where none is named."""
+"""The cases that are measured if the command line names none."""
 
 from __future__ import annotations
 

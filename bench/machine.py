@@ -1,4 +1,4 @@
-"""What a reader of results must know of where they were made."""
+"""A description of the machine, for readers of results."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def cpu_information() -> str:
 
 
 def processor(information: str) -> str:
-    """What the system calls it."""
+    """The processor's name, as the system has it."""
     match = re.search(r"^model name\s*: (.+)$", information, re.MULTILINE)
     if match:
         return match[1]
@@ -54,7 +54,7 @@ def commit() -> str:
 
 
 def output_of(*command: str) -> str:
-    """What a command prints; nothing if it cannot be run or fails."""
+    """The output of a command; empty if it cannot be run or fails."""
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -28,7 +28,7 @@ class Run:
 
     @property
     def columns(self) -> list[str]:
-        """Those who were timed, in the order of `PEERS`."""
+        """The peers that were timed, in the order of `PEERS`."""
         return [name for name in PEERS if name in self.about["timed"]]
 
     def save(self, path: Path) -> None:
@@ -88,7 +88,7 @@ def as_table(head: list[str], rows: Iterable[Iterable[str]], rule: str = "---:")
 
 
 def describe_machine(run: Run) -> list[tuple[str, str]]:
-    """What the results were made on and with, for people."""
+    """The machine and the versions behind the results, for people."""
     about, limits = run.about, run.limits
     ours = about["timed"]["fastrnn"]
     kind = "virtual machine" if about["virtual"] else "machine"

@@ -19,7 +19,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Limits:
-    """What was measured of this machine, for a number of threads; seconds, and rates a second."""
+    """Measured limits of this machine, for a number of threads: seconds, and rates a second."""
 
     threads: int
     flops: float  # float32 fused multiply-adds count two

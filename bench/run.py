@@ -126,7 +126,7 @@ def last_processors(count: int) -> set[int]:
 
 @dataclass
 class Result:
-    """What is known of a case; the fields are those of the JSON file."""
+    """The result of a case, with the fields of the JSON file."""
 
     case: str
     threads: int

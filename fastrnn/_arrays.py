@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 
 class SupportsArray(Protocol):
-    """What NumPy makes an array of without reading it as a sequence: an ndarray, or a tensor of a framework."""
+    """An object that NumPy makes an array of, but no sequence: an ndarray, or a tensor of a framework."""
 
     def __array__(self) -> Array: ...
 

@@ -94,7 +94,7 @@ def torch(params: Params, x: Array) -> Peer:
         try:
             with library.inference_mode():
                 return module(tensor)
-        except Exception as error:  # of whatever class
+        except Exception as error:  # PyTorch raises many classes
             raise _refused("PyTorch", error) from None
 
     def arrays(result: Any) -> tuple[Array, ...]:
@@ -114,7 +114,7 @@ def onnxruntime(path: str, node: str | None, x: Array, threads: int) -> Peer:
     model = one_node_model(path, node).SerializeToString()
     try:
         session = library.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its own classes
+    except Exception as error:  # of ONNX Runtime's own classes
         raise _refused("ONNX Runtime", error) from None
 
     def call() -> Any:  # ONNX Runtime finds some features that it lacks only here

@@ -22,7 +22,7 @@ class Sizes(NamedTuple):
     directions: tuple[bool, bool]
 
     def axes(self, cell: Cell, layer: int) -> dict[str, int]:
-        """What the letters of a cell's row mean in a layer."""
+        """The sizes that the letters of a cell's row stand for in a layer."""
         H, P, out = self.hidden_size, self.proj_size, self.proj_size or self.hidden_size
         inputs = self.input_size if layer == 0 else out * sum(self.directions)
         return {"I": inputs, "H": H, "P": P, "O": out, "G*H": len(cell.gates) * H, "K*H": len(cell.peepholes) * H}

@@ -1,4 +1,4 @@
-"""What the command line reads: one row of one table a kind of file, recognised by what is in the file.
+"""The files that the command line reads: one row of one table a kind, recognised by its content.
 
 The ending of its name decides only where the content tells nothing: of a file that was cut short, say, the reader that
 the ending names says what is wrong.
@@ -32,7 +32,7 @@ class Source(NamedTuple):
     title: str  # in messages: "a {title} file"
     endings: tuple[str, ...]
     holds: Callable[[BinaryIO, list[str]], bool]  # whether a file is one, given the names in it if it is a zip archive
-    flags: tuple[str, ...]  # of the command line: what says which layer is meant and what it is
+    flags: tuple[str, ...]  # of the command line: they name a layer, and tell its cell and options
     find: Callable[[str], Loaders]  # a function that loads each layer, or raises, by a label
     load: Callable[[str, Mapping[str, Any], str | None], Params]  # the layer that the flags name, in a dtype
     peers: tuple[str, ...]  # what its layers are compared with, best first
@@ -167,7 +167,7 @@ ENDINGS = tuple(ending for source in SOURCES for ending in source.endings)
 FLAGS = tuple(dict.fromkeys(flag for source in SOURCES for flag in source.flags))
 
 
-# Which kind a file is.
+# The kind of a file.
 
 
 def recognise(path: str) -> Source:
@@ -207,7 +207,7 @@ def _names_in_zip(file: BinaryIO) -> list[str] | None:
         return zipfile.ZipFile(file).namelist()
     except MemoryError:
         raise
-    except Exception:  # of many classes
+    except Exception:  # zipfile raises many classes
         return []
 
 

@@ -17,7 +17,7 @@ _OF_LSTM_ALONE = tuple(plain for plain in LSTM.weights if plain not in RNN.weigh
 
 
 def prefixes(names: Iterable[object]) -> list[str]:
-    """What stands before the names of recurrent weights: "" or text that ends in a dot, each once, in their order."""
+    """The prefixes of recurrent weights, "" or text that ends in a dot, each once, in their order."""
     found: dict[str, None] = {}
     for name in names:
         if isinstance(name, str):

@@ -28,7 +28,7 @@ _ABOUT = {
     "reset_after": "a GRU that resets before the recurrent product",
 }
 _READ = f"what {', '.join(ENDINGS)} files hold, whatever its name"
-_MOST_NUMBERS = 2**28  # in a run, so that memory is not what ends it
+_MOST_NUMBERS = 2**28  # in a run, so that it does not end for want of memory
 _EXAMPLES = """examples:
   fastrnn info
   fastrnn inspect model.onnx

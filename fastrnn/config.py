@@ -1,4 +1,4 @@
-"""What the library uses: target and threads."""
+"""Version, targets and threads."""
 
 from __future__ import annotations
 

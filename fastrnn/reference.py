@@ -235,7 +235,7 @@ def gru_cell(
 
 
 def _layers(weights: Weights) -> Iterator[list[tuple[bool, dict[str, Array]]]]:
-    """Of every layer its directions: whether it runs backwards, and its arrays under a single cell's names."""
+    """The directions of each layer: whether one runs backwards, and its arrays under a single cell's names."""
     arrays = {name if "_l" in name else name + "_l0": _float64(a) for name, a in weights.items()}
     for k in count():
         layer = [

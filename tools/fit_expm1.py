@@ -3,7 +3,7 @@
 p(r) = r + r^2 q(r) stands for e^r - 1 on |r| <= ln(2)/2. q is the polynomial of a given degree whose largest relative
 error of p is least, by Remez' exchange: at degree + 2 points the errors are made equal with alternating signs, then the
 points are moved to where the error is largest, until they stay. The error of p is r times that of q to first order, so
-its sign is turned at r < 0, which lets the usual alternation hold through zero. ln 2 is split so that n times its first
+its sign is turned at r < 0, which lets the alternation hold through zero. ln 2 is split so that n times its first
 part is exact for every n that can come up.
 """
 

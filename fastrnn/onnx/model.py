@@ -108,7 +108,7 @@ class Node:
         return text + ")"
 
     def attributes(self) -> dict[str, Any]:
-        """As Python values."""
+        """The attributes as Python values."""
         values: dict[str, Any] = {}
         for attribute in self.proto.attribute:
             if attribute.name in values:
@@ -167,7 +167,7 @@ class Node:
 
 
 def _value(constant: Any) -> Any:
-    """What a Constant node holds, where that is a tensor: the forms of other names hold no more than one axis."""
+    """The tensor of a Constant node; its other attributes hold one axis at most, and are refused."""
     if len(constant.attribute) != 1:
         raise ValueError(f"expected a Constant with one attribute, got {len(constant.attribute)}")
     (attribute,) = constant.attribute
@@ -240,7 +240,7 @@ def _opset(imports: Any) -> int | None:
 
 
 def _sources(graph: Any) -> dict[str, Any]:
-    """What defines each name of a graph or function. An input with an initializer is a constant: its default."""
+    """The definition of each name of a graph or function. An input with an initializer is a constant: its default."""
     inputs = graph.input if isinstance(graph, onnx.FunctionProto) else [value.name for value in graph.input]
     sources: dict[str, Any] = {}
     defined = [(tensor.name, tensor) for tensor in getattr(graph, "initializer", ())]

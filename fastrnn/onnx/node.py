@@ -1,4 +1,4 @@
-"""What one ONNX node of type RNN, LSTM or GRU means: its attributes and arrays as params.
+"""The meaning of one ONNX node of type RNN, LSTM or GRU: its attributes and arrays as params.
 
 Attributes are Python values, arrays are NumPy's, so this serves models that are read and models that are run. Every
 error is a ValueError, a wrong type included: whatever a file holds is a value.
@@ -114,7 +114,7 @@ def _list_of(read: Callable[[Any], Any]) -> Callable[[Any], list[Any] | None]:
     return read_list
 
 
-# How each attribute is read, and what is expected of it.
+# A reader for each attribute, and its type in words.
 _READ: dict[str, tuple[Callable[[Any], Any], str]] = {
     "activations": (_list_of(_string), "strings"),
     "activation_alpha": (_list_of(_float), "floats"),

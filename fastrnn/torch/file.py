@@ -22,7 +22,7 @@ def state_dict(path: str) -> dict[str, Any]:
         warnings.simplefilter("ignore")  # what PyTorch warns of raises an error below
         try:
             content = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # of whatever class its unpickler has
+        except Exception as error:  # PyTorch's unpickler raises many classes
             expected = "expected tensors alone (torch.save(model.state_dict(), ...))"
             raise ValueError(f"{path}: {expected}, got {_not_tensors(str(error))}") from None
     flat: dict[str, Any] = {}

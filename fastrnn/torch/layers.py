@@ -62,7 +62,7 @@ def _state_of(states: tuple[Any, ...]) -> Any:
 
 
 class _Accelerated:
-    """What layers and cells have in common. It stands before PyTorch's class, which `_original` is."""
+    """The base of layers and cells. It comes before PyTorch's class, `_original`, in the order of resolution."""
 
     _original: type[Any]
     _cell: Cell
@@ -158,7 +158,7 @@ class _Accelerated:
         return plain
 
     def __prepare_scriptable__(self) -> Any:
-        """What torch.jit.script compiles."""
+        """The layer that torch.jit.script compiles."""
         return self.plain()
 
     def __reduce_ex__(self, protocol: Any) -> Any:

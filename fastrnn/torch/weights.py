@@ -80,7 +80,7 @@ def view_of(tensor: Any) -> Any:
 
 
 def dense(tensor: Any) -> Any:
-    """As `view_of`, but that a last axis with strides is copied."""
+    """As `view_of`, but a copy where the last axis has strides."""
     array = view_of(tensor)
     if array is None or not array.ndim or array.strides[-1] == array.itemsize:
         return array
