@@ -81,6 +81,15 @@ def tolerance(case: Case, expected: tuple[np.ndarray, ...]) -> float:
     return 4 * (case.steps + 1) * layers * (terms + 8) * u * most
 
 
+def stays_small(expected: tuple[np.ndarray, ...]) -> bool:
+    """Whether the bound of `tolerance` holds: linear gates multiply, and let numbers and errors grow without a bound.
+
+    Of 6000 random cases of 19 steps, 20 exceed this limit, and one of them exceeds float32; the others are within a
+    fiftieth of the bound.
+    """
+    return all(np.abs(part).max(initial=0) <= 8 for part in expected)
+
+
 def assert_close(got: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...], limit: float) -> None:
     for a, b in zip(got, expected, strict=True):
         assert a.shape == b.shape
