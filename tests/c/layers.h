@@ -1,67 +1,14 @@
-/* Random layers and batches for tests in C: the same on every processor, compiler and operating system. */
+/* A layer stack, a batch of sequences for it and the results of a call, all dense. */
 #ifndef LAYERS_H
 #define LAYERS_H
 
-#include <float.h>
-#include <inttypes.h>
-#include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
+#include "arrays.h"
 #include "plan.h"
 
-enum { MOST = 40, LARGE = 200, MOST_STACKED = 3, MOST_ROWS = 20 };
-
-static uint64_t random_state;
-
-/* xorshift64*. One draw a statement, always: the order within an expression is the compiler's. */
-static inline uint64_t next(void)
-{
-    random_state ^= random_state >> 12, random_state ^= random_state << 25, random_state ^= random_state >> 27;
-    return random_state * UINT64_C(2685821657736338717);
-}
-
-static inline size_t pick(size_t n) { return (size_t)(next() >> 33) % n; }
-
-static inline size_t size_of(frnn_dtype dtype) { return dtype == FRNN_FLOAT32 ? sizeof(float) : sizeof(double); }
-
-static inline void put(void *array, size_t i, frnn_dtype dtype, double value)
-{
-    if (dtype == FRNN_FLOAT32)
-        ((float *)array)[i] = (float)value;
-    else
-        ((double *)array)[i] = value;
-}
-
-static inline double get(const void *array, size_t i, frnn_dtype dtype)
-{
-    return dtype == FRNN_FLOAT32 ? (double)((const float *)array)[i] : ((const double *)array)[i];
-}
-
-/* Without the macros of math.h, which some systems make warnings of. */
-static inline bool is_nan(double value) { return value != value; }
-static inline bool is_infinite(double value) { return fabs(value) > DBL_MAX; }
-
-/* Memory of exactly so many bytes: what checks memory sees the first one too many. */
-static inline void *allocate(size_t count, size_t size)
-{
-    void *memory = calloc(count ? count : 1, size);
-    if (!memory)
-        abort();
-    return memory;
-}
-
-/* Uniform, and exact in either type. */
-static inline void *numbers(size_t n, frnn_dtype dtype)
-{
-    void *array = allocate(n, size_of(dtype));
-    for (size_t i = 0; i < n; i++) {
-        const int number = (int)pick(2001) - 1000;
-        put(array, i, dtype, (double)number / 2048);
-    }
-    return array;
-}
+enum { MOST_STACKED = 3, WEIGHTS = 6 /* W U b d V p */ };
 
 typedef struct layer {
     frnn_spec spec;
@@ -71,50 +18,34 @@ typedef struct layer {
     frnn_params *params;
 } layer;
 
-static inline frnn_spec random_spec(frnn_cell cell, frnn_dtype dtype, size_t stacked, bool *large, bool *standard)
+static inline layer layer_of(const frnn_spec *spec)
 {
-    frnn_spec spec = {.cell = cell, .dtype = dtype};
-    *large = pick(8) == 0;
-    const size_t most = *large ? LARGE : MOST;
-    spec.input_size = pick(most);
-    spec.hidden_size = 1 + pick(most);
-    spec.num_layers = 1 + pick(stacked);
-    spec.forward = pick(3) > 0;
-    spec.reverse = pick(2) || !spec.forward;
-    const size_t P = 1 + pick(MOST), projects = pick(3) == 0;
-    spec.proj_size = cell == FRNN_LSTM && projects ? P : 0;
-    spec.reset_after = pick(2);
-    *standard = pick(2);
-    spec.input_forget = pick(3) == 0 && !*standard;
-    spec.clip = pick(3) || *standard ? (double)INFINITY : 0.5;
-    spec.activation.function = spec.output_activation.function = FRNN_TANH;
-    spec.recurrent_activation.function = FRNN_SIGMOID;
-    frnn_activation *activations[] = {&spec.activation, &spec.recurrent_activation, &spec.output_activation};
-    for (int i = 0; i < 3 && !*standard; i++)
-        *activations[i] = (frnn_activation){(frnn_function)pick(6), 0.25, 0.5};
-    return spec;
+    return (layer){
+        .spec = *spec,
+        .D = (size_t)spec->forward + (size_t)spec->reverse,
+        .out = spec->proj_size ? spec->proj_size : spec->hidden_size,
+        .element = size_of(spec->dtype),
+    };
 }
 
-/* Without params: they are made when the weights are as a test wants them. */
-static inline layer random_layer(frnn_cell cell, frnn_dtype dtype, size_t stacked)
+/* In each direction of each layer, of which there are `stacked`: the size of its input, and its arrays of weights. */
+static inline size_t stacked(const layer *l) { return l->spec.num_layers * l->D; }
+
+static inline size_t input_size(const layer *l, size_t i) { return i < l->D ? l->spec.input_size : l->D * l->out; }
+
+static inline const void **weight(layer *l, size_t i, size_t which)
 {
-    layer l = {0};
-    bool standard;
-    l.spec = random_spec(cell, dtype, stacked, &l.large, &standard);
-    l.D = (size_t)l.spec.forward + (size_t)l.spec.reverse;
-    l.out = l.spec.proj_size ? l.spec.proj_size : l.spec.hidden_size;
-    l.element = size_of(dtype);
-    const size_t rows = frnn_cell_gates(cell) * l.spec.hidden_size;
-    for (size_t i = 0; i < l.spec.num_layers * l.D; i++) {
-        frnn_weights *w = &l.weights[i];
-        w->W = numbers(rows * (i < l.D ? l.spec.input_size : l.D * l.out), dtype);
-        w->U = numbers(rows * l.out, dtype);
-        w->b = numbers(rows, dtype);
-        w->d = numbers(rows, dtype);
-        w->V = l.spec.proj_size ? numbers(l.spec.proj_size * l.spec.hidden_size, dtype) : NULL;
-        w->p = cell == FRNN_LSTM && !standard ? numbers(3 * l.spec.hidden_size, dtype) : NULL;
-    }
-    return l;
+    frnn_weights *w = &l->weights[i];
+    const void **const all[WEIGHTS] = {&w->W, &w->U, &w->b, &w->d, &w->V, &w->p};
+    return all[which];
+}
+
+/* Numbers of such an array, where it is there. */
+static inline size_t weight_count(const layer *l, size_t i, size_t which)
+{
+    const size_t H = l->spec.hidden_size, rows = frnn_cell_gates(l->spec.cell) * H;
+    const size_t all[WEIGHTS] = {rows * input_size(l, i), rows * l->out, rows, rows, l->spec.proj_size * H, 3 * H};
+    return all[which];
 }
 
 static inline frnn_params *make_params(const layer *l, const frnn_target *target)
@@ -128,18 +59,15 @@ static inline frnn_params *make_params(const layer *l, const frnn_target *target
 static inline void free_layer(layer *l)
 {
     frnn_params_free(l->params);
-    for (size_t i = 0; i < l->spec.num_layers * l->D; i++) {
-        const frnn_weights *w = &l->weights[i];
-        const void *const arrays[] = {w->W, w->U, w->b, w->d, w->V, w->p};
-        for (size_t a = 0; a < sizeof arrays / sizeof *arrays; a++)
-            free((void *)(uintptr_t)arrays[a]);
-    }
+    for (size_t i = 0; i < stacked(l); i++)
+        for (size_t which = 0; which < WEIGHTS; which++)
+            free((void *)(uintptr_t)*weight(l, i, which));
 }
 
-/* What a call reads: dense. */
+/* What a call reads. */
 typedef struct batch {
     size_t T, B;
-    void *x, *h, *c;
+    void *x, *h, *c; /* h or c NULL: zeros */
     size_t *lengths;
     bool ragged; /* lengths are used */
 } batch;
@@ -148,29 +76,14 @@ static inline bool has_c(const layer *l) { return frnn_cell_states(l->spec.cell)
 
 /* Numbers of one row's x at one step, of its y, and of the states of all rows. */
 static inline size_t y_width(const layer *l) { return l->D * l->out; }
-static inline size_t h_count(const layer *l, size_t B) { return l->spec.num_layers * l->D * B * l->out; }
-static inline size_t c_count(const layer *l, size_t B) { return l->spec.num_layers * l->D * B * l->spec.hidden_size; }
-
-static inline batch random_batch(const layer *l)
-{
-    batch b = {0};
-    b.T = pick(l->large ? 8 : 30);
-    b.B = 1 + pick(l->large ? 6 : MOST_ROWS);
-    b.ragged = pick(2);
-    b.x = numbers(b.T * b.B * l->spec.input_size, l->spec.dtype);
-    b.h = numbers(h_count(l, b.B), l->spec.dtype);
-    b.c = numbers(c_count(l, b.B), l->spec.dtype);
-    b.lengths = allocate(b.B, sizeof *b.lengths);
-    for (size_t r = 0; r < b.B; r++)
-        b.lengths[r] = pick(b.T + 1);
-    return b;
-}
+static inline size_t h_count(const layer *l, size_t B) { return stacked(l) * B * l->out; }
+static inline size_t c_count(const layer *l, size_t B) { return stacked(l) * B * l->spec.hidden_size; }
 
 static inline void free_batch(batch *b) { free(b->x), free(b->h), free(b->c), free(b->lengths); }
 
 static inline size_t length_of(const batch *b, size_t row) { return b->ragged ? b->lengths[row] : b->T; }
 
-/* What a call writes: dense. */
+/* What a call writes. */
 typedef struct result {
     void *y, *h, *c;
 } result;
@@ -178,19 +91,13 @@ typedef struct result {
 static inline result new_result(const layer *l, size_t T, size_t B)
 {
     return (result){
-        .y = allocate(T * B * y_width(l), l->element),
-        .h = allocate(h_count(l, B), l->element),
-        .c = allocate(has_c(l) ? c_count(l, B) : 0, l->element),
+        .y = allocate_unset(T * B * y_width(l), l->element),
+        .h = allocate_unset(h_count(l, B), l->element),
+        .c = allocate_unset(has_c(l) ? c_count(l, B) : 0, l->element),
     };
 }
 
 static inline void free_result(result *r) { free(r->y), free(r->h), free(r->c); }
-
-/* A dense array of rows, one after another for each of the outer axis. */
-static inline frnn_array dense(const void *data, size_t B, size_t row_bytes)
-{
-    return (frnn_array){data, (ptrdiff_t)(B * row_bytes), (ptrdiff_t)row_bytes};
-}
 
 static inline frnn_call make_call(const layer *l, const batch *b, const result *r)
 {
@@ -209,40 +116,6 @@ static inline frnn_call make_call(const layer *l, const batch *b, const result *
     };
 }
 
-/* Any plan that the library takes, and not only those that it makes. */
-static inline frnn_plan random_plan(const frnn_spec *spec, size_t T, size_t B)
-{
-    const size_t D = (size_t)spec->forward + (size_t)spec->reverse;
-    frnn_plan plan = {.unit_threads = 1, .layer_threads = 1};
-    plan.chunk = 1 + pick(T + 1);
-    plan.x_part = pick(2) ? FRNN_X_AHEAD : FRNN_X_ONE_STEP;
-    plan.parts = 1 + pick(B < 3 ? B : 3);
-    const size_t together = 1 + pick(3);
-    const bool wavefront = pick(2) && D == 1 && spec->num_layers > 1;
-    *(wavefront ? &plan.layer_threads : &plan.unit_threads) = together;
-    plan.threads = 1 + pick(D * plan.parts * together);
-    return plan;
-}
-
-/* FNV-1a over numbers; any NaN is as good as any other. */
-static inline uint64_t digest(uint64_t hash, const void *array, size_t n, frnn_dtype dtype)
-{
-    for (size_t i = 0; i < n; i++) {
-        uint64_t word = 0;
-        if (!is_nan(get(array, i, dtype)))
-            memcpy(&word, (const char *)array + i * size_of(dtype), size_of(dtype));
-        hash = (hash ^ word) * UINT64_C(1099511628211);
-    }
-    return hash;
-}
-
-static inline uint64_t digest_result(const layer *l, const result *r, size_t T, size_t B)
-{
-    uint64_t hash = digest(1, r->y, T * B * y_width(l), l->spec.dtype);
-    hash = digest(hash, r->h, h_count(l, B), l->spec.dtype);
-    return digest(hash, r->c, has_c(l) ? c_count(l, B) : 0, l->spec.dtype);
-}
-
 /* The target of a name if it can be used here; NULL if not. */
 static inline const frnn_target *find_target(const char *name)
 {
@@ -252,6 +125,41 @@ static inline const frnn_target *find_target(const char *name)
             return frnn_target_usable(target) ? target : NULL;
     }
     return NULL;
+}
+
+/* What is being tested, for the message of the first failure, which ends the program with 1. */
+static char tested[512];
+
+static inline void set_context(const char *what, const layer *l, const batch *b)
+{
+    const frnn_spec *s = &l->spec;
+    snprintf(tested, sizeof tested,
+             "%s: %s float%d I=%d H=%d P=%d L=%d %s%s T=%d B=%d activations=%d,%d,%d clip=%g%s%s%s", what,
+             frnn_cell_name(s->cell), (int)(8 * l->element), (int)s->input_size, (int)s->hidden_size, (int)s->proj_size,
+             (int)s->num_layers, s->forward ? "forward" : "", s->reverse ? "reverse" : "", (int)b->T, (int)b->B,
+             (int)s->activation.function, (int)s->recurrent_activation.function, (int)s->output_activation.function,
+             s->clip, s->reset_after ? " reset_after" : "", s->input_forget ? " input_forget" : "",
+             b->ragged ? " ragged" : "");
+}
+
+#if defined(__GNUC__)
+__attribute__((format(printf, 1, 2)))
+#endif
+static _Noreturn inline void fail(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "%s: ", tested);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    exit(1);
+}
+
+static inline void must(bool kept, const char *promise)
+{
+    if (!kept)
+        fail("broken: %s", promise);
 }
 
 #endif

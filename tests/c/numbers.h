@@ -3,7 +3,7 @@
 #define NUMBERS_H
 
 #include "mode.h"
-#include "naive.h"
+#include "reference.h"
 #include "subject.h"
 
 /* On every target there is. */
@@ -20,51 +20,28 @@ static inline void check_targets(const subject *s)
     }
 }
 
-/* Both NaN, or the same infinity, or as near as so few steps come in this type. */
-static inline bool is_near(double computed, double exact, frnn_dtype dtype)
-{
-    if (is_nan(exact) || is_nan(computed))
-        return is_nan(exact) && is_nan(computed);
-    if (is_infinite(exact) || is_infinite(computed))
-        return computed == exact;
-    return fabs(computed - exact) <= (dtype == FRNN_FLOAT32 ? 1e-3 : 1e-11) * (1 + fabs(exact));
-}
-
-/* Two steps, and NaN and infinities among what goes in. */
+/* Two rows and a few steps, and NaN and infinities among what goes in. */
 static inline void check_equations(const subject *s)
 {
-    if (!s->plain)
+    if (s->wild)
         return;
-    const size_t rows[] = {pick(s->b->B), pick(s->b->B)}, width = y_width(s->l);
+    const size_t rows[] = {pick(s->b->B), pick(s->b->B)}, I = s->l->spec.input_size, H = s->l->spec.hidden_size;
     const double odd[] = {(double)NAN, (double)INFINITY, -(double)INFINITY};
-    batch two = take_rows(s->l, s->b, rows, 2, s->b->T < 2 ? s->b->T : 2);
-    if (two.T && s->l->spec.input_size)
-        put(two.x, ((two.T - 1) * 2 + 1) * s->l->spec.input_size + pick(s->l->spec.input_size), s->l->spec.dtype,
-            odd[pick(3)]);
+    batch two = take_rows(s->l, s->b, rows, 2, s->b->T < 4 ? s->b->T : 4);
+    if (two.T && I)
+        put(two.x, ((two.T - 1) * 2 + 1) * I + pick(I), s->l->spec.dtype, odd[pick(3)]);
     if (pick(2))
-        put(two.c, s->l->spec.hidden_size + pick(s->l->spec.hidden_size), s->l->spec.dtype,
-            odd[pick(3)]); /* of the second row */
+        put(two.c, H + pick(H), s->l->spec.dtype, odd[pick(3)]); /* of the second row */
     result r = run(s->l, &two);
-    for (size_t row = 0; row < 2; row++) {
-        double *y = naive_row(s->l, &two, row);
-        for (size_t i = 0; i < two.lengths[row] * width; i++)
-            must(is_near(get(r.y, (i / width * 2 + row) * width + i % width, s->l->spec.dtype), y[i], s->l->spec.dtype),
-                 "results are those of the equations, NaN and infinity too");
-        free(y);
-    }
+    check_reference(s->l, &two, &r);
     free_batch(&two), free_result(&r);
-}
-
-static inline bool is_subnormal(double value, frnn_dtype dtype)
-{
-    return value != 0 && fabs(value) < (dtype == FRNN_FLOAT32 ? (double)FLT_MIN : DBL_MIN);
 }
 
 /* Subnormals, or zeros of their signs, in place of some numbers; the numbers that are small come the same both times. */
 static inline void make_tiny(void *array, size_t n, frnn_dtype dtype, uint64_t seed, bool flushed)
 {
     const uint64_t before = random_state;
-    const double least = dtype == FRNN_FLOAT32 ? (double)FLT_MIN : DBL_MIN;
+    const double least = least_normal(dtype);
     random_state = seed;
     for (size_t i = 0; i < n && array; i++) {
         const double sign = pick(2) ? -1 : 1, value = least * (double)(1 + pick(31)) / 16;
@@ -95,7 +72,7 @@ static inline result run_tiny(const subject *s, uint64_t seed, bool flushed, tin
         tiny.lengths[i] = T;
     void *bias = allocate(4 * l.spec.hidden_size, l.element);
     make_tiny(bias, 4 * l.spec.hidden_size, dtype, seed + 6, flushed);
-    for (size_t i = 0; i < l.spec.num_layers * l.D; i++)
+    for (size_t i = 0; i < stacked(&l); i++)
         l.weights[i].b = bias, l.weights[i].d = NULL;
     l.params = make_params(&l, s->target);
     const result r = new_result(&l, T, B);

@@ -177,15 +177,15 @@ static void check_layout(const subject *s)
 {
     const layer *l = s->l;
     const batch *b = s->b;
-    const size_t states = l->spec.num_layers * l->D;
-    const strided x = new_strided(b->T, b->B, l->spec.input_size, l->element),
-                  y = new_strided(b->T, b->B, y_width(l), l->element);
-    const strided h = new_strided(states, b->B, l->out, l->element),
-                  c = new_strided(states, b->B, l->spec.hidden_size, l->element);
+    const size_t states = stacked(l);
+    const strided x = new_strided(b->T, b->B, l->spec.input_size, l->element, false),
+                  y = new_strided(b->T, b->B, y_width(l), l->element, false);
+    const strided h = new_strided(states, b->B, l->out, l->element, false),
+                  c = new_strided(states, b->B, l->spec.hidden_size, l->element, false);
     result r = new_result(l, b->T, b->B);
     frnn_call call = make_call(l, b, &r);
     scatter(&x, b->x), scatter(&h, b->h), scatter(&c, b->c);
-    call.x = array_of(&x), call.initial[0] = array_of(&h), call.initial[1] = array_of(&c);
+    call.x = array_from(&x, 0), call.initial[0] = array_from(&h, 0), call.initial[1] = array_from(&c, 0);
     call.y = y.data, call.y_time = y.outer, call.y_row = y.row;
     run_call(l, &call, "a call succeeds");
     gather(r.y, &y);
@@ -243,7 +243,7 @@ static void check_ends(const subject *s)
         must(is_last(s, last, row), "the last step is that of the sequence");
         for (size_t t = length_of(s->b, row); t < s->b->T; t++)
             must(same(l, s->whole.y, (t * B + row) * width, zeros, 0, width), "y is zero past a row's end");
-        for (size_t i = 0; i < l->spec.num_layers * l->D && !length_of(s->b, row); i++) {
+        for (size_t i = 0; i < stacked(l) && !length_of(s->b, row); i++) {
             const size_t state = i * B + row;
             must(same(l, r.h, state * l->out, s->b->h, state * l->out, l->out), "no step leaves h");
             must(!has_c(l) || same(l, r.c, state * H, s->b->c, state * H, H), "no step leaves c");
@@ -271,7 +271,7 @@ static uint64_t digest_inputs(const subject *s)
     uint64_t hash = digest(1, s->b->x, s->b->T * s->b->B * l->spec.input_size, l->spec.dtype);
     hash = digest(hash, s->b->h, h_count(l, s->b->B), l->spec.dtype);
     hash = digest(hash, s->b->c, c_count(l, s->b->B), l->spec.dtype);
-    for (size_t i = 0; i < l->spec.num_layers * l->D; i++)
+    for (size_t i = 0; i < stacked(l); i++)
         for (int stage = 0; stage < l->params->layers[i].stages; stage++)
             hash = digest_stage(hash, l, &l->params->layers[i].stage[stage]);
     return hash;
@@ -290,17 +290,10 @@ static void season(void *array, size_t n, frnn_dtype dtype, flavour f, bool nega
 
 static void season_weights(layer *l, flavour f)
 {
-    const size_t rows = frnn_cell_gates(l->spec.cell) * l->spec.hidden_size;
-    const frnn_dtype dtype = l->spec.dtype;
-    for (size_t i = 0; i < l->spec.num_layers * l->D; i++) {
-        const frnn_weights *w = &l->weights[i];
-        season((void *)(uintptr_t)w->W, rows * (i < l->D ? l->spec.input_size : l->D * l->out), dtype, f, false);
-        season((void *)(uintptr_t)w->U, rows * l->out, dtype, f, false);
-        season((void *)(uintptr_t)w->b, rows, dtype, f, true);
-        season((void *)(uintptr_t)w->d, rows, dtype, f, true);
-        season((void *)(uintptr_t)w->V, l->spec.proj_size * l->spec.hidden_size, dtype, f, false);
-        season((void *)(uintptr_t)w->p, 3 * l->spec.hidden_size, dtype, f, false);
-    }
+    for (size_t i = 0; i < stacked(l); i++)
+        for (size_t which = 0; which < WEIGHTS; which++)
+            season((void *)(uintptr_t)*weight(l, i, which), weight_count(l, i, which), l->spec.dtype, f,
+                   which == 2 || which == 3); /* the biases */
     if (f == NEGATIVE && l->spec.cell == FRNN_RNN)
         l->spec.activation.function = FRNN_TANH; /* which shows the sign */
 }
@@ -315,21 +308,20 @@ static void season_batch(const layer *l, batch *b, flavour f)
 
 static void check_layer(const frnn_target *target, size_t i, bool with_mode)
 {
-    layer l = random_layer((frnn_cell)(i % 3), (frnn_dtype)(i / 3 % 2), MOST_STACKED);
+    layer l = random_layer((frnn_cell)(i % FRNN_CELLS), (frnn_dtype)(i / FRNN_CELLS % 2), MOST_STACKED);
     batch b = random_batch(&l);
-    const flavour f = (flavour)(i / 6 % FLAVOURS);
+    const flavour f = (flavour)(i / FRNN_CELLS / 2 % FLAVOURS);
     frnn_activation *const activations[] = {&l.spec.activation, &l.spec.recurrent_activation,
                                             &l.spec.output_activation};
     for (int a = 0; a < 3; a++) /* numbers whose products are rounded */
         *activations[a] = (frnn_activation){activations[a]->function, 0.3, 0.45};
     season_weights(&l, f);
     season_batch(&l, &b, f);
-    static const char *const cells[] = {"rnn", "lstm", "gru"};
-    snprintf(context, sizeof context, "%s: layer %d: %s float%d I=%d H=%d P=%d L=%d D=%d T=%d B=%d",
-             frnn_target_name(target), (int)i, cells[l.spec.cell], (int)(8 * l.element), (int)l.spec.input_size,
-             (int)l.spec.hidden_size, (int)l.spec.proj_size, (int)l.spec.num_layers, (int)l.D, (int)b.T, (int)b.B);
+    char what[64];
+    snprintf(what, sizeof what, "%s: layer %d", frnn_target_name(target), (int)i);
+    set_context(what, &l, &b);
     l.params = make_params(&l, target);
-    subject s = {.target = target, .l = &l, .b = &b, .plain = f == PLAIN};
+    subject s = {.target = target, .l = &l, .b = &b, .wild = f == WILD};
     s.whole = run(&l, &b);
     const uint64_t inputs = digest_inputs(&s);
     check_alone(&s), check_neighbours(&s), check_crowd(&s);

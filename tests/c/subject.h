@@ -2,17 +2,7 @@
 #ifndef SUBJECT_H
 #define SUBJECT_H
 
-#include "layers.h"
-
-static char context[256]; /* the layer that is run */
-
-static inline void must(bool kept, const char *promise)
-{
-    if (kept)
-        return;
-    fprintf(stderr, "%s: broken: %s\n", context, promise);
-    exit(1);
-}
+#include "random.h"
 
 /* A layer with a batch, and its results as they come dense, on one thread. */
 typedef struct subject {
@@ -20,7 +10,7 @@ typedef struct subject {
     const layer *l;
     const batch *b;
     result whole;
-    bool plain; /* no number is a NaN, infinite, subnormal or -0 */
+    bool wild; /* some numbers are NaN, infinite or subnormal */
 } subject;
 
 static inline void run_call(const layer *l, const frnn_call *call, const char *promise)
@@ -39,11 +29,7 @@ static inline result run(const layer *l, const batch *b)
 /* Numbers from i and from j on: equal to the bit, or both NaN. */
 static inline bool same(const layer *l, const void *a, size_t i, const void *b, size_t j, size_t n)
 {
-    for (size_t k = 0; k < n; k++)
-        if (digest(0, (const char *)a + (i + k) * l->element, 1, l->spec.dtype) !=
-            digest(0, (const char *)b + (j + k) * l->element, 1, l->spec.dtype))
-            return false;
-    return true;
+    return first_difference((const char *)a + i * l->element, (const char *)b + j * l->element, n, l->spec.dtype) == n;
 }
 
 static inline bool same_results(const layer *l, const batch *b, const result *one, const result *other)
@@ -59,7 +45,7 @@ static inline bool same_row(const layer *l, const batch *a, const result *ra, si
     bool all = true;
     for (size_t t = 0; t < length_of(a, i); t++)
         all = all && same(l, ra->y, (t * a->B + i) * width, rb->y, (t * b->B + j) * width, width);
-    for (size_t s = 0; s < l->spec.num_layers * l->D; s++) {
+    for (size_t s = 0; s < stacked(l); s++) {
         all = all && same(l, ra->h, (s * a->B + i) * l->out, rb->h, (s * b->B + j) * l->out, l->out);
         all = all && (!has_c(l) || same(l, ra->c, (s * a->B + i) * H, rb->c, (s * b->B + j) * H, H));
     }
@@ -83,20 +69,11 @@ static inline batch take_rows(const layer *l, const batch *b, const size_t *rows
     some.c = allocate(c_count(l, n), l->element);
     some.lengths = allocate(n, sizeof *some.lengths);
     copy_rows(some.x, b->x, b, T, rows, n, I);
-    copy_rows(some.h, b->h, b, l->spec.num_layers * l->D, rows, n, out);
-    copy_rows(some.c, b->c, b, l->spec.num_layers * l->D, rows, n, H);
+    copy_rows(some.h, b->h, b, stacked(l), rows, n, out);
+    copy_rows(some.c, b->c, b, stacked(l), rows, n, H);
     for (size_t i = 0; i < n; i++)
         some.lengths[i] = length_of(b, rows[i]) < T ? length_of(b, rows[i]) : T;
     return some;
-}
-
-static inline double special(frnn_dtype dtype)
-{
-    const bool narrow = dtype == FRNN_FLOAT32;
-    const double huge = narrow ? 0x1p127 : 0x1p1023, tiny = narrow ? 0x1p-126 : 0x1p-1022;
-    const double all[] = {(double)NAN, (double)INFINITY, huge, tiny, tiny / 2, narrow ? 0x1p-149 : 0x1p-1074, 0, 1};
-    const double value = all[pick(sizeof all / sizeof *all)];
-    return pick(2) ? -value : value;
 }
 
 /* Replaces about one number in `every`: by zeros of either sign, or by anything there is. */
@@ -119,7 +96,7 @@ static inline void spoil_row(const layer *l, batch *b, size_t row)
     const size_t I = l->spec.input_size * l->element, out = l->out * l->element;
     for (size_t t = 0; t < b->T; t++)
         spoil((char *)b->x + (t * b->B + row) * I, l->spec.input_size, l->spec.dtype, 2, false);
-    for (size_t s = 0; s < l->spec.num_layers * l->D; s++)
+    for (size_t s = 0; s < stacked(l); s++)
         spoil((char *)b->h + (s * b->B + row) * out, l->out, l->spec.dtype, 2, false);
 }
 

@@ -2,9 +2,14 @@
  *
  * The linker puts these functions in the place of malloc, free and frnn_seconds (--wrap). They do as the real ones do,
  * but while a call is watched, and its conditions ask for something else. */
+#ifndef HOOKS_H
+#define HOOKS_H
+
 #include <fenv.h>
 #include <malloc.h>
 #include <stdatomic.h>
+
+#include "layers.h"
 
 typedef struct conditions {
     int rounding;      /* the caller's */
@@ -15,6 +20,7 @@ typedef struct conditions {
 
 enum { MOST_BYTES = 1 << 28 }; /* of one allocation while a call is watched */
 
+static const conditions plain = {.rounding = FE_TONEAREST};
 static conditions now;
 static atomic_bool watching;
 static atomic_size_t allocations, failures, live, peak, looks;
@@ -81,18 +87,20 @@ static void end_watching(void)
     feclearexcept(FE_ALL_EXCEPT);
 }
 
-static conditions pick_conditions(input *in)
+static conditions pick_conditions(void)
 {
     static const int modes[] = {FE_TONEAREST, FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO};
     static const double steps[] = {0, 1e-6, 1e-4, 1e-2, 1};
-    conditions c = {FE_TONEAREST, 0, 0, 0};
-    if (chance(in, 3)) {
-        c.rounding = PICK_OF(in, modes);
-        c.flags = pick(in, 2) ? FE_DIVBYZERO : 0;
+    conditions c = plain;
+    if (chance(3)) {
+        c.rounding = PICK_OF(modes);
+        c.flags = pick(2) ? FE_DIVBYZERO : 0;
     }
-    if (chance(in, 4))
-        c.failing = 1 + pick(in, 8);
-    if (chance(in, 3))
-        c.clock_step = PICK_OF(in, steps);
+    if (chance(4))
+        c.failing = 1 + pick(8);
+    if (chance(3))
+        c.clock_step = PICK_OF(steps);
     return c;
 }
+
+#endif

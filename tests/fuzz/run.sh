@@ -40,7 +40,7 @@ build() {
     for source in "$csrc"/*.c; do
         echo "$flags $covered $checked -c $source -o $work/$(basename "$source" .c).o"
     done >>"$work/commands"
-    echo "$flags -O2 -frounding-math -Wall -Wextra -Werror $checked -c $here/fuzz_run.c -o $work/fuzz_run.o" >>"$work/commands"
+    echo "$flags -I$here/../c -O2 -frounding-math -Wall -Wextra -Werror $checked -c $here/fuzz_run.c -o $work/fuzz_run.o" >>"$work/commands"
     xargs -P 2 -L 1 "$compiler" <"$work/commands"
     "$compiler" $checked -fsanitize=fuzzer -Wl,--wrap=malloc,--wrap=free,--wrap=frnn_seconds "$work"/*.o \
         -o "$work/fuzz_run" -lm -pthread
