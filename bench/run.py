@@ -41,14 +41,16 @@ class WorkerDied(Exception):  # noqa: N818
 class Worker:
     """The process of a peer. One that has several threads is stopped while others run, so that none of them spins."""
 
-    def __init__(self, name: str, threads: int, folder: Path, cpus: set[int] | None = None) -> None:
+    def __init__(
+        self, name: str, threads: int, folder: Path, cpus: set[int] | None = None, python: str = sys.executable
+    ) -> None:
         self.name = name
         self.stops = threads > 1 and cpus is not None
         self.errors = tempfile.TemporaryFile(mode="w+", dir=folder)  # noqa: SIM115 -- `close` closes it
         environment = os.environ | {f"{variable}_NUM_THREADS": str(threads) for variable in THREAD_VARIABLES}
         with running_on(cpus):
             self.process = subprocess.Popen(
-                [sys.executable, "-c", LAUNCH, str(ROOT), name, str(threads)],
+                [python, "-c", LAUNCH, str(ROOT), name, str(threads)],
                 cwd=folder,  # not the checkout, where Python would find the package's sources first
                 env=environment,
                 stdin=subprocess.PIPE,

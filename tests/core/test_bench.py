@@ -21,7 +21,7 @@ from support.environment import ROOT
 sys.path.append(str(ROOT))  # last, so that fastrnn itself is the installed one
 
 from bench import __main__ as program
-from bench import grids, numpy_loop, page, run, worker
+from bench import grids, numpy_loop, page, run, versions, worker
 from bench import limits as machine_limits
 from bench.cases import CELLS, MODELS, Case, Data, find
 from bench.results import Run, microseconds, table_row
@@ -354,3 +354,24 @@ def test_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     listed = capsys.readouterr().out
     assert all(str(case) in listed for case in [*grids.quick(), *grids.full()])
     assert all(name in listed for name in MODELS)
+
+
+def test_versions_are_timed_beside_each_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """bench/versions.py: a row a case, the geometric mean, and a failure where a case is slower than is allowed."""
+    cases = ["--case", "lstm-T1-B1-I3-H5", "--case", "gru-T3-B2-I3-H5"]
+    arguments = [sys.executable, "--threads", "1", "--rounds", "5", *cases]
+    monkeypatch.setattr(sys, "argv", ["versions", *arguments, "--least", "0"])
+    versions.main()
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split(" | ")[0] for row in rows[2:4]] == ["| lstm-T1-B1-I3-H5", "| gru-T3-B2-I3-H5"]
+    assert rows[-1].startswith("2 cases, geometric mean ")
+    monkeypatch.setattr(sys, "argv", ["versions", *arguments, "--least", "1000"])
+    with pytest.raises(SystemExit, match=r"^slower: lstm-T1-B1-I3-H5 on 1 "):
+        versions.main()
+
+
+@pytest.mark.parametrize("text", versions.CASES)
+def test_cases_of_versions(text: str) -> None:
+    assert str(Case.parse(text)) == text
