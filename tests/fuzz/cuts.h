@@ -18,7 +18,7 @@ static frnn_status run_cut(const problem *p, size_t from, size_t n, const result
     call.lengths = b->ragged || chance(4) ? lengths : NULL;
     call.x.data = (const char *)b->x + (ptrdiff_t)from * call.x.outer;
     call.y = (char *)after->y + (ptrdiff_t)from * call.y_time;
-    call.threads = 1 + chance(8);
+    call.threads = rarely(12) ? 2 : 1;
     if (before)
         call.initial[0].data = before->h, call.initial[1].data = before->c;
     const frnn_status status = frnn_run(p->l.params, &call);

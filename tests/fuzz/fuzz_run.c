@@ -14,7 +14,7 @@
 #include "sizes.h"
 #include "streams.h"
 
-enum { MOST_TARGETS = 4, MOST_ACTIONS = 2 };
+enum { MOST_TARGETS = 4 };
 
 static const frnn_target *targets[MOST_TARGETS];
 static size_t target_count;
@@ -95,6 +95,7 @@ int LLVMFuzzerInitialize(const int *count, char ***arguments)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    start_rarity(data, size);
     choices.given = true, choices.at = data, choices.left = size;
     const frnn_target *one = targets[pick(target_count)], *other = targets[pick(target_count)];
     problem p = pick_problem();
@@ -110,7 +111,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         p.l.params = make_params(&p.l, other);
     }
     act(&p, other);
-    for (size_t actions = 1; actions < MOST_ACTIONS && choices.left; actions++)
+    if (chance(4))
         act(&p, other);
     free_result(&p.whole), free_batch(&p.b), free_layer(&p.l);
     return 0;

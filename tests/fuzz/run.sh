@@ -48,9 +48,10 @@ build() {
 
 fuzz() { # NAME
     local command=("$python" "$here/fuzz_$1.py" -rss_limit_mb=1500 -max_len=8192) corpus=${GROWN:-$work}/$1
-    if [ "$1" = run ]; then command=("$work/fuzz_run" -max_len=240 -len_control=0); fi
+    # How often a loop runs depends on when threads meet: counters would fill the corpus with that.
+    if [ "$1" = run ]; then command=("$work/fuzz_run" -max_len=240 -len_control=0 -use_counters=0); fi
     mkdir -p "$corpus"
-    export TMPDIR=$work ASAN_OPTIONS=detect_leaks=1
+    export TMPDIR=$work ASAN_OPTIONS=detect_leaks=1:quarantine_size_mb=16
     exec "${command[@]}" -entropic=0 -max_total_time="$seconds" -timeout=60 -print_final_stats=1 \
         -artifact_prefix="$found/$1-" "$corpus" "$here/corpus/$1" >"$work/$1.log" 2>&1
 }

@@ -80,7 +80,7 @@ static frnn_call pick_run(const listener *s, size_t n, const strided *y, bool al
     call.initial[0].data = call.initial[1].data = call.final[0] = call.final[1] = nowhere;
     call.x = (frnn_array){n ? strided_row(&s->x, s->t, 0) : s->x.data, s->x.outer, s->x.row};
     call.return_sequences = all_steps;
-    call.threads = chance(8) ? 2 : 1;
+    call.threads = rarely(12) ? 2 : 1;
     call.y = y->data, call.y_time = y->outer, call.y_row = y->row;
     return call;
 }
