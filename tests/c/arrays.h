@@ -70,8 +70,8 @@ static inline double special(frnn_dtype dtype)
 {
     const bool narrow = dtype == FRNN_FLOAT32;
     const double most = narrow ? (double)FLT_MAX : DBL_MAX, huge = narrow ? 0x1p127 : 0x1p1023;
-    const double least = least_normal(dtype), none = narrow ? 0x1p-149 : 0x1p-1074;
-    const double all[] = {0,  (double)NAN, (double)INFINITY, huge, most, least, least / 2, none, 1, 1e20, 1e-20,
+    const double least = least_normal(dtype), tiniest = narrow ? 0x1p-149 : 0x1p-1074;
+    const double all[] = {0,  (double)NAN, (double)INFINITY, huge, most, least, least / 2, tiniest, 1, 1e20, 1e-20,
                           88, 745};
     const double value = PICK_OF(all);
     return pick(2) ? -value : value;

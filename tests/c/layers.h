@@ -130,7 +130,7 @@ static inline const frnn_target *find_target(const char *name)
 /* What is being tested, for the message of the first failure, which ends the program with 1. */
 static char tested[512];
 
-static inline void set_context(const char *what, const layer *l, const batch *b)
+static inline void set_tested(const char *what, const layer *l, const batch *b)
 {
     const frnn_spec *s = &l->spec;
     snprintf(tested, sizeof tested,

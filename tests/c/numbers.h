@@ -37,7 +37,7 @@ static inline void check_equations(const subject *s)
     free_batch(&two), free_result(&r);
 }
 
-/* Subnormals, or zeros of their signs, in place of some numbers; the numbers that are small come the same both times. */
+/* Puts subnormals, or zeros of their signs, in place of some numbers: of the same ones for the same seed. */
 static inline void make_tiny(void *array, size_t n, frnn_dtype dtype, uint64_t seed, bool flushed)
 {
     const uint64_t before = random_state;

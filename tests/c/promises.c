@@ -319,7 +319,7 @@ static void check_layer(const frnn_target *target, size_t i, bool with_mode)
     season_batch(&l, &b, f);
     char what[64];
     snprintf(what, sizeof what, "%s: layer %d", frnn_target_name(target), (int)i);
-    set_context(what, &l, &b);
+    set_tested(what, &l, &b);
     l.params = make_params(&l, target);
     subject s = {.target = target, .l = &l, .b = &b, .wild = f == WILD};
     s.whole = run(&l, &b);

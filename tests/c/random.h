@@ -1,5 +1,5 @@
-/* Random layers and batches, the same on every processor, compiler and operating system: tests/c/digest.txt is a digest of
- * what they come to, so neither a draw nor its place may change. */
+/* Random layers and batches, the same on every processor, compiler and operating system. tests/c/digest.txt is a digest
+ * of their results, so neither a draw nor its place in the sequence may change. */
 #ifndef RANDOM_H
 #define RANDOM_H
 

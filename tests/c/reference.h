@@ -1,15 +1,18 @@
-/* The equations of docs/numerics.md in float64 and plain loops, with a bound on how far a kernel may be from each number:
- * the one oracle of tests in C. It shares no text with the kernels and knows nothing of panels, chunks and chains, so an
- * error in these can't be in both. Python's, fastrnn/reference.py, is the second one: in another language, with tolerances.
+/* The equations of docs/numerics.md in float64 and plain loops, with a bound on how far a kernel may be from each
+ * number.
+ *
+ * It is the one oracle of tests in C. It shares no text with the kernels and knows nothing of panels, chunks and chains.
+ * The second oracle is Python's, fastrnn/reference.py, in another language and with tolerances: an error in the
+ * equations themselves would have to stand in both.
  *
  * Every number is a ball: a value, and how far the kernel's may be off. Bounds are those of a running error analysis, u
  * being the unit roundoff:
  *   an operation      u |value|, and the smallest normal number, since what is below it is flushed to zero
  *   a sum of n terms  (n + 4) u times the sum of the terms' magnitudes, in whatever order they are added
  *   tanh, sigmoid     8 u |value|: docs/numerics.md has 3 ulp, and an ulp is at most 2 u |value|
- * An error that comes in goes out times the operation's largest slope (1 of tanh, 1/4 of sigmoid), and never exceeds the
- * width of a function's range. So large weights and states that grow need no rule of their own: the bounds grow with
- * them. A number that might overflow, or that depends on whether something rounds to zero, is unknown, which is a bound
+ * An error that comes in goes out times the operation's largest slope (1 of tanh, 1/4 of sigmoid), and never exceeds
+ * the width of a function's range. So large weights and states that grow need no rule of their own: the bounds grow
+ * with them. A number that might overflow, or that depends on whether something rounds to zero, is unknown, which is a bound
  * of infinity, and is not compared. NaN and infinities that no rounding can change are known.
  *
  * A new cell: a function of its equations beside rnn_step, and its line in cell_step. */
@@ -156,7 +159,7 @@ typedef struct row_step {
     ball *next, *tmp; /* H each: h' before a projection, and what an equation likes to keep */
 } row_step;
 
-/* Adds row `row` of b + W x, or of d + U h. */
+/* They add one row of b + W x, and of d + U h, to a sum. */
 static inline void sum_x(sum *s, const row_step *k, size_t row)
 {
     sum_number(s, k->w->b ? k->w->b[row] : 0);

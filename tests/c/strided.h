@@ -78,7 +78,7 @@ static inline void gather(void *to, const strided *from)
         memcpy((char *)to + i * from->row_bytes, strided_row(from, i / from->rows, i % from->rows), from->row_bytes);
 }
 
-/* Whether nothing was written beside its rows, whose numbers this takes away. */
+/* Whether nothing was written beside its rows, which this overwrites. */
 static inline bool is_tidy(const strided *a)
 {
     for (size_t i = 0; i < a->outers * a->rows; i++)

@@ -1,4 +1,4 @@
-/* A layer that is tested with a batch, rows that are taken from it, numbers that are spoiled, and what is to be equal. */
+/* A layer that is tested with a batch: rows taken from it, numbers that are spoiled, results that are to be equal. */
 #ifndef SUBJECT_H
 #define SUBJECT_H
 

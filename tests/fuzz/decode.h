@@ -1,10 +1,10 @@
 /* A layer stack and a batch of sequences from a fuzzer's bytes.
  *
- * A byte decides one thing, in an order that never changes. Zeros are the plain case: what is left when the bytes are used
- * up is small. Numbers come from a generator that some bytes start, but for a few special ones, put where bytes say.
+ * A byte decides one thing, in an order that never changes. Zeros are the plain case, and what bytes that are used up
+ * decide. Numbers come from a generator that some bytes start, but for a few special ones, put where bytes say.
  *
- * Stacks are small, so that an execution takes a fraction of a millisecond, and one in 32 is large. One size is kept when
- * the others are cut, so that small stacks have long chains, and more blocks than one, as well. */
+ * Stacks are small, so that an execution takes a fraction of a millisecond; one in 32 is large. One size is kept where
+ * the others are cut, so that small stacks too have chains that break and more blocks than one. */
 #ifndef DECODE_H
 #define DECODE_H
 

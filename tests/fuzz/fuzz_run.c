@@ -1,4 +1,5 @@
-/* Coverage-guided fuzzing of the C interface: `run.sh SECONDS run` builds and runs it. `fuzz_run FILE` shows a finding again.
+/* Coverage-guided fuzzing of the C interface: `run.sh SECONDS run` builds and runs it, `fuzz_run FILE` shows a finding
+ * again.
  *
  * Bytes become a layer stack, a batch (decode.h) and two targets. One target runs the batch plainly. The other one then
  * has one or two of these to do, by choice of the bytes:
@@ -55,7 +56,7 @@ static void run_plainly(const problem *p, const result *to)
         fail("a plain call fails");
 }
 
-static void run_as_the_other(const problem *p)
+static void compare_targets(const problem *p)
 {
     const layer *l = &p->l;
     result r = new_result(l, p->b.T, p->b.B);
@@ -78,7 +79,7 @@ static void act(const problem *p, const frnn_target *target)
     case 5: one_way && p->l.spec.forward && p->b.B && !p->b.ragged ? run_stream(p) : run_some_way(p); break;
     case 6: check_text(p->l.params, p->b.T, p->b.B), check_large_calls(p->l.params); break;
     case 7: check_large_params(target); break;
-    default: run_as_the_other(p);
+    default: compare_targets(p);
     }
 }
 
@@ -99,7 +100,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     choices.given = true, choices.at = data, choices.left = size;
     const frnn_target *one = targets[pick(target_count)], *other = targets[pick(target_count)];
     problem p = pick_problem();
-    set_context(frnn_target_name(other), &p.l, &p.b);
+    set_tested(frnn_target_name(other), &p.l, &p.b);
     const conditions c = pick_conditions();
     p.l.params = make_params_of_copies(p.l, one, &c);
     if (!p.l.params)

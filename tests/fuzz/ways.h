@@ -1,5 +1,5 @@
-/* One call in some way: other strides, some rows, threads and plans, under conditions, interrupted. The results are those
- * of the plain call, to the bit. What is not to be written stays as it was: inputs, params, gaps between rows. */
+/* One call in some way: other strides, some rows, threads and plans, under conditions, interrupted. It gives the bits
+ * of the plain call, and leaves inputs, params and gaps between rows as they were. */
 #ifndef WAYS_H
 #define WAYS_H
 
@@ -18,7 +18,7 @@ static void check_same(const problem *p, const char *what, const void *got, cons
     fail("%s: number %zu of %zu is %.17g (%a), expected %.17g (%a)", what, i, n, a, a, b, b);
 }
 
-/* Against the same rows of the whole batch, which `first` is the first of. */
+/* Against the rows of the whole batch from `first` on. */
 static void check_rows(const problem *p, const char *what, const strided *got, const void *whole, size_t first)
 {
     for (size_t i = 0; i < got->outers * got->rows; i++) {
@@ -29,7 +29,7 @@ static void check_rows(const problem *p, const char *what, const strided *got, c
     }
 }
 
-/* Takes the rows' numbers away. */
+/* Overwrites the rows, so it comes after all that reads them. */
 static void check_gaps(const strided *a, const char *what)
 {
     if (!is_tidy(a))
@@ -57,7 +57,7 @@ static void check_plan(const frnn_params *params, const frnn_plan *plan, size_t 
              plan->parts, plan->unit_threads, plan->layer_threads, plan->threads, threads);
 }
 
-/* Mostly on one thread: to wake others, and to wait where there are more than processors, takes longer than all the rest. */
+/* Mostly on one thread: threads that wake, and wait for each other on too few processors, take longer than all else. */
 static frnn_plan pick_plan(const problem *p, size_t B)
 {
     frnn_plan plan = random_plan(&p->l.spec, p->b.T, B);
