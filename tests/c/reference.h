@@ -1,8 +1,8 @@
 /* The equations of docs/numerics.md in float64 and plain loops, with a bound on how far a kernel may be from each
  * number.
  *
- * It is the one oracle of tests in C. It shares no text with the kernels and knows nothing of panels, chunks and chains.
- * The second oracle is Python's, fastrnn/reference.py, in another language and with tolerances: an error in the
+ * It is the one oracle of tests in C. It shares no text with the kernels and knows nothing of panels, chunks and
+ * chains. The second oracle is Python's, fastrnn/reference.py, in another language and with tolerances: an error in the
  * equations themselves would have to stand in both.
  *
  * Every number is a ball: a value, and how far the kernel's may be off. Bounds are those of a running error analysis, u
@@ -12,8 +12,8 @@
  *   tanh, sigmoid     8 u |value|: docs/numerics.md has 3 ulp, and an ulp is at most 2 u |value|
  * An error that comes in goes out times the operation's largest slope (1 of tanh, 1/4 of sigmoid), and never exceeds
  * the width of a function's range. So large weights and states that grow need no rule of their own: the bounds grow
- * with them. A number that might overflow, or that depends on whether something rounds to zero, is unknown, which is a bound
- * of infinity, and is not compared. NaN and infinities that no rounding can change are known.
+ * with them. A number that might overflow, or that depends on whether something rounds to zero, is unknown: its bound is
+ * infinity, and it is not compared. NaN and infinities that no rounding can change are known.
  *
  * A new cell: a function of its equations beside rnn_step, and its line in cell_step. */
 #ifndef REFERENCE_H
