@@ -27,7 +27,8 @@ trap finish EXIT
 # pragmas, which takes minutes with any sanitizer: so the pragmas are taken away.
 flags_of() { sed -n "s/^$1 = *//p" "$csrc/targets.mk"; }
 build() {
-    local flags="-std=gnu11 -g -UNDEBUG $(flags_of exact) -fno-sanitize-recover=all -I$csrc"
+    local flags
+    flags="-std=gnu11 -g -UNDEBUG $(flags_of exact) -fno-sanitize-recover=all -I$csrc"
     local covered="-O1 -fsanitize=fuzzer-no-link -fno-sanitize-coverage=trace-cmp,indirect-calls"
     local checked="-fsanitize=address,undefined,float-cast-overflow" target bits isa source
     for target in $(flags_of "__$(uname -m)__") scalar; do
