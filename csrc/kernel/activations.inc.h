@@ -5,7 +5,7 @@
  *       tools/fit_expm1.py finds the coefficients
  *   sigmoid(x) = e^x / (1 + e^x)
  *   tanh(x)    = (e^2x - 1) / (e^2x + 1), for |x|, and the sign put back: exactly odd
- * Largest errors over all finite inputs are in docs/numerics.md and are measured by tests/test_activations.py. What
+ * Largest errors over all finite inputs are in docs/numerics.md and are measured by tests/core/test_activations.py. What
  * dominates is the rounding of p and of the last sum and quotient, not q.
  *
  * v_min and v_max answer their second argument where one is NaN, so the bound stands first and NaN goes through. */

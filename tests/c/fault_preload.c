@@ -1,5 +1,5 @@
 /* Loaded before all other libraries (LD_PRELOAD): it counts what is allocated and locked, and refuses what it is told to
- * refuse. tests/preloaded.py reads and sets these variables from within the process.
+ * refuse. tests/support/preloaded.py reads and sets these variables from within the process.
  *
  * Allocations of the extension are told from all others by the address that malloc and free return to. */
 #define _GNU_SOURCE
