@@ -19,6 +19,7 @@ if has _WIN32; then link+=" -static"; fi
 mkdir -p "$folder"
 
 # The header can follow complex.h, which has a macro I.
+# shellcheck disable=SC2086 # flags are words
 printf '#include <complex.h>\n#include "fastrnn.h"\n' | $compiler $flags -fsyntax-only -x c -
 
 compile() { # SOURCE OBJECT FLAGS..
