@@ -8,6 +8,7 @@ import pickle
 import shutil
 import zipfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -101,14 +102,15 @@ def test_any_ending(folder: Path, kind: str, ending: str, capsys: pytest.Capture
 
 @pytest.mark.parametrize("kind", EACH)
 def test_files_that_are_cut_short(folder: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each is an error in one line that names the file or the flag, whatever the ending."""
+    """Each is an error in one line that names the file or the flag, or a package that its ending asks for."""
     _, write, _ = WRITERS[kind]
+    missing = tuple(f"fastrnn.{name}: expected the package {name}" for name in ("torch", "onnx") if not find_spec(name))
     write(folder / "whole")
     data = (folder / "whole").read_bytes()
     for count in (1, 3, 7, 9, len(data) // 2, len(data) - 1):
         for name in ("cut", *(f"cut{ending}" for ending in ENDINGS)):
             Path(name).write_bytes(data[:count])
-            assert said(capsys, "check", name).startswith((name, "path_or_model", "--activation", "prefix"))
+            assert said(capsys, "check", name).startswith((name, "path_or_model", "--activation", "prefix", *missing))
 
 
 def zipped(*names: str) -> bytes:
