@@ -45,14 +45,14 @@ INLINE vec v_exponent(vec a) { return vreinterpretq_f64_u64(vshlq_n_u64(vreinter
 
 INLINE vec v_load_n(const real *p, size_t n)
 {
-    real fronts[WIDTH] = {0};
+    real lanes[WIDTH] = {0};
     memcpy(lanes, p, n * sizeof(real));
     return v_load(lanes);
 }
 
 INLINE void v_store_n(real *p, size_t n, vec a)
 {
-    real fronts[WIDTH];
+    real lanes[WIDTH];
     v_store(lanes, a);
     memcpy(p, lanes, n * sizeof(real));
 }
