@@ -13,13 +13,15 @@ import sys
 from pathlib import Path
 from zipfile import ZipFile
 
-WANTED = ["fastrnn/py.typed", "fastrnn/_core.pyi", "fastrnn/reference.py"]
+WANTED = [
+    f"fastrnn/{name}" for name in ("py.typed", "_core.pyi", "reference.py", "torch/__init__.py", "onnx/__init__.py")
+]
 SYSTEM = re.compile(r"lib(c|m|pthread)\.so\.[06]|ld-linux-(x86-64|aarch64)\.so\.[12]")
 
 
 def problems_of_contents(names: list[str], size: int) -> list[str]:
     found = {
-        "sources": [name for name in names if name.endswith((".c", ".h", ".pyx", ".o", ".def"))],
+        "sources": [name for name in names if name.endswith((".c", ".h", ".pyx", ".pxi", ".pxd", ".o", ".def"))],
         # What auditwheel, delocate and delvewheel copy in lies in fastrnn.libs or fastrnn/.dylibs.
         "not the package's": [name for name in names if not re.match(r"fastrnn[/-](?!\.)", name)],
         "missing": [name for name in WANTED if name not in names],
