@@ -98,10 +98,4 @@ static inline size_t frnn_carry_bytes(const frnn_params *params)
     return params->carried * params->layers[0].stage[0].vector_row_bytes;
 }
 
-/* Numbers of a row of a state: P or H for h, H for the others. */
-static inline size_t frnn_state_size(const frnn_params *params, size_t state)
-{
-    return state ? params->spec.hidden_size : params->out;
-}
-
 #endif

@@ -1,6 +1,6 @@
 /* Packing transposes: lanes of a panel's vector are rows of the matrix. It goes through the matrix in squares of some
- * rows by one cache line, each transposed in registers, so every line of either side is touched once. Number by number
- * it had a tenth of the speed. */
+ * rows by one cache line, each transposed in registers: a line that is read is read once, and the lines that are written
+ * are in the first-level cache until they are full. */
 #include "matrix.h"
 
 #include <stdint.h>

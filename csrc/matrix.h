@@ -32,7 +32,7 @@ static inline size_t frnn_matrix_column_bytes(const frnn_matrix *matrix)
            frnn_format_bytes(matrix->format);
 }
 
-/* Writes the panels, which are aligned to 16 bytes, from dense rows of the same format. */
+/* Writes the panels from dense rows of the same format. */
 void frnn_matrix_pack(const frnn_matrix *matrix, void *panels, const void *rows);
 
 /* The panel of a block. */
