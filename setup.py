@@ -37,7 +37,7 @@ SOURCES = ["call", "cell", "cpu", "explain", "matrix", "params", "plan", "strand
 
 # What functional.py documents.
 FUNCTION = """
-def {1}(x, params, state=None, *, lengths=None, batch_first=False, return_sequences=True, out=None, threads=None):
+def {1}(x, params, state=None, *, lengths=None, batch_first=None, return_sequences=True, out=None, threads=None):
     return run(<frnn_cell>{0}, x, params, state, lengths, batch_first, return_sequences, out, threads)
 """
 

@@ -139,20 +139,23 @@ double frnn_step_seconds(const frnn_params *params);
  * allocates nothing, locks nothing, makes no system call and runs on the calling thread. The bits are those of frnn_run
  * over the whole sequence. One thread at a time may use a stream; the params must outlive it.
  *
- * The output of a step lies in one of two slots, which alternate: it is there until the step or run after the next one,
- * or until the next one where a state was set in between. */
+ * h of all layers, and so the output of a step, lies in one of two slots. A step, a run or a state that is set writes
+ * the slot that is not the newest, which then is: an output is there until the next but one of them. */
 typedef struct frnn_stream frnn_stream;
 
 /* B >= 1. The state is zeros. *stream is written if the answer is FRNN_OK. */
 frnn_status frnn_stream_new(const frnn_params *params, size_t B, frnn_stream **stream);
 void frnn_stream_free(frnn_stream *stream); /* NULL is allowed */
 
-/* x: B rows of I, x_row bytes apart, not in the slot that is written, which is the one that frnn_stream_newest does not
- * answer. Answers the slot of the output. */
+/* x: B rows of I, x_row bytes apart, not in the slot that is written. Answers the slot of the output. */
 int frnn_stream_step(frnn_stream *stream, const void *x, ptrdiff_t x_row);
 /* The slot that holds the state, 0 or 1, and what is in a slot of the top layer's output: (B, P or H), dense. */
 int frnn_stream_newest(const frnn_stream *stream);
 const void *frnn_stream_output(const frnn_stream *stream, int slot);
+/* From now on the slot that is not the newest lies in memory of frnn_stream_slot_bytes, which the caller keeps until the
+ * slot is moved again or the stream is freed. What was in the slot stays where it was. */
+void frnn_stream_move_slot(frnn_stream *stream, void *memory);
+size_t frnn_stream_slot_bytes(const frnn_stream *stream);
 
 /* frnn_run from the stream's state, which moves on if the answer is FRNN_OK and stays as it was if not. B, lengths and
  * the states of the call are not read. */

@@ -2,8 +2,9 @@
  *
  * (a) h of all layers lies in two slots that alternate: a step reads h of the step before where that step wrote it, and
  *     writes the other slot. So nothing is copied, and an output stays until its slot is written again.
+ *     That slot's content is needed no more, so a caller who wants to keep it moves the slot to other memory.
  * (b) A run writes its final h to the other slot too, and makes it the newest if it succeeds: if not, it has changed
- *     nothing. A state that is set goes to the slot that does not hold the last output.
+ *     nothing. A state that is set goes there as well.
  * (c) A step multiplies x and h in the step, without sums kept: the bits are those of call.c.
  */
 #include "arena.h"
@@ -14,9 +15,8 @@ struct frnn_stream {
     size_t B;
     size_t h_row, state_row, carry_row; /* bytes of a row of h, of a state beside it, and of carry */
     int newest;                         /* the slot that holds the state */
-    int output;                         /* the slot that a step or a run wrote last */
 
-    frnn_arena arena;    /* of all below */
+    frnn_arena arena;    /* of all below, but for slots that were moved */
     char *h[2];          /* [layer][row]: the slots */
     char *carry;         /* [layer][row], as kernels keep it: a state is padded to whole vectors */
     char *run_final;     /* [state][layer][row], dense: what a run writes before it is known to succeed */
@@ -28,6 +28,17 @@ struct frnn_stream {
 
 /* Rows of all layers. */
 static size_t rows_of(const frnn_stream *self) { return self->params->spec.num_layers * self->B; }
+
+size_t frnn_stream_slot_bytes(const frnn_stream *self) { return rows_of(self) * self->h_row; }
+
+static void place_slot(frnn_stream *self, int slot, char *memory)
+{
+    self->h[slot] = memory;
+    for (size_t i = 0; i < rows_of(self); i++)
+        self->h_rows[slot][i] = memory + i * self->h_row;
+}
+
+void frnn_stream_move_slot(frnn_stream *self, void *memory) { place_slot(self, !self->newest, memory); }
 
 /* Once to learn the size, once for real. */
 static void lay_out(frnn_stream *self)
@@ -50,11 +61,10 @@ static void lay_out(frnn_stream *self)
         return;
     for (size_t r = 0; r < two; r++)
         self->middle[r] = middle + r * self->state_row;
-    for (size_t i = 0; i < rows; i++) {
-        for (int slot = 0; slot < 2; slot++)
-            self->h_rows[slot][i] = self->h[slot] + i * self->h_row;
+    for (int slot = 0; slot < 2; slot++)
+        place_slot(self, slot, self->h[slot]);
+    for (size_t i = 0; i < rows; i++)
         self->carry_rows[i] = self->carry + i * self->carry_row;
-    }
 }
 
 frnn_status frnn_stream_new(const frnn_params *params, size_t B, frnn_stream **result)
@@ -110,7 +120,7 @@ int frnn_stream_step(frnn_stream *self, const void *x, ptrdiff_t x_row)
         self->params->kernels->steps(&step);
     }
     frnn_leave_float_mode(mode);
-    return self->output = self->newest = !self->newest;
+    return self->newest = !self->newest;
 }
 
 int frnn_stream_newest(const frnn_stream *self) { return self->newest; }
@@ -149,7 +159,7 @@ static void place_state(frnn_stream *self, size_t state, const char *from)
 void frnn_stream_set_state(frnn_stream *self, const void *const states[])
 {
     const void *h = states ? states[0] : NULL;
-    self->newest = !self->output;
+    self->newest = !self->newest;
     if (h)
         memcpy(self->h[self->newest], h, rows_of(self) * self->h_row);
     else
@@ -180,7 +190,7 @@ frnn_status frnn_stream_run(frnn_stream *self, const frnn_call *call)
     const frnn_status status = frnn_run(self->params, &filled);
     if (status != FRNN_OK)
         return status;
-    self->output = self->newest = !self->newest;
+    self->newest = !self->newest;
     for (size_t s = 1; s < self->params->states; s++)
         place_state(self, s, final_state(self, s));
     return FRNN_OK;

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 _BIASED = {"weight_ih": ("G*H", "I"), "weight_hh": ("G*H", "O"), "bias_ih": ("G*H",), "bias_hh": ("G*H",)}
+_OF_ALL: dict[str, Any] = {"clip": None, "batch_first": False}  # options that every cell has, with their defaults
 
 
 class Cell(NamedTuple):
@@ -38,7 +39,7 @@ class Cell(NamedTuple):
     @property
     def defaults(self) -> dict[str, Any]:
         """All options by name, as they are if they are not given."""
-        return {**self.activations, **self.flags, "clip": None}
+        return {**self.activations, **self.flags, **_OF_ALL}
 
 
 RNN = Cell("rnn", "RNN", "h", activations={"activation": "tanh"})
@@ -64,6 +65,6 @@ CELLS = {cell.name: cell for cell in (RNN, LSTM, GRU)}
 OPTIONS: dict[str, Any] = {  # of any cell, each once, with its default
     **{name: value for cell in CELLS.values() for name, value in cell.activations.items()},
     **{name: value for cell in CELLS.values() for name, value in cell.flags.items()},
-    "clip": None,
+    **_OF_ALL,
 }
 WEIGHTS = tuple(dict.fromkeys(plain for cell in CELLS.values() for plain in cell.weights))  # of any cell, each once

@@ -122,6 +122,11 @@ def fail_x(x: Array, input_size: int, type_num: int, batch_first: bool) -> NoRet
     raise ValueError(f"x: expected {expected}, got {x.shape}")
 
 
+def _other_layout(batch_first: bool) -> str:
+    """The cure where an argument would fit if time and batch of x changed places."""
+    return f"; with batch_first={not batch_first} it fits, and x is {'(T, B, I)' if batch_first else '(B, T, I)'}"
+
+
 def _fail_array(x: Array, expected: str, shape_fits: bool, type_num: int) -> NoReturn:
     """Raise for a stream's input: for its shape if that does not fit, else for its dtype or layout."""
     if shape_fits:
@@ -135,9 +140,11 @@ def fail_step(x: Array, rows: int, input_size: int, type_num: int) -> NoReturn:
     _fail_array(x, expected, fits, type_num)
 
 
-def fail_chunk(x: Array, rows: int, input_size: int) -> NoReturn:
-    expected = f"(T, {rows}, {input_size})" + (f" or (T, {input_size})" if rows == 1 else "")
-    raise ValueError(f"x: expected {expected}, the stream's batch_size being {rows}, got {x.shape}")
+def fail_chunk(x: Array, rows: int, input_size: int, batch_first: bool) -> NoReturn:
+    layout = f"{rows}, T" if batch_first else f"T, {rows}"
+    expected = f"({layout}, {input_size})" + (f" or (T, {input_size})" if rows == 1 else "")
+    other = _other_layout(batch_first) if x.ndim == 3 and x.shape[1 if batch_first else 0] == rows else ""
+    raise ValueError(f"x: expected {expected}, the stream's batch_size being {rows}, got {x.shape}{other}")
 
 
 def fail_busy() -> NoReturn:
@@ -150,12 +157,6 @@ def fail_orphaned() -> NoReturn:
     raise RuntimeError(
         "stream: expected a whole state, got one that a thread was at work on when this process was forked; "
         "reset() or a state that is set makes it whole"
-    )
-
-
-def fail_output_as_input() -> NoReturn:
-    raise ValueError(
-        "x: expected memory of its own, got an output of this stream that this call writes over; x.copy() has its own"
     )
 
 
@@ -180,9 +181,10 @@ def fail_size(steps: int, rows: int, width: int) -> NoReturn:
     )
 
 
-def flag(name: str, value: object) -> bool:
+def flag(name: str, value: object, or_none: bool = False) -> bool:
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected True or False, got {_type_name(value)}")
+        expected = "True, False or None" if or_none else "True or False"
+        raise TypeError(f"{name}: expected {expected}, got {_type_name(value)}")
     return bool(value)
 
 
@@ -194,26 +196,32 @@ def pair(state: object) -> tuple[object, object]:
     return state[0], state[1]
 
 
-def state_array(name: str, value: object, shape: tuple[int, int, int], ndim: int, type_num: int) -> Array:
-    """A state that the compiled check did not accept: an array of a subclass passes, anything else raises."""
+def state_array(
+    name: str, value: object, shape: tuple[int, ...], type_num: int, steps: int, batch_first: bool
+) -> Array:
+    """A state that the compiled check did not accept: an array of a subclass passes, anything else raises.
+
+    Its shape has no batch axis where x has none; `steps` is what B would be in the other layout of x.
+    """
     if isinstance(value, (tuple, list)):
         raise TypeError(f"{name}: expected one array, got a {_type_name(value)} of {len(value)}")
     array = as_array(name, value)
-    expected = shape if ndim == 3 else (shape[0], shape[2])
-    if array.shape != expected:
-        axes = "(layers * directions, B, size)" if ndim == 3 else "(layers * directions, size)"
-        raise ValueError(f"{name}: expected {expected}, which is {axes}, got {array.shape}")
+    if array.shape != shape:
+        axes = f"(layers * directions, {'B, ' if len(shape) == 3 else ''}size)"
+        other = _other_layout(batch_first) if len(shape) == 3 and array.shape == (shape[0], steps, shape[2]) else ""
+        raise ValueError(f"{name}: expected {shape}, which is {axes}, got {array.shape}{other}")
     _array_problem(name, array, _DTYPES[type_num])
     return array
 
 
-def lengths(value: object, steps: int, rows: int, batched: bool) -> NDArray[np.uintp]:
+def lengths(value: object, steps: int, rows: int, batched: bool, batch_first: bool) -> NDArray[np.uintp]:
     """Lengths as C reads them, in memory of their own."""
     if not batched:
         raise ValueError("lengths: expected None, since x has no batch axis, got lengths; x[:length] is one sequence")
+    expected = f"lengths: expected ({rows},), one for each row of the batch, got"
     if isinstance(value, (list, tuple, range)) and len(value) != rows:
-        got = f"a {_type_name(value)} of {len(value)}"
-        raise ValueError(f"lengths: expected ({rows},), one for each row of the batch, got {got}")
+        other = _other_layout(batch_first) if len(value) == steps else ""
+        raise ValueError(f"{expected} a {_type_name(value)} of {len(value)}{other}")
     array = converted("lengths", value)
     if array.size == 0 and isinstance(value, (list, tuple)):
         array = array.astype(np.intp)
@@ -227,7 +235,7 @@ def lengths(value: object, steps: int, rows: int, batched: bool) -> NDArray[np.u
     if array.dtype.kind not in "iu":
         raise TypeError(f"lengths: expected integers, got {array.dtype}")
     if array.shape != (rows,):
-        raise ValueError(f"lengths: expected ({rows},), one for each row of the batch, got {array.shape}")
+        raise ValueError(f"{expected} {array.shape}{_other_layout(batch_first) if array.shape == (steps,) else ''}")
     array = np.array(array)  # copied before the check, so that the checked numbers can't change
     wrong = (array < 0) | (array > steps)
     if wrong.any():
@@ -272,8 +280,8 @@ def _overlap(a: Array, b: Array) -> bool:
         return True
 
 
-def out(value: object, shape: tuple[int, ...], type_num: int, x: Array, h: Array | None, c: Array | None) -> Array:
-    """An array that results may be written to."""
+def writable(value: object, shape: tuple[int, ...], type_num: int) -> Array:
+    """An array of this shape that results may be written to."""
     array = as_array("out", value)
     if array.shape != shape:
         raise ValueError(f"out: expected {shape}, got {array.shape}")
@@ -282,6 +290,12 @@ def out(value: object, shape: tuple[int, ...], type_num: int, x: Array, h: Array
         raise ValueError("out: expected an array that can be written to, got a read-only one")
     if array.size and _overlaps_itself(array):
         raise ValueError(f"out: expected elements of their own, got strides {array.strides}, which make them overlap")
+    return array
+
+
+def out(value: object, shape: tuple[int, ...], type_num: int, x: Array, h: Array | None, c: Array | None) -> Array:
+    """An array that the results of a call may be written to."""
+    array = writable(value, shape, type_num)
     for name, other in (("x", x), ("state[0] (h)" if c is not None else "state", h), ("state[1] (c)", c)):
         if other is not None and _overlap(array, other):
             raise ValueError(f"out: expected memory of its own, got memory that overlaps {name}")

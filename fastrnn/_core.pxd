@@ -101,6 +101,8 @@ cdef extern from "fastrnn.h" nogil:
     int frnn_stream_step(frnn_stream *stream, const void *x, ptrdiff_t x_row)
     int frnn_stream_newest(const frnn_stream *stream)
     const void *frnn_stream_output(const frnn_stream *stream, int slot)
+    void frnn_stream_move_slot(frnn_stream *stream, void *memory)
+    size_t frnn_stream_slot_bytes(const frnn_stream *stream)
     frnn_status frnn_stream_run(frnn_stream *stream, const frnn_call *call)
     void frnn_stream_get_state(const frnn_stream *stream, void **states)
     void frnn_stream_set_state(frnn_stream *stream, const void **states)

@@ -15,6 +15,7 @@ cimport numpy as cnp
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stddef cimport ptrdiff_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 
 import os
 import threading
@@ -28,6 +29,8 @@ cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() noexcept
     PyObject *PyErr_Occurred() noexcept
     int PyErr_CheckSignals() noexcept  # leaves its error set: of cpython.exc it would be raised at once
+    PyObject *PyList_GET_ITEM(PyObject *, Py_ssize_t) noexcept  # of cpython.list it would be one more reference
+    Py_ssize_t Py_REFCNT(PyObject *) noexcept
 
 
 cdef extern from "numpy/arrayobject.h":

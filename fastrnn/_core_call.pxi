@@ -40,14 +40,22 @@ cdef inline bint is_state(a, Packed packed, int ndim, Py_ssize_t B, Py_ssize_t s
     )
 
 
-cdef cnp.ndarray read_state(frnn_array *to, name, value, Packed packed, int ndim, Py_ssize_t B, Py_ssize_t size):
+cdef struct Call:
+    frnn_call c
+    int ndim, time, row  # axes of x, and which of them are which
+    bint batch_first, brief
+
+
+cdef cnp.ndarray read_state(Call *call, int number, name, value, Packed packed, Py_ssize_t size):
     """Checks h or c and describes it to C; what comes back is to be kept while C reads it."""
-    if not is_state(value, packed, ndim, B, size):
-        value = _check.state_array(name, value, (packed.num_layers * packed.directions, B, size), ndim, packed.type_num)
+    if not is_state(value, packed, call.ndim, call.c.B, size):
+        shape = (packed.num_layers * packed.directions, *((call.c.B,) if call.ndim == 3 else ()), size)
+        value = _check.state_array(name, value, shape, packed.type_num, call.c.T, call.batch_first)
     cdef cnp.ndarray state = value
+    cdef frnn_array *to = &call.c.initial[number]
     to.data = cnp.PyArray_DATA(state)
     to.outer = cnp.PyArray_STRIDE(state, 0)
-    to.row = cnp.PyArray_STRIDE(state, 1) if ndim == 3 else 0
+    to.row = cnp.PyArray_STRIDE(state, 1) if call.ndim == 3 else 0
     return state
 
 
@@ -83,14 +91,14 @@ def get_default_threads():
     return default_threads
 
 
-cdef struct Call:
-    frnn_call c
-    int ndim, time, row  # axes of x, and which of them are which
-    bint brief
-
-
-cdef cnp.ndarray read_x(Call *call, x, Packed packed, bint batch_first):
+cdef cnp.ndarray read_x(Call *call, x, Packed packed, batch_first):
     """Checks x and describes it to C; what comes back is to be kept while C reads it."""
+    if batch_first is None:
+        call.batch_first = packed.batch_first
+    elif batch_first is True or batch_first is False:
+        call.batch_first = batch_first is True
+    else:
+        call.batch_first = _check.flag("batch_first", batch_first, or_none=True)
     if not cnp.PyArray_CheckExact(x):
         x = _check.as_array("x", x)
     cdef cnp.ndarray array = x
@@ -100,8 +108,8 @@ cdef cnp.ndarray read_x(Call *call, x, Packed packed, bint batch_first):
         or cnp.PyArray_DIM(array, ndim - 1) != packed.input_size
         or not is_dense(array, packed.type_num)
     ):
-        _check.fail_x(array, packed.input_size, packed.type_num, batch_first)
-    cdef int time = ndim == 3 and batch_first, row = not time
+        _check.fail_x(array, packed.input_size, packed.type_num, call.batch_first)
+    cdef int time = ndim == 3 and call.batch_first, row = not time
     cdef Py_ssize_t T = cnp.PyArray_DIM(array, time), B = cnp.PyArray_DIM(array, row) if ndim == 3 else 1
     # NumPy counts an axis of 0 as 1.
     if <double>(T or 1) * <double>(B or 1) * <double>(packed.directions * packed.output_size) * 8 > 4e18:
@@ -167,25 +175,23 @@ cdef run(frnn_cell cell, x, params, state, lengths, batch_first, return_sequence
     cdef Call call
     cdef cnp.ndarray array, y, h_n, h = None, c = None, c_n = None, counts = None
     cdef frnn_status status
-    if not (batch_first is True or batch_first is False):
-        batch_first = _check.flag("batch_first", batch_first)
     if not (return_sequences is True or return_sequences is False):
         return_sequences = _check.flag("return_sequences", return_sequences)
-    array = read_x(&call, x, packed, batch_first is True)
+    array = read_x(&call, x, packed, batch_first)
     cdef int ndim = call.ndim
     cdef Py_ssize_t B = call.c.B
     cdef bint two = packed.states == 2
     call.c.initial[0] = call.c.initial[1] = frnn_array(NULL, 0, 0)
     if state is not None and not two:
-        h = read_state(&call.c.initial[0], "state", state, packed, ndim, B, packed.output_size)
+        h = read_state(&call, 0, "state", state, packed, packed.output_size)
     elif state is not None:
         if type(state) is not tuple or len(<tuple>state) != 2:
             state = _check.pair(state)
-        h = read_state(&call.c.initial[0], "state[0] (h)", (<tuple>state)[0], packed, ndim, B, packed.output_size)
-        c = read_state(&call.c.initial[1], "state[1] (c)", (<tuple>state)[1], packed, ndim, B, packed.hidden_size)
+        h = read_state(&call, 0, "state[0] (h)", (<tuple>state)[0], packed, packed.output_size)
+        c = read_state(&call, 1, "state[1] (c)", (<tuple>state)[1], packed, packed.hidden_size)
     call.c.lengths = NULL
     if lengths is not None:
-        counts = _check.lengths(lengths, call.c.T, B, ndim == 3)
+        counts = _check.lengths(lengths, call.c.T, B, ndim == 3, call.batch_first)
         call.c.lengths = <const size_t *>cnp.PyArray_DATA(counts)
     set_threads(&call, threads)
     y = new_y(&call, packed, return_sequences is True, out, array, h, c)

@@ -22,11 +22,12 @@ cdef class Packed:
     cdef frnn_cell cell
     cdef int type_num
     cdef bint forward  # and in no other direction
+    cdef bint batch_first  # the layout of x where a call does not say another one
     cdef Py_ssize_t input_size, hidden_size, num_layers, directions, output_size, states
     cdef double step_seconds
 
     def __cinit__(self, str cell, dtype, sizes, directions, activations, *, double clip, bint reset_after,
-                  bint input_forget, list weights, str target):
+                  bint input_forget, bint batch_first, list weights, str target):
         cdef frnn_spec spec
         cdef size_t i, n = len(weights)
         self.type_num = (<cnp.dtype>dtype).type_num
@@ -39,6 +40,7 @@ cdef class Packed:
         self.directions = spec.forward + spec.reverse
         self.states = frnn_cell_states(spec.cell)
         self.forward = spec.forward and not spec.reverse
+        self.batch_first = batch_first
         spec.reset_after = reset_after
         spec.input_forget = input_forget
         spec.clip = clip

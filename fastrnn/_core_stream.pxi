@@ -1,4 +1,23 @@
-"""Streams: a step creates no object, since everything that it returns is made beforehand."""
+"""Streams: a step creates no object, since everything that it returns is made beforehand.
+
+A step writes where the output of the last but one lies. Where an array of that output is still referred to, the slot
+is moved to new memory first, so that an output which somebody keeps stays as it was.
+"""
+
+
+@cython.final
+cdef class Block:
+    """Memory that a slot was moved to. It is no array: a view of an output then refers to the output, not to this."""
+
+    cdef void *data
+
+    def __cinit__(self, size_t size):
+        self.data = malloc(size)
+        if self.data == NULL:
+            raise MemoryError(f"no memory for an output of {size} bytes")
+
+    def __dealloc__(self):
+        free(self.data)
 
 
 @cython.final
@@ -10,28 +29,39 @@ cdef class Memory:
 
     cdef frnn_stream *stream
     cdef Packed packed
+    cdef list moved  # for each slot the block that it was moved to, or None
 
     def __cinit__(self, Packed packed not None, Py_ssize_t B):
         self.packed = packed
+        self.moved = [None, None]
         if frnn_stream_new(packed.params, B, &self.stream) != FRNN_OK:
             raise MemoryError(f"no memory for a stream of B={B} rows")
 
     def __dealloc__(self):
         frnn_stream_free(self.stream)
 
-    cdef tuple outputs(self, int ndim, Py_ssize_t B):
-        """What steps return, in turns: both slots, as arrays that can't be written to."""
+    cdef int move_slot(self) except -1:
+        """Moves the slot that is written next to new memory."""
+        cdef Block memory = Block(frnn_stream_slot_bytes(self.stream))
+        frnn_stream_move_slot(self.stream, memory.data)
+        self.moved[not frnn_stream_newest(self.stream)] = memory
+        return 0
+
+    cdef cnp.ndarray output(self, int slot, int ndim, Py_ssize_t B):
+        """What a step returns whose output is in a slot: an array that can't be written to."""
         cdef cnp.npy_intp[2] shape
-        cdef cnp.ndarray array
-        arrays = []
-        for slot in range(2):
-            shape[0], shape[ndim - 1] = B, self.packed.output_size
-            array = cnp.PyArray_SimpleNewFromData(ndim, shape, self.packed.type_num,
-                                                  <void *>frnn_stream_output(self.stream, slot))
-            cnp.PyArray_CLEARFLAGS(array, cnp.NPY_ARRAY_WRITEABLE)
-            cnp.set_array_base(array, self)
-            arrays.append(array)
-        return tuple(arrays)
+        shape[0], shape[ndim - 1] = B, self.packed.output_size
+        cdef cnp.ndarray array = cnp.PyArray_SimpleNewFromData(
+            ndim, shape, self.packed.type_num, <void *>frnn_stream_output(self.stream, slot)
+        )
+        cnp.PyArray_CLEARFLAGS(array, cnp.NPY_ARRAY_WRITEABLE)
+        cnp.set_array_base(array, self if self.moved[slot] is None else self.moved[slot])
+        return array
+
+
+cdef inline bint is_kept(list outputs, int slot) noexcept:
+    """Whether anything but the list refers to an output: a view of it, or a buffer, does so too."""
+    return Py_REFCNT(PyList_GET_ITEM(<PyObject *>outputs, slot)) > 1
 
 
 @cython.auto_pickle(False)
@@ -43,7 +73,7 @@ cdef class Stream:
     cdef Memory memory
     cdef frnn_stream *stream  # of memory
     cdef Packed packed
-    cdef tuple rows, single  # outputs (B, size), and (size,) where there is one row
+    cdef list rows, single  # of each slot the output (B, size), and (size,) where there is one row
     cdef bint brief
     # While C is at work without the GIL, or a signal handler runs within, nobody else may come in.
     cdef unsigned long busy  # the generation of the process in which C began its work; 0: it is not at work
@@ -59,9 +89,16 @@ cdef class Stream:
         self._batch_size = _check.batch_size(batch_size)
         self.memory = Memory(self.packed, self._batch_size)
         self.stream = self.memory.stream
-        self.rows = self.memory.outputs(2, self._batch_size)
-        self.single = self.memory.outputs(1, 1) if self._batch_size == 1 else None
+        self.rows, self.single = [None, None], [None, None]
+        self.make_outputs(0)
+        self.make_outputs(1)
         self.brief = is_brief(self.packed, 1, self._batch_size)
+
+    cdef int make_outputs(self, int slot) except -1:
+        self.rows[slot] = self.memory.output(slot, 2, self._batch_size)
+        if self._batch_size == 1:
+            self.single[slot] = self.memory.output(slot, 1, 1)
+        return 0
 
     cdef bint is_orphaned(self) noexcept:
         """Whether the thread that was at work is gone: another one forked this process meanwhile."""
@@ -74,34 +111,38 @@ cdef class Stream:
         self.worker = PyThread_get_thread_ident()
         self.busy = generation
 
-    cdef int enter(self, const void *x) except -1:
-        """Raises where another call is at work, or where x lies in the slot that the call writes over."""
+    cdef int enter(self) except -1:
+        """Raises where another call is at work; then sees to it that the call writes over nothing that is kept."""
         if self.busy:
             self.fail_busy()
-        cdef const char *older = <const char *>frnn_stream_output(self.stream, not frnn_stream_newest(self.stream))
-        if <size_t>(<const char *>x - older) < <size_t>cnp.PyArray_NBYTES(<cnp.ndarray>self.rows[0]):
-            _check.fail_output_as_input()
+        cdef int slot = not frnn_stream_newest(self.stream)
+        if is_kept(self.rows, slot) or self._batch_size == 1 and is_kept(self.single, slot):
+            self.memory.move_slot()
+            self.make_outputs(slot)
         return 0
 
-    def step(self, x):
+    def step(self, x, out=None):
         """Take one step.
 
-        Nothing is allocated, and it runs on the calling thread.
+        Nothing is allocated as long as no output before the last one is kept, and it runs on the calling thread.
 
         Parameters
         ----------
         x : (B, I) ndarray, or (I,) where the batch has one row
             Inputs of the step, of the params' dtype, the last axis dense.
+        out : ndarray, optional
+            Where `y` is written: of its shape and dtype, last axis dense.
 
         Returns
         -------
         y : (B, H) ndarray, or (H,) where `x` is (I,)
-            Output of the last layer, (B, P) with a projection. It shows the stream's own memory: it can't be written
-            to, and is valid until the next step or run. ``y.copy()`` keeps it.
+            Output of the last layer, (B, P) with a projection: `out` if that is given, else an array that can't be
+            written to, since it is a part of the stream's state. It stays as it is for as long as anything refers to
+            it: a later step then takes new memory, that of h of all layers.
         """
         if not cnp.PyArray_CheckExact(x):
             x = _check.as_array("x", x)
-        cdef cnp.ndarray array = x
+        cdef cnp.ndarray array = x, to = None, y
         cdef Packed packed = self.packed
         cdef int ndim = cnp.PyArray_NDIM(array), slot
         if (
@@ -110,9 +151,13 @@ cdef class Stream:
             or not is_dense(array, packed.type_num)
         ):
             _check.fail_step(array, self._batch_size, packed.input_size, packed.type_num)
+        if out is not None:
+            to = out if self.is_writable(out, ndim) else _check.writable(
+                out, (self._batch_size, packed.output_size)[2 - ndim:], packed.type_num
+            )
         cdef const void *data = cnp.PyArray_DATA(array)
         cdef ptrdiff_t row = cnp.PyArray_STRIDE(array, 0)
-        self.enter(data)
+        self.enter()
         if self.brief:
             slot = frnn_stream_step(self.stream, data, row)
         else:
@@ -120,45 +165,73 @@ cdef class Stream:
             with nogil:
                 slot = frnn_stream_step(self.stream, data, row)
             self.busy = 0
-        cdef cnp.ndarray y = (self.rows if ndim == 2 else self.single)[slot]
+        if out is not None:
+            self.copy_output(to, slot)
+            return out
+        y = (self.rows if ndim == 2 else self.single)[slot]
         if not self.is_untouched(y, ndim):  # somebody has set its shape or dtype
-            self.rows = self.memory.outputs(2, self._batch_size)
-            self.single = self.memory.outputs(1, 1) if self._batch_size == 1 else None
+            self.make_outputs(slot)
             y = (self.rows if ndim == 2 else self.single)[slot]
         return y
 
-    cdef inline bint is_untouched(self, cnp.ndarray y, int ndim) noexcept:
+    cdef inline size_t row_bytes(self) noexcept:
+        return self.packed.output_size * cnp.PyArray_ITEMSIZE(<cnp.ndarray>self.rows[0])
+
+    cdef void copy_output(self, cnp.ndarray to, int slot) noexcept:
+        cdef size_t row = self.row_bytes()
+        cdef const char *output = <const char *>frnn_stream_output(self.stream, slot)
+        cdef char *data = cnp.PyArray_BYTES(to)
+        cdef Py_ssize_t r
+        for r in range(self._batch_size):
+            memcpy(data + r * cnp.PyArray_STRIDE(to, 0), output + r * row, row)
+
+    cdef inline bint is_shaped(self, cnp.ndarray y, int ndim) noexcept:
         return (
             cnp.PyArray_NDIM(y) == ndim
-            and cnp.PyArray_TYPE(y) == self.packed.type_num
             and cnp.PyArray_DIM(y, ndim - 1) == self.packed.output_size
             and (ndim == 1 or cnp.PyArray_DIM(y, 0) == self._batch_size)
-            and cnp.PyArray_ISCARRAY_RO(y)
         )
 
-    def run(self, x, *, threads=1):
+    cdef inline bint is_untouched(self, cnp.ndarray y, int ndim) noexcept:
+        return (
+            self.is_shaped(y, ndim) and cnp.PyArray_TYPE(y) == self.packed.type_num and cnp.PyArray_ISCARRAY_RO(y)
+        )
+
+    cdef inline bint is_writable(self, y, int ndim) noexcept:
+        """Whether an output can be copied to an array: if not, `_check.writable` finds the words, or accepts it."""
+        return (
+            cnp.PyArray_CheckExact(y)
+            and self.is_shaped(<cnp.ndarray>y, ndim)
+            and is_dense(<cnp.ndarray>y, self.packed.type_num)
+            and cnp.PyArray_ISWRITEABLE(<cnp.ndarray>y)
+            and (ndim == 1 or cnp.PyArray_STRIDE(<cnp.ndarray>y, 0) >= <Py_ssize_t>self.row_bytes())
+        )
+
+    def run(self, x, *, batch_first=None, threads=1):
         """Take any number of steps at once.
 
         Parameters
         ----------
-        x : (T, B, I) ndarray, or (T, I) where the batch has one row
+        x : (T, B, I) ndarray, (B, T, I) with `batch_first`, or (T, I) where the batch has one row
             Inputs, of the params' dtype, the last axis dense. T may be 0.
+        batch_first : bool or None
+            Whether `x` and `y` are (B, T, ...); None: as the params say.
         threads : int or None
             Threads at most; None: those of `get_num_threads`. The results do not depend on it.
 
         Returns
         -------
-        y : (T, B, H) ndarray, or (T, H) where `x` is (T, I)
+        y : (T, B, H) ndarray, laid out as `x` is, or (T, H) where `x` is (T, I)
             Outputs of the last layer, with P in place of H if there is a projection. A new array.
         """
         cdef Call call
-        cdef cnp.ndarray array = read_x(&call, x, self.packed, False), y
+        cdef cnp.ndarray array = read_x(&call, x, self.packed, batch_first), y
         cdef frnn_status status
         if <Py_ssize_t>call.c.B != self._batch_size:
-            _check.fail_chunk(array, self._batch_size, self.packed.input_size)
+            _check.fail_chunk(array, self._batch_size, self.packed.input_size, call.batch_first)
         set_threads(&call, threads)
         y = new_y(&call, self.packed, True, None, array, None, None)
-        self.enter(call.c.x.data)
+        self.enter()
         self.begin_work()
         if call.brief:
             status = frnn_stream_run(self.stream, &call.c)
@@ -170,6 +243,7 @@ cdef class Stream:
         return y
 
     def _get_state(self):
+        """Copies, which can't be written to: nobody takes them for the state itself."""
         cdef cnp.ndarray h, c = None
         h = new_state(self.packed, 3, self._batch_size, self.packed.output_size)
         if self.packed.states == 2:
@@ -179,6 +253,8 @@ cdef class Stream:
         cdef void *states[FRNN_MOST_STATES]
         states[0], states[1] = cnp.PyArray_DATA(h), NULL if c is None else cnp.PyArray_DATA(c)
         frnn_stream_get_state(self.stream, states)
+        for array in (h,) if c is None else (h, c):
+            cnp.PyArray_CLEARFLAGS(array, cnp.NPY_ARRAY_WRITEABLE)
         return h if c is None else (h, c)
 
     def _set_state(self, state):
@@ -192,16 +268,17 @@ cdef class Stream:
         if self.busy and not self.is_orphaned():
             self.fail_busy()
         self.busy = 0
+        self.enter()
         cdef const void *states[FRNN_MOST_STATES]
         states[0] = NULL if h is None else cnp.PyArray_DATA(h)
         states[1] = NULL if c is None else cnp.PyArray_DATA(c)
         frnn_stream_set_state(self.stream, states)
 
     cdef cnp.ndarray own_state(self, name, value, Py_ssize_t size):
-        """A dense copy of h or c: what is given may be an output, in the memory that is written."""
-        cdef frnn_array unused
-        cdef int ndim = 3
+        """A dense copy of h or c."""
+        cdef Call call
+        call.ndim = 3
+        call.c.T = call.c.B = self._batch_size
         if self._batch_size == 1 and cnp.PyArray_Check(value) and cnp.PyArray_NDIM(<cnp.ndarray>value) == 2:
-            ndim = 2
-        return cnp.PyArray_NewCopy(read_state(&unused, name, value, self.packed, ndim, self._batch_size, size),
-                                   cnp.NPY_CORDER)
+            call.ndim = 2
+        return cnp.PyArray_NewCopy(read_state(&call, 0, name, value, self.packed, size), cnp.NPY_CORDER)

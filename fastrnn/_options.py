@@ -18,7 +18,7 @@ def check_option(cell: Cell, name: str, value: object) -> Any:
     """An option of a cell's params, in the form that they keep."""
     if name == "clip":
         return check_clip(value)
-    if name in cell.flags:
+    if name in cell.flags or name == "batch_first":
         return _check.flag(name, value)
     return None if value is None and cell.activations[name] is None else check_activation(name, value)
 

@@ -27,6 +27,7 @@ def pack(cell: Cell, sizes: Sizes, parts: Sequence[Part], options: Mapping[str, 
         clip=options["clip"] or float("inf"),
         reset_after=options.get("reset_after", True),
         input_forget=options.get("input_forget", False),
+        batch_first=options["batch_first"],
         weights=[tuple(part) for part in parts],
         target=target,
     )

@@ -52,19 +52,21 @@ def _flat(result: Any) -> tuple[Array, ...]:
 
 def ours(params: Params, x: Array, threads: int | None = None) -> Peer:
     function: Any = getattr(functional, params._cell.name)
-    return Peer(f"fastrnn {__version__}", lambda: function(x, params, threads=threads), _flat)
+    return Peer(f"fastrnn {__version__}", lambda: function(x, params, batch_first=False, threads=threads), _flat)
 
 
 def exact(params: Params, x: Array) -> Peer:
     """The float64 reference, of the weights in the params' dtype."""
     function: Any = getattr(reference, params._cell.name)
     weights = {name: array.astype(params.dtype) for name, array in params.weights.items()}
-    return Peer("reference", lambda: function(x, weights, **params._shown_options()), _flat)
+    options = params._shown_options() | {"batch_first": False}
+    return Peer("reference", lambda: function(x, weights, **options), _flat)
 
 
 def torch(params: Params, x: Array) -> Peer:
     library = _check.package("torch", "--against", "fastrnn[torch]")
     options = params._shown_options()
+    options.pop("batch_first", None)  # x is (T, B, I) here, whatever the params say
     nonlinearity = options.pop("activation", "tanh") if params._cell is RNN else "tanh"
     lacks = [f"{name}={value!r}" for name, value in options.items()]
     lacks += [f"activation={nonlinearity!r}"] if nonlinearity not in ("tanh", "relu") else []

@@ -33,7 +33,7 @@ def rnn(
     state: NDArray[F] | None = None,
     *,
     lengths: Lengths | None = None,
-    batch_first: bool = False,
+    batch_first: bool | None = None,
     return_sequences: bool = True,
     out: NDArray[F] | None = None,
     threads: int | None = None,
@@ -53,8 +53,8 @@ def rnn(
         Initial hidden states, layer by layer, forward before reverse; zeros if not given.
     lengths : (B,) integers, optional
         Steps of each row, from 0 to T, in any order. The reverse direction starts at each row's own end.
-    batch_first : bool
-        Whether `x` and `y` are (B, T, ...). States are not affected.
+    batch_first : bool, optional
+        Whether `x` and `y` are (B, T, ...); as `params.batch_first` says if not given. States are not affected.
     return_sequences : bool
         If False, `y` is the last step that each direction took of each row, (B, D*H), and no memory grows with T (but
         in a bidirectional stack, where each layer needs all of the one below).
@@ -103,7 +103,7 @@ def gru(
     state: NDArray[F] | None = None,
     *,
     lengths: Lengths | None = None,
-    batch_first: bool = False,
+    batch_first: bool | None = None,
     return_sequences: bool = True,
     out: NDArray[F] | None = None,
     threads: int | None = None,
@@ -139,7 +139,7 @@ def lstm(
     state: tuple[NDArray[F], NDArray[F]] | None = None,
     *,
     lengths: Lengths | None = None,
-    batch_first: bool = False,
+    batch_first: bool | None = None,
     return_sequences: bool = True,
     out: NDArray[F] | None = None,
     threads: int | None = None,

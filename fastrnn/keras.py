@@ -69,9 +69,10 @@ def from_keras(layer: Any) -> RNNParams | LSTMParams | GRUParams:
     Returns
     -------
     RNNParams, LSTMParams or GRUParams
-        With ``go_backwards`` their direction is "reverse". Cells of a list are the layers of a stack. What is about
-        data and results goes to the call: ``batch_first=True``, ``return_sequences``, ``lengths`` for a mask, ``state``
-        for an initial state or what a ``stateful`` layer holds.
+        With ``go_backwards`` their direction is "reverse". Cells of a list are the layers of a stack. Params
+        of a layer are ``batch_first``, as Keras is; those of a cell are not. What is about results and state goes to
+        the call: ``return_sequences``, ``lengths`` for a mask, ``state`` for an initial state or what a ``stateful``
+        layer holds.
 
     Raises
     ------
@@ -91,7 +92,7 @@ def from_keras(layer: Any) -> RNNParams | LSTMParams | GRUParams:
     >>> layer = keras.layers.Bidirectional(keras.layers.GRU(20, return_sequences=True))  # doctest: +SKIP
     >>> layer.build((None, None, 8))  # doctest: +SKIP
     >>> params = fastrnn.from_keras(layer)  # doctest: +SKIP
-    >>> y, h_n = fastrnn.gru(x, params, batch_first=True)  # doctest: +SKIP
+    >>> y, h_n = fastrnn.gru(x, params)  # doctest: +SKIP
     """
     parts = list(_walk("layer", layer, ("Bidirectional", *_LAYERS, "StackedRNNCells", *_CELLS)))
     _check_dtypes(parts)
@@ -103,7 +104,9 @@ def from_keras(layer: Any) -> RNNParams | LSTMParams | GRUParams:
         cure = "load each cell by itself"
     options = _common_options(cells, cure)
     weights = {name + cell.end: array for cell in cells for name, array in _weights(cell)}
-    return CLASSES[_CELLS[cells[0].name].cell.name](weights, dtype=layer.dtype_policy.name, **options)
+    kind = CLASSES[_CELLS[cells[0].name].cell.name]
+    batch_first = parts[0].name in ("Bidirectional", *_LAYERS)  # a cell takes one step, and has no layout
+    return kind(weights, dtype=layer.dtype_policy.name, batch_first=batch_first, **options)
 
 
 def _walk(path: str, value: Any, expected: tuple[str, ...], depth: int = 0, reverse: bool = False) -> Iterator[_Part]:

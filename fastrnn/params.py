@@ -116,6 +116,11 @@ class Params(_core.Params):
         return self._sizes.proj_size
 
     @property
+    def batch_first(self) -> bool:
+        """Whether calls that do not say it take `x` as (B, T, I), and not as (T, B, I)."""
+        return bool(self._options["batch_first"])
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """float32 or float64: of the arithmetic, and of `x`, states and `y`."""
         return self._dtype
@@ -281,6 +286,8 @@ class RNNParams(Params):
         ``("linear", 2.0, 1.0)`` is ``2 x + 1`` (alone: ``x``).
     clip : float or None
         Bounds the activation's input to [-clip, clip].
+    batch_first : bool
+        Layout of `x` and `y` in calls that do not say another one: (B, T, ...) if True, else (T, B, ...).
 
     Raises
     ------
@@ -308,8 +315,10 @@ class RNNParams(Params):
         target: str | None = None,
         activation: Activation = "tanh",
         clip: float | None = None,
+        batch_first: bool = False,
     ) -> None:
-        super().__init__(weights, dtype, target, {"activation": activation, "clip": clip})
+        options = {"activation": activation, "clip": clip, "batch_first": batch_first}
+        super().__init__(weights, dtype, target, options)
 
 
 class LSTMParams(Params):
@@ -355,6 +364,7 @@ class LSTMParams(Params):
         output_activation: Activation | None = None,
         input_forget: bool = False,
         clip: float | None = None,
+        batch_first: bool = False,
     ) -> None:
         options = {
             "activation": activation,
@@ -362,6 +372,7 @@ class LSTMParams(Params):
             "output_activation": output_activation,
             "input_forget": input_forget,
             "clip": clip,
+            "batch_first": batch_first,
         }
         super().__init__(weights, dtype, target, options)
 
@@ -409,12 +420,14 @@ class GRUParams(Params):
         recurrent_activation: Activation = "sigmoid",
         reset_after: bool = True,
         clip: float | None = None,
+        batch_first: bool = False,
     ) -> None:
         options = {
             "activation": activation,
             "recurrent_activation": recurrent_activation,
             "reset_after": reset_after,
             "clip": clip,
+            "batch_first": batch_first,
         }
         super().__init__(weights, dtype, target, options)
 

@@ -16,13 +16,13 @@ State = Array | tuple[Array, Array]
 class Stream(_core.Stream):
     """A stack of layers that keeps its state, and takes one step, or a chunk of steps, as input arrives.
 
-    A stream has all the memory that a step needs: `step` allocates nothing. Step by step, in chunks, and all at once
-    give the same bits.
+    A stream has all the memory that a step needs: `step` allocates nothing, as long as no output before the last one
+    is kept. Step by step, in chunks, and all at once give the same bits.
 
     Parameters
     ----------
     params : RNNParams, LSTMParams or GRUParams
-        Weights of layers that run forward. Any number of streams may share them.
+        Weights of layers that run forward. Any number of streams may share them. Chunks are laid out as they say.
     batch_size : int
         Rows of the batch, B: sequences that take their steps together.
 
@@ -51,9 +51,8 @@ class Stream(_core.Stream):
     >>> weights = {"weight_ih_l0": np.ones((8, 3)), "weight_hh_l0": np.zeros((8, 2))}
     >>> stream = fastrnn.Stream(fastrnn.LSTMParams(weights))
     >>> x = np.full((5, 3), 0.1)
-    >>> for t in range(3):
-    ...     y_t = stream.step(x[t])
-    >>> print(y_t.round(4))
+    >>> kept = [stream.step(x_t) for x_t in x[:3]]
+    >>> print(kept[-1].round(4))
     [0.1771 0.1771]
     >>> stream.run(x[3:]).shape
     (2, 2)
@@ -83,6 +82,7 @@ class Stream(_core.Stream):
     def state(self) -> State:
         """The state, h or for an LSTM (h, c), as copies: (L, B, H), or (L, B, P) for h after a projection.
 
+        The copies can't be written to, since that would not change the stream: set the state to a changed ``.copy()``.
         What is set is what the functions take as `state`, and is copied; None is zeros. Where the batch has one row,
         its axis may be left out.
         """

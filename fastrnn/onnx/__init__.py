@@ -34,9 +34,9 @@ def from_onnx(
     Returns
     -------
     RNNParams, LSTMParams or GRUParams
-        One layer in the node's direction or directions, of the dtype of its weights. `layout` is about the data: with
-        1, pass ``batch_first=True`` to the call. Initial states and lengths that are not constants are arguments of
-        the call as well. Y is (T, D, B, H) in ONNX; ours is (T, B, D*H).
+        One layer in the node's direction or directions, of the dtype of its weights; `batch_first` with ``layout=1``.
+        Initial states and lengths that are not constants are arguments of the call. Y is (T, D, B, H) in ONNX; ours is
+        (T, B, D*H).
 
     Raises
     ------

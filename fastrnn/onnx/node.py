@@ -266,7 +266,7 @@ def make_params(layer: Layer, arrays: Mapping[str, Array]) -> RNNParams | LSTMPa
             weights[f"bias_ih{end}"], weights[f"bias_hh{end}"] = _reorder(of_w, *orders), _reorder(of_r, *orders)
         if "P" in arrays:
             weights[f"weight_peephole{end}"] = _reorder(arrays["P"][d], operator.peepholes, operator.cell.peepholes)
-    return CLASSES[operator.cell.name](weights, **dict(layer.options))
+    return CLASSES[operator.cell.name](weights, batch_first=layer.layout == 1, **dict(layer.options))
 
 
 def _reorder(rows: Array, theirs: str, ours: str) -> Array:

@@ -25,6 +25,7 @@ def from_torch(
     prefix: str = "",
     *,
     nonlinearity: str | None = None,
+    batch_first: bool | None = None,
 ) -> RNNParams | LSTMParams | GRUParams:
     """Take the weights and options of a recurrent layer of PyTorch.
 
@@ -38,11 +39,13 @@ def from_torch(
         Where the layer is: "encoder.lstm" of ``encoder.lstm.weight_ih_l0``.
     nonlinearity : "tanh" or "relu", optional
         That of an ``nn.RNN``, which its state_dict does not tell. A module tells it itself.
+    batch_first : bool, optional
+        Layout of the data, which a state_dict does not tell: False if it is not given. A module tells it itself.
 
     Returns
     -------
     RNNParams, LSTMParams or GRUParams
-        ``batch_first`` is about the data, and goes to the call. ``dropout`` acts in training only, and is not carried.
+        ``dropout`` acts in training only, and is not carried.
 
     Raises
     ------
@@ -66,7 +69,7 @@ def from_torch(
 
     With PyTorch: ``fastrnn.from_torch(torch.nn.LSTM(8, 20))``, ``fastrnn.from_torch(model, "encoder.lstm")``.
     """
-    return layer_of(module_or_state_dict, prefix, nonlinearity)
+    return layer_of(module_or_state_dict, prefix, nonlinearity, batch_first)
 
 
 @dataclass(frozen=True)

@@ -16,28 +16,32 @@ from fastrnn.params import CLASSES, AnyParams, RNNParams
 from fastrnn.torch.modules import activation_of, cell_of_class, own_methods, torch_class, weight_names
 
 
-def layer_of(module_or_state_dict: Any, prefix: str, nonlinearity: str | None) -> AnyParams:
+def layer_of(
+    module_or_state_dict: Any, prefix: str, nonlinearity: str | None, batch_first: bool | None = None
+) -> AnyParams:
     """What `fastrnn.from_torch` documents."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(module_or_state_dict, torch.nn.Module):
-        return _from_module(torch, module_or_state_dict, prefix, nonlinearity)
+        return _from_module(torch, module_or_state_dict, prefix, nonlinearity, batch_first)
     if not isinstance(module_or_state_dict, Mapping):
         got = _check.shown(module_or_state_dict)
         raise TypeError(f"module_or_state_dict: expected a torch.nn.Module or a state_dict, got {got}")
     tensors = select(module_or_state_dict, prefix, "module_or_state_dict")
     weights = {name: array_of(name, tensor) for name, tensor in tensors.items()}
-    cell = cell_of(weights)
+    cell, layout = cell_of(weights), batch_first is not None and _check.flag("batch_first", batch_first)
     if cell != "rnn":
         if nonlinearity is not None:
             raise ValueError(f"nonlinearity: expected None, since the layer is of kind {cell!r}, got {nonlinearity!r}")
-        return CLASSES[cell](weights)
+        return CLASSES[cell](weights, batch_first=layout)
     if nonlinearity not in ("tanh", "relu"):
         why = "which the state_dict of an RNN does not tell"
         raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', {why}, got {_check.shown(nonlinearity)}")
-    return RNNParams(weights, activation=nonlinearity)
+    return RNNParams(weights, activation=nonlinearity, batch_first=layout)
 
 
-def _from_module(torch: Any, module: Any, prefix: str, nonlinearity: str | None) -> AnyParams:
+def _from_module(
+    torch: Any, module: Any, prefix: str, nonlinearity: str | None, batch_first: bool | None
+) -> AnyParams:
     """The layer of this name in a module, or the module itself."""
     if not isinstance(prefix, str):
         raise TypeError(f"prefix: expected text, got {_check.shown(prefix)}")
@@ -60,7 +64,10 @@ def _from_module(torch: Any, module: Any, prefix: str, nonlinearity: str | None)
     if nonlinearity is not None and nonlinearity != own:
         told = "None" if own is None else f"{own!r} or None"
         raise ValueError(f"nonlinearity: expected {told}, which the module tells, got {_check.shown(nonlinearity)}")
-    options: dict[str, Any] = {} if own is None else {"activation": own}
+    layout = getattr(layer, "batch_first", False)  # a cell takes one step, and has no layout
+    if batch_first is not None and _check.flag("batch_first", batch_first) != layout:
+        raise ValueError(f"batch_first: expected {layout} or None, which the module tells, got {batch_first}")
+    options: dict[str, Any] = {"batch_first": layout} | ({} if own is None else {"activation": own})
     weights = {name: array_of(name, _weight(layer, name)) for name in weight_names(layer)}
     return CLASSES[cell_of_class(kind).name](weights, **options)
 

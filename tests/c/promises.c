@@ -113,12 +113,15 @@ static void check_cuts(const subject *s)
     free_result(&r);
 }
 
-static void take_steps(const subject *s, frnn_stream *stream, const frnn_call *whole, result *r)
+/* `memory` has a place for a slot at every step: what was in a slot that moves is kept, as its owner would have it. */
+static void take_steps(const subject *s, frnn_stream *stream, const frnn_call *whole, result *r, char *memory)
 {
     for (size_t t = 0, n; t < s->b->T; t += n) {
         const char *x = (const char *)s->b->x + (ptrdiff_t)t * whole->x.outer;
         char *y = (char *)r->y + (ptrdiff_t)t * whole->y_time;
         n = 1;
+        if (pick(3) == 0)
+            frnn_stream_move_slot(stream, memory + t * frnn_stream_slot_bytes(stream));
         if (pick(3)) {
             const int slot = frnn_stream_step(stream, x, whole->x.row);
             memcpy(y, frnn_stream_output(stream, slot), (size_t)whole->y_time);
@@ -152,10 +155,14 @@ static void check_stream(const subject *s)
     must(frnn_stream_new(l->params, even.B, &stream) == FRNN_OK, "a stream is made");
     if (!from_zeros)
         frnn_stream_set_state(stream, (const void *[]){even.h, even.c});
-    take_steps(s, stream, &call, &r);
+    char *memory = malloc(even.T * frnn_stream_slot_bytes(stream) + 1);
+    must(memory, "memory for slots");
+    memset(memory, 0xff, even.T * frnn_stream_slot_bytes(stream)); /* NaNs */
+    take_steps(s, stream, &call, &r, memory);
     frnn_stream_get_state(stream, (void *[]){r.h, r.c});
     must(same_results(l, &even, &r, &expected), "step by step is as all at once");
     frnn_stream_free(stream);
+    free(memory);
     free_result(&r), free_result(&expected);
 }
 

@@ -212,6 +212,14 @@ TypeError: lengths: expected integers, got object
 TypeError: lengths: expected an array without a mask, got a MaskedArray...
 >>> rnn(x, RNN, lengths=Odd())
 TypeError: lengths: expected an array, got Odd: no array
+>>> rnn(x, RNN, lengths=[1, 2, 3, 4, 5])
+ValueError: lengths: expected (3,), one for ... got a list of 5; with batch_first=True it fits, and x is (B, T, I)
+>>> rnn(x.swapaxes(0, 1), RNN, lengths=np.arange(3), batch_first=True) and rnn(x, RNN, lengths=np.arange(5))
+ValueError: lengths: expected (3,), one for ... got (5,); with batch_first=True it fits, and x is (B, T, I)
+>>> rnn(x, RNN, numbers(1, T, H))
+ValueError: state: expected (1, 3, 4), ... got (1, 5, 4); with batch_first=True it fits, and x is (B, T, I)
+>>> lstm(x, LSTM, (numbers(1, T, H), c), batch_first=True)
+ValueError: state[1] (c): expected (1, 5, 4), ... got (1, 3, 4); with batch_first=False it fits, and x is (T, B, I)
 >>> gru(x, GRU, lengths=[-1, 2, 3])
 ValueError: lengths: expected values from 0 to T=5, got -1 at row 0
 >>> gru(x.swapaxes(0, 1), GRU, lengths=[1, 2, 6], batch_first=True)
@@ -267,7 +275,7 @@ ValueError: out: expected memory of its own, got memory that overlaps state[1] (
 
 flags, threads, params and keywords of a call
 >>> rnn(x, RNN, batch_first=1)
-TypeError: batch_first: expected True or False, got int
+TypeError: batch_first: expected True, False or None, got int
 >>> rnn(x, RNN, return_sequences="no")
 TypeError: return_sequences: expected True or False, got str
 >>> gru(x, GRU, threads=1.0)

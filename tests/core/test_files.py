@@ -297,7 +297,7 @@ ValueError: theirs.npz: weight_ih_l0: expected (4 * hidden_size, input_size), go
 >>> load("theirs.npz", "gru", "encoder", recurrent_activation="swish")
 ValueError: recurrent_activation: expected one of tanh,...
 >>> load("theirs.npz", "gru", "encoder", peephole=True)
-TypeError: peephole: expected an option of GRUParams: activation, recurrent_activation, reset_after, clip
+TypeError: peephole: expected an option of GRUParams: activation, recurrent_activation, reset_after, clip, batch_first
 >>> load("empty.npz")
 ValueError: empty.npz: expected names of recurrent weights such as 'weight_ih_l0', got 'a'
 >>> load("half.npz", "gru")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from hypothesis import given
 
 import fastrnn
 from fastrnn import _core
-from support.cases import Case, assert_same_bits, cases, make_weights
+from support.cases import Case, assert_same_bits, cases, flat, make_weights
 from support.cells import CELLS, GATES, PARAMS
 from support.environment import TARGETS
 
@@ -146,3 +148,34 @@ def test_cells_are_the_same_in_both_tables() -> None:
     """csrc/cells.def and fastrnn/_cells.py have the same cells, in the same order, with as many gates and states."""
     assert list(_core.CELLS) == list(CELLS)
     assert {name: (len(cell.gates), len(cell.states)) for name, cell in CELLS.items()} == _core.CELL_SIZES
+
+
+@given(case=cases())
+def test_calls_take_the_layout_of_their_params(case: Case) -> None:
+    """And a call that names another one takes that."""
+    call = {**case.call, "batch_first": None}
+    expected, function = case.run(), getattr(fastrnn, case.cell)
+    assert_same_bits(flat(function(case.x, case.params(batch_first=case.batch_first), case.state, **call)), expected)
+    assert_same_bits(
+        flat(function(case.x, case.params(batch_first=not case.batch_first), case.state, **case.call)), expected
+    )
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_layout_is_kept(cell: str, tmp_path: Path) -> None:
+    weights = weights_of(cell)
+    time_first, batch_first = (PARAMS[cell](weights, batch_first=first) for first in (False, True))
+    assert (time_first.batch_first, batch_first.batch_first) == (False, True)
+    assert time_first != batch_first
+    assert "batch_first=True" in repr(batch_first)
+    assert "batch_first" not in repr(time_first)
+    assert pickle.loads(pickle.dumps(batch_first)) == batch_first
+    batch_first.save(tmp_path / "layer.npz")
+    assert fastrnn.load(tmp_path / "layer.npz") == batch_first
+    np.savez(tmp_path / "theirs.npz", **weights)
+    assert fastrnn.load(tmp_path / "theirs.npz", cell, batch_first=True) == batch_first
+    stream, x = fastrnn.Stream(batch_first, 2), RNG.normal(size=(2, 5, 7)).astype("f4")
+    y, _ = getattr(fastrnn, cell)(x, batch_first)
+    assert_same_bits((stream.run(x[:, :3]), stream.run(x[:, 3:])), (y[:, :3], y[:, 3:]))
+    stream.reset()
+    assert_same_bits((stream.run(x.swapaxes(0, 1), batch_first=False),), (y.swapaxes(0, 1),))

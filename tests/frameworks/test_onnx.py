@@ -39,7 +39,7 @@ EXAMPLE = ROOT / "examples/onnx_model.py"
 @given(drawn=drawn_nodes())
 def test_from_onnx_gives_the_layer(drawn: Drawn) -> None:
     params = fastrnn.from_onnx(drawn.model())
-    assert params == drawn.case.params()
+    assert params == drawn.case.params(batch_first=drawn.case.batch_first)
     assert params.direction == drawn.attributes.get("direction", "forward")
 
 

@@ -27,14 +27,15 @@ FUNCTIONS = {"RNN": fastrnn.rnn, "LSTM": fastrnn.lstm, "GRU": fastrnn.gru}
 def test_layer(layer: Any, T: int, B: int, by_state_dict: bool) -> None:
     source = layer.state_dict() if by_state_dict else layer
     relu = getattr(layer, "nonlinearity", None)
-    params = fastrnn.from_torch(source, nonlinearity=relu) if by_state_dict else fastrnn.from_torch(source)
+    told = {"nonlinearity": relu, "batch_first": layer.batch_first} if by_state_dict else {}
+    params = fastrnn.from_torch(source, **told)
     assert (params.num_layers, params.proj_size) == (layer.num_layers, layer.proj_size)
     x = torch.randn((B, T) if layer.batch_first else (T, B), dtype=layer.weight_ih_l0.dtype).unsqueeze(-1)
     x = x * torch.randn(layer.input_size, dtype=x.dtype)
     with torch.no_grad():
         y, state = layer(x)
     function = FUNCTIONS[type(layer).__name__]
-    ours, our_state = function(x.numpy(), params, batch_first=layer.batch_first)
+    ours, our_state = function(x.numpy(), params)
     close(ours, y)
     for a, b in zip(our_state, state, strict=True):
         close(a, b)

@@ -42,8 +42,8 @@ class Case:
     def call(self) -> dict[str, Any]:
         return {"lengths": self.lengths, "batch_first": self.batch_first, "return_sequences": self.return_sequences}
 
-    def params(self, target: str | None = None) -> Any:
-        return PARAMS[self.cell](self.weights, target=target, **self.options)
+    def params(self, target: str | None = None, **options: Any) -> Any:
+        return PARAMS[self.cell](self.weights, target=target, **self.options, **options)
 
     def run(self, target: str | None = None, **call: Any) -> tuple[np.ndarray, ...]:
         """(y, h_n) or (y, h_n, c_n)."""
