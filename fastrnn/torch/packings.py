@@ -1,0 +1,95 @@
+"""The packings that an accelerated layer keeps, and when packing anew would not pay."""
+
+from __future__ import annotations
+
+import weakref
+from functools import partial
+from typing import Any, NamedTuple
+
+from fastrnn._cells import Cell
+from fastrnn.torch.weights import UNCOUNTED, Marks, PackedLayer, marks_of, pack
+
+MOST = 8  # packings that a layer keeps: as many sets of weights may take turns
+_COST = 32  # of packing: it takes PyTorch's time for 2 to 30 steps
+_MOST_CREDIT = MOST * _COST
+_MOST_PAUSE = 32 * _COST  # where packing never pays, it adds a thirty-second to PyTorch's time
+
+
+class _Kept(NamedTuple):
+    packed: PackedLayer
+    owners: list[weakref.ref[Any]]  # of each weight: the tensor object whose changes PyTorch counts
+
+
+class Packings:
+    """What a layer has packed, found by its weights.
+
+    (a) The latest packing serves weights that have its marks, whatever tensor objects they are now.
+    (b) Earlier ones, of sets of weights that take turns, serve the tensor objects that they were made of. They are
+        dropped when such an object has changed, or is gone: so no memory of weights is kept but that of the latest.
+    (c) Packing takes credit, which calls earn by their steps. Where weights change before each short call, credit runs
+        out. PyTorch runs for a while then, and longer each time, until a packing has paid for itself.
+    """
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+        self._latest: PackedLayer | None = None
+        self._kept: dict[Marks, _Kept] = {}  # the one used longest ago first
+        self._credit = _MOST_CREDIT
+        self._pause = _COST  # the next one, in steps
+        self._left = 0  # of this pause
+
+    def __reduce__(self) -> Any:
+        """Copies and pickles are None: a copy of a layer packs for itself."""
+        return type(None), ()
+
+    def find(self, names: list[str], weights: list[Any], activation: str | None, steps: int) -> PackedLayer | None:
+        """The weights, packed, for a call of so many steps; None where PyTorch is to run."""
+        if self._left > 0:
+            self._left -= steps
+            return None
+        marks, packed = marks_of(weights, activation), self._latest
+        if packed is None or packed.marks != marks:
+            packed = self._earlier(marks, weights)
+        if packed is None or not packed.samples.are_current():
+            return self._renewed(names, weights, activation, steps)
+        self._latest = packed
+        self._credit = min(self._credit + steps, _MOST_CREDIT)
+        if self._credit >= 2 * _COST:
+            self._pause = _COST
+        return packed
+
+    def _earlier(self, marks: Marks, weights: list[Any]) -> PackedLayer | None:
+        kept = self._kept.pop(marks, None)
+        if kept is None or any(owner() is not weight for owner, weight in zip(kept.owners, weights, strict=True)):
+            return None
+        self._kept[marks] = kept
+        return kept.packed
+
+    def _renewed(self, names: list[str], weights: list[Any], activation: str | None, steps: int) -> PackedLayer | None:
+        if self._credit + steps < _COST:
+            self._kept.clear()
+            self._latest, self._credit = None, _COST  # for one packing after the pause
+            self._left, self._pause = self._pause, min(2 * self._pause, _MOST_PAUSE)
+            return None
+        self._credit = min(self._credit + steps, _MOST_CREDIT) - _COST
+        packed = self._latest = pack(self._cell, names, weights, activation)
+        self._keep(packed, weights)
+        return packed
+
+    def _keep(self, packed: PackedLayer, weights: list[Any]) -> None:
+        marks = packed.marks
+        for old, kept in list(self._kept.items()):
+            owners = zip(kept.owners, weights, old[1:], marks[1:], strict=True)
+            if any(owner() is weight and before != now for owner, weight, before, now in owners):
+                self._kept.pop(old, None)  # this weight will not be again what it was
+        for old in list(self._kept)[: 1 - MOST]:
+            self._kept.pop(old, None)
+        if all(mark[1] != UNCOUNTED for mark in marks[1:]):
+            gone = partial(_drop, weakref.ref(self), marks)
+            self._kept[marks] = _Kept(packed, [weakref.ref(weight, gone) for weight in weights])
+
+
+def _drop(packings: weakref.ref[Packings], marks: Marks, _: Any) -> None:
+    found = packings()
+    if found is not None:
+        found._kept.pop(marks, None)
