@@ -77,6 +77,10 @@ class _Accelerated:
             return type(self).forward(self, input, hx)
         if torch.compiler.is_compiling():
             return super().forward(input, hx)  # type: ignore[misc]
+        if not isinstance(input, torch.fx.Proxy):
+            packings: Packings | None = self.__dict__.get("_fastrnn")
+            if packings is not None and packings.pauses():  # asked first: PyTorch's small calls are short too
+                return super().forward(input, hx)  # type: ignore[misc]
         return self._forward(input, hx)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # the code around this call is compiled

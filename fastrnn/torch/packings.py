@@ -11,8 +11,10 @@ from fastrnn.torch.weights import UNCOUNTED, Marks, PackedLayer, marks_of, pack
 
 MOST = 8  # packings that a layer keeps: as many sets of weights may take turns
 _COST = 32  # of packing: it takes PyTorch's time for 2 to 30 steps
+_COST_OF_CHANGED = 4 * _COST  # where a tensor has changed, which may do so again, before a short call
+_SHORT = {"rnn": _COST, "gru": _COST, "lstm": 4 * _COST}  # fewer steps than these: PyTorch's LSTM is its fastest cell
 _MOST_CREDIT = MOST * _COST
-_MOST_PAUSE = 32 * _COST  # where packing never pays, it adds a thirty-second to PyTorch's time
+_PAUSES = 4 * _COST, 32 * _COST  # the first and the longest one, in steps
 
 
 class _Kept(NamedTuple):
@@ -35,18 +37,22 @@ class Packings:
         self._latest: PackedLayer | None = None
         self._kept: dict[Marks, _Kept] = {}  # the one used longest ago first
         self._credit = _MOST_CREDIT
-        self._pause = _COST  # the next one, in steps
-        self._left = 0  # of this pause
+        self._pause, _ = _PAUSES  # the next one
+        self._left = 0  # calls of the pause that is on
 
     def __reduce__(self) -> Any:
         """Copies and pickles are None: a copy of a layer packs for itself."""
         return type(None), ()
 
+    def pauses(self) -> bool:
+        """Whether PyTorch runs this call, since the weights keep changing; it is asked once a call."""
+        if self._left <= 0:
+            return False
+        self._left -= 1
+        return True
+
     def find(self, names: list[str], weights: list[Any], activation: str | None, steps: int) -> PackedLayer | None:
         """The weights, packed, for a call of so many steps; None where PyTorch is to run."""
-        if self._left > 0:
-            self._left -= steps
-            return None
         marks, packed = marks_of(weights, activation), self._latest
         if packed is None or packed.marks != marks:
             packed = self._earlier(marks, weights)
@@ -55,7 +61,7 @@ class Packings:
         self._latest = packed
         self._credit = min(self._credit + steps, _MOST_CREDIT)
         if self._credit >= 2 * _COST:
-            self._pause = _COST
+            self._pause, _ = _PAUSES
         return packed
 
     def _earlier(self, marks: Marks, weights: list[Any]) -> PackedLayer | None:
@@ -66,27 +72,35 @@ class Packings:
         return kept.packed
 
     def _renewed(self, names: list[str], weights: list[Any], activation: str | None, steps: int) -> PackedLayer | None:
-        if self._credit + steps < _COST:
+        credit = self._credit + steps
+        if credit < _COST:
             self._kept.clear()
             self._latest, self._credit = None, _COST  # for one packing after the pause
-            self._left, self._pause = self._pause, min(2 * self._pause, _MOST_PAUSE)
+            self._left, self._pause = self._pause // steps, min(2 * self._pause, _PAUSES[1])
             return None
-        self._credit = min(self._credit + steps, _MOST_CREDIT) - _COST
         packed = self._latest = pack(self._cell, names, weights, activation)
+        changed = self._drop_changed(packed.marks, weights)
         self._keep(packed, weights)
+        cost = _COST_OF_CHANGED if changed and steps < _SHORT[self._cell.name] else _COST
+        self._credit = max(0, min(credit, _MOST_CREDIT) - cost)
         return packed
 
-    def _keep(self, packed: PackedLayer, weights: list[Any]) -> None:
-        marks = packed.marks
+    def _drop_changed(self, marks: Marks, weights: list[Any]) -> bool:
+        """Drop packings of what these weights were before; whether there were any."""
+        changed = False
         for old, kept in list(self._kept.items()):
             owners = zip(kept.owners, weights, old[1:], marks[1:], strict=True)
-            if any(owner() is weight and before != now for owner, weight, before, now in owners):
-                self._kept.pop(old, None)  # this weight will not be again what it was
+            if any(owner() is weight and (before != now or old == marks) for owner, weight, before, now in owners):
+                self._kept.pop(old, None)
+                changed = True
+        return changed
+
+    def _keep(self, packed: PackedLayer, weights: list[Any]) -> None:
         for old in list(self._kept)[: 1 - MOST]:
             self._kept.pop(old, None)
-        if all(mark[1] != UNCOUNTED for mark in marks[1:]):
-            gone = partial(_drop, weakref.ref(self), marks)
-            self._kept[marks] = _Kept(packed, [weakref.ref(weight, gone) for weight in weights])
+        if all(mark[1] != UNCOUNTED for mark in packed.marks[1:]):
+            gone = partial(_drop, weakref.ref(self), packed.marks)
+            self._kept[packed.marks] = _Kept(packed, [weakref.ref(weight, gone) for weight in weights])
 
 
 def _drop(packings: weakref.ref[Packings], marks: Marks, _: Any) -> None:
