@@ -16,6 +16,7 @@ from fastrnn.torch.load import layer_of
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import DTypeLike
 
 __all__ = ["Report", "accelerate", "from_torch", "restore"]
 
@@ -25,19 +26,27 @@ def from_torch(
     prefix: str = "",
     *,
     nonlinearity: str | None = None,
+    dtype: DTypeLike | None = None,
+    target: str | None = None,
 ) -> RNNParams | LSTMParams | GRUParams:
     """Take the weights and options of a recurrent layer of PyTorch.
 
     Parameters
     ----------
     module_or_state_dict : torch.nn.Module or mapping of str to tensor or ndarray
-        An ``nn.RNN``, ``LSTM``, ``GRU``, ``RNNCell``, ``LSTMCell`` or ``GRUCell``; a module that holds one, with
-        `prefix`; or a state_dict, of the layer or of a whole model. Tensors are on the CPU, float32 or float64. They
-        are copied: later changes do not reach the params.
+        An ``nn.RNN``, ``LSTM``, ``GRU``, ``RNNCell``, ``LSTMCell`` or ``GRUCell``, scripted or not; a module that
+        holds one; a state_dict, of the layer or of a whole model; or a checkpoint that has a state_dict in it. Tensors
+        are on the CPU, and float32 or float64 unless `dtype` is given. They are copied: later changes do not reach
+        the params.
     prefix : str
-        Where the layer is: "encoder.lstm" of ``encoder.lstm.weight_ih_l0``.
+        Where the layer is: "encoder.lstm" of ``encoder.lstm.weight_ih_l0``. It may be left out where there is only one
+        recurrent layer, and so may what ``torch.compile`` and ``DataParallel`` put before names.
     nonlinearity : "tanh" or "relu", optional
         That of an ``nn.RNN``, which its state_dict does not tell. A module tells it itself.
+    dtype : "float32", "float64" or None
+        Converts the weights, float16 and bfloat16 too; None: as they are.
+    target : str or None
+        As in `RNNParams`.
 
     Returns
     -------
@@ -66,7 +75,7 @@ def from_torch(
 
     With PyTorch: ``fastrnn.from_torch(torch.nn.LSTM(8, 20))``, ``fastrnn.from_torch(model, "encoder.lstm")``.
     """
-    return layer_of(module_or_state_dict, prefix, nonlinearity)
+    return layer_of(module_or_state_dict, prefix, nonlinearity, dtype=dtype, target=target)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from fastrnn._cells import GRU, LSTM, RNN, Cell
 from fastrnn.config import get_num_threads
 from fastrnn.torch.modules import PLAIN_CLASSES, activation_of, cell_of_class, own_methods, torch_class, weight_names
 from fastrnn.torch.packings import Packings
-from fastrnn.torch.weights import PackedLayer, dense
+from fastrnn.torch.weights import PackedLayer, dense, is_plain
 
 if TYPE_CHECKING:
     from fastrnn._arrays import Array
@@ -368,8 +368,12 @@ def why_not(module: Any) -> str | None:
     own = own_methods(module, plain)
     if own:
         return f"it has a {own[0]} of its own ({kind.__name__})"
-    if not _Accelerated._weights(module):
+    weights = _Accelerated._weights(module)
+    if not weights:
         return "its weights are computed at each call (weight_norm, parametrizations), or some are left out"
+    foreign = next((type(weight) for weight in weights if not is_plain(weight)), None)
+    if foreign is not None:
+        return f"its weights are of {foreign.__module__}.{foreign.__qualname__}, a tensor that computes in its own way"
     try:
         _class_for(kind)
     except Exception as error:  # a class may refuse to be derived from in any way

@@ -58,12 +58,17 @@ def pack(cell: Cell, names: list[str], weights: list[Any], activation: str | Non
     return PackedLayer(params, arrays[0].dtype, marks, samples)
 
 
+def is_plain(tensor: Any) -> bool:
+    """Whether a tensor is of PyTorch's own classes, and not of one that may compute in its own way."""
+    return type(tensor) is torch.Tensor or type(tensor) is torch.nn.Parameter
+
+
 def view_of(tensor: Any) -> Any:
     """A tensor as an array in the same memory; None for any but an ordinary, dense tensor of floats on the CPU.
 
     `tensor.numpy()` would do the same and leave a mark: the tensor's memory could not be resized any more.
     """
-    if type(tensor) is not torch.Tensor and type(tensor) is not torch.nn.Parameter:
+    if not is_plain(tensor):
         return None
     dtype = _DTYPES.get(tensor.dtype)
     if dtype is None or not tensor.is_cpu or tensor.layout is not torch.strided or tensor.is_neg():
