@@ -138,8 +138,10 @@ def accelerate(model: torch.nn.Module) -> Report:
     again by PyTorch. ``torch.no_grad()`` or ``torch.inference_mode()`` saves keeping what that would need.
 
     A change of weights is seen by PyTorch's own counter of changes, and where that is passed by (``weight.data``, the
-    memory under ``weight.numpy()``) by a sample of the weights. Who changes single elements in such a way calls
-    `accelerate` again.
+    memory under ``weight.numpy()``) by a sample, which has every row, every column and the biases. Who changes single
+    elements in such a way calls `accelerate` again.
+
+    The packings of up to eight sets of weights are kept. Where weights change before each short call, PyTorch runs.
 
     Examples
     --------

@@ -18,7 +18,6 @@ from fastrnn._state_dict import cell_of, only_prefix, plain_prefix, prefixes, se
 from fastrnn.params import CLASSES, AnyParams
 from fastrnn.torch.modules import activation_of, cell_of_class, layer_class, own_methods, weight_names
 
-
 _NESTED = 3  # dicts within dicts that are looked into: {"checkpoint": {"model": state_dict}}
 
 
@@ -81,7 +80,9 @@ def _inner_state_dict(state: Mapping[Any, Any]) -> Mapping[Any, Any]:
             return next(iter(found.values()))
         if found:
             cure = "state_dict" + next(iter(found))
-            raise ValueError(f"module_or_state_dict: expected one state_dict, got {listed([*found], str)}; give one: {cure}")
+            raise ValueError(
+                f"module_or_state_dict: expected one state_dict, got {listed([*found], str)}; give one: {cure}"
+            )
         level = {
             f"{key}[{name!r}]": inner
             for key, outer in level.items()
@@ -119,7 +120,9 @@ def _from_module(
 def _layer_in(torch: Any, module: Any, prefix: str) -> tuple[Any, Any]:
     """A layer and PyTorch's class of it."""
     layers = {
-        name: (inner, plain) for name, inner in module.named_modules() if (plain := layer_class(torch, inner)) is not None
+        name: (inner, plain)
+        for name, inner in module.named_modules()
+        if (plain := layer_class(torch, inner)) is not None
     }
     wanted = plain_prefix(prefix.removesuffix(".") + ".")
     near = [name for name in layers if plain_prefix(f"{name}.") == wanted]

@@ -101,6 +101,7 @@ def test_the_only_layer_needs_no_prefix() -> None:
         assert fastrnn.from_torch(source) == fastrnn.from_torch(source, "tagger") == expected
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile, lambda model: torch.compile(nn.DataParallel(model))])
 def test_wrappers(wrap: Any) -> None:
     """What wrappers put before names may be left out, or be there where a model is not wrapped."""
@@ -113,7 +114,7 @@ def test_wrappers(wrap: Any) -> None:
     assert fastrnn.from_torch(wrap(plain.decoder)) == fastrnn.from_torch(plain.decoder)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning")
 def test_scripted() -> None:
     for layer in (nn.LSTM(3, 4, 2, bidirectional=True), nn.GRUCell(3, 4), nn.RNN(3, 4, nonlinearity="relu")):
         assert fastrnn.from_torch(torch.jit.script(layer)) == fastrnn.from_torch(layer)
