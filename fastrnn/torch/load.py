@@ -111,7 +111,7 @@ def _from_module(
         told = "None" if own is None else f"{own!r} or None"
         raise ValueError(f"nonlinearity: expected {told}, which the module tells, got {_check.shown(nonlinearity)}")
     if scripted:
-        tensors = {name: tensor for name, tensor in layer.named_parameters(recurse=False)}
+        tensors = dict(layer.named_parameters(recurse=False))
     else:
         tensors = {name: _weight(layer, name) for name in weight_names(layer)}
     return cell.name, tensors, {} if own is None else {"activation": own}

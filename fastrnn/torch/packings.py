@@ -10,11 +10,11 @@ from fastrnn._cells import Cell
 from fastrnn.torch.weights import UNCOUNTED, Marks, PackedLayer, marks_of, pack
 
 MOST = 8  # packings that a layer keeps: as many sets of weights may take turns
-_COST = 32  # of packing: it takes PyTorch's time for 2 to 30 steps
-_COST_OF_CHANGED = 4 * _COST  # where a tensor has changed, which may do so again, before a short call
-_SHORT = {"rnn": _COST, "gru": _COST, "lstm": 4 * _COST}  # fewer steps than these: PyTorch's LSTM is its fastest cell
-_MOST_CREDIT = MOST * _COST
-_PAUSES = 4 * _COST, 32 * _COST  # the first and the longest one, in steps
+# Of packing, in steps of PyTorch's: PyTorch's LSTM is its fastest cell, and takes as long for about 100 of them.
+_COSTS = {"rnn": 32, "gru": 32, "lstm": 128}
+_COST_OF_CHANGED = 128  # where a tensor has changed, which may do so again, and calls are short
+_OF_A_CALL = 4  # steps that a call saves, however short it is
+_PAUSES = 128, 1024  # the first and the longest one, in steps
 
 
 class _Kept(NamedTuple):
@@ -28,15 +28,16 @@ class Packings:
     (a) The latest packing serves weights that have its marks, whatever tensor objects they are now.
     (b) Earlier ones, of sets of weights that take turns, serve the tensor objects that they were made of. They are
         dropped when such an object has changed, or is gone: so no memory of weights is kept but that of the latest.
-    (c) Packing takes credit, which calls earn by their steps. Where weights change before each short call, credit runs
-        out. PyTorch runs for a while then, and longer each time, until a packing has paid for itself.
+    (c) Packing takes credit, which calls earn, most of it by their steps. Where weights change before each short call,
+        credit runs out. PyTorch runs for a while then, and longer each time, until a packing has paid for itself.
     """
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
         self._latest: PackedLayer | None = None
         self._kept: dict[Marks, _Kept] = {}  # the one used longest ago first
-        self._credit = _MOST_CREDIT
+        self._cost = _COSTS[cell.name]
+        self._credit = self._most_credit = MOST * self._cost
         self._pause, _ = _PAUSES  # the next one
         self._left = 0  # calls of the pause that is on
 
@@ -57,10 +58,13 @@ class Packings:
         if packed is None or packed.marks != marks:
             packed = self._earlier(marks, weights)
         if packed is None or not packed.samples.are_current():
-            return self._renewed(names, weights, activation, steps)
+            cost = self._cost
+            if self._drop_changed(marks, weights) and steps < cost:
+                cost = _COST_OF_CHANGED
+            return self._renewed(names, weights, activation, steps, cost)
         self._latest = packed
-        self._credit = min(self._credit + steps, _MOST_CREDIT)
-        if self._credit >= 2 * _COST:
+        self._credit = min(self._credit + steps + _OF_A_CALL, self._most_credit)
+        if self._credit >= 2 * self._cost:
             self._pause, _ = _PAUSES
         return packed
 
@@ -71,18 +75,19 @@ class Packings:
         self._kept[marks] = kept
         return kept.packed
 
-    def _renewed(self, names: list[str], weights: list[Any], activation: str | None, steps: int) -> PackedLayer | None:
-        credit = self._credit + steps
-        if credit < _COST:
+    def _renewed(
+        self, names: list[str], weights: list[Any], activation: str | None, steps: int, cost: int
+    ) -> PackedLayer | None:
+        """The weights packed anew, if the layer has credit for it."""
+        credit = min(self._credit + steps, self._most_credit) - cost
+        if credit < 0:
             self._kept.clear()
-            self._latest, self._credit = None, _COST  # for one packing after the pause
+            self._latest, self._credit = None, max(0, self._cost - steps)  # for one packing after the pause
             self._left, self._pause = self._pause // steps, min(2 * self._pause, _PAUSES[1])
             return None
+        self._credit = credit
         packed = self._latest = pack(self._cell, names, weights, activation)
-        changed = self._drop_changed(packed.marks, weights)
         self._keep(packed, weights)
-        cost = _COST_OF_CHANGED if changed and steps < _SHORT[self._cell.name] else _COST
-        self._credit = max(0, min(credit, _MOST_CREDIT) - cost)
         return packed
 
     def _drop_changed(self, marks: Marks, weights: list[Any]) -> bool:

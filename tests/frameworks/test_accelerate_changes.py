@@ -103,7 +103,7 @@ def test_a_written_row_or_column_is_noticed(axis: int, calls: list[Any]) -> None
         for number in range(layer.weight_hh_l0.shape[axis]):
             layer.weight_hh_l0.data.select(axis, number).add_(0.25)
             calls.clear()
-            layer.__dict__["_fastrnn"]._credit = 256
+            layer.__dict__["_fastrnn"]._credit = 1000
             before = layer.__dict__["_fastrnn"]._latest
             layer(x)
             assert layer.__dict__["_fastrnn"]._latest is not before
@@ -169,13 +169,13 @@ def test_pytorch_runs_where_weights_keep_changing(kind: str, calls: list[Any], m
     layer, made = getattr(nn, kind)(3, 4), packs(monkeypatch)
     ours, x = accelerated(layer), torch.randn(1, 3)
     with torch.no_grad():
-        for _ in range(2500):
+        for _ in range(2600):
             ours.weight_hh_l0.add_(0) if kind != "LSTMCell" else ours.weight_hh.add_(0)
             ours(x)
-        assert len(made) == len(calls) <= 8
+        assert len(made) == len(calls) <= 14
         for _ in range(1100):
             same(ours(x), layer(x))
-    assert len(made) <= 9  # the pause ends, and what is packed then lasts
+    assert len(made) <= 15  # the pause ends, and what is packed then lasts
     assert len(calls) >= 70
 
 
