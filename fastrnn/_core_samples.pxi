@@ -40,10 +40,11 @@ cdef inline word compare(Walk walk, word *copy, bint keep) noexcept nogil:
     cdef word differ = 0
     while left > 0:
         count = min(left, walk.wrap)
-        for k in range(count):
-            if keep:
+        if keep:
+            for k in range(count):
                 copy[k] = (<const word *>(at + k * step))[0]
-            else:
+        else:  # outside of the loop: compilers leave it in
+            for k in range(count):
                 differ |= copy[k] ^ (<const word *>(at + k * step))[0]
         at += count * step + walk.back
         copy += count
