@@ -83,12 +83,29 @@ def converted(name: str, value: object) -> Array:
         raise TypeError(f"{name}: expected an array, got {_type_name(value)}: {error}") from error
 
 
+def _array_of(expression: str, value: Any) -> str:
+    """What makes an array of a list, a tensor of PyTorch or another object that NumPy knows."""
+    if not (hasattr(value, "detach") and hasattr(value, "device")):
+        return f"numpy.asarray({expression})"
+    detached = ".detach()" if getattr(value, "requires_grad", False) else ""
+    moved = "" if value.device.type == "cpu" else ".cpu()"
+    widened = ".float()" if str(value.dtype) == "torch.bfloat16" else ""  # which NumPy lacks
+    return f"{expression}{detached}{moved}{widened}.numpy()"
+
+
+def params_cure(value: Any) -> str:
+    """What to write where the layer of a framework came in the place of params."""
+    if hasattr(value, "state_dict") and hasattr(value, "named_modules"):
+        return "; fastrnn.from_torch(module) makes them"
+    return "; fastrnn.LSTMParams(weights) makes them" if isinstance(value, Mapping) else ""
+
+
 def as_array(name: str, value: object) -> Array:
     """An array of NumPy, or of a subclass that adds no meaning to the numbers."""
     refuse_mask(name, value)
     if not issubclass(type(value), np.ndarray):
         can = name != "out" and (isinstance(value, (list, tuple)) or hasattr(value, "__array__"))
-        cure = f"; numpy.asarray({_expression(name)}) makes one" if can else ""
+        cure = f"; {_array_of(_expression(name), value)} makes one" if can else ""
         raise TypeError(f"{name}: expected a numpy.ndarray, got {_type_name(value)}{cure}")
     return np.asarray(value)
 
@@ -161,8 +178,7 @@ def fail_orphaned() -> NoReturn:
 
 
 def fail_stream_params(params: object) -> NoReturn:
-    cure = "; fastrnn.LSTMParams(weights) makes them" if isinstance(params, Mapping) else ""
-    raise TypeError(f"params: expected {params_names()}, got {_type_name(params)}{cure}")
+    raise TypeError(f"params: expected {params_names()}, got {_type_name(params)}{params_cure(params)}")
 
 
 def fail_stream_direction(direction: str) -> NoReturn:

@@ -1,14 +1,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The binding: it owns memory, checks what every call must check, and makes one call into C.
 
-It is one extension, since two would have two pools of threads; its text stands in this file and three more.
+It is one extension, since two would have two pools of threads; its text stands in this file and four more.
 C's declarations are in `_core.pxd`.
 
 (a) `_core_params.pxi`: `Packed` holds the weights of one target, made by `params.py`.
 (b) `_core_call.pxi`: functions of cells check with a few comparisons. Where one fails, `_check.py` finds the words and
     raises. The GIL is released around C, but where C is back sooner than releasing it pays.
 (c) `_core_stream.pxi`: `Stream` keeps what a call makes, so a step creates no object.
-(d) Nothing here computes a number of a result.
+(d) `_core_samples.pxi`: `Samples` shows whether arrays of another library have changed since they were packed.
+(e) Nothing here computes a number of a result.
 """
 cimport cython
 cimport numpy as cnp
@@ -98,3 +99,4 @@ include "_core_params.pxi"
 include "_core_call.pxi"
 include "_core_functions.pxi"  # setup.py writes it: rnn, lstm and so on, one a row of csrc/cells.def
 include "_core_stream.pxi"
+include "_core_samples.pxi"

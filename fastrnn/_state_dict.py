@@ -27,6 +27,29 @@ def prefixes(names: Iterable[object]) -> list[str]:
     return list(found)
 
 
+def only_prefix(names: Iterable[object], prefix: Any) -> Any:
+    """The prefix as it is, but that of the only recurrent layer where none is given."""
+    known = prefixes(names)
+    return known[0] if prefix == "" and len(known) == 1 else prefix
+
+
+# What wrappers put before the names of a model: torch.compile, DataParallel.
+_WRAPPERS = ("_orig_mod.", "module.")
+
+
+def plain_prefix(prefix: str) -> str:
+    """A prefix with a dot, or "", without the names of wrappers."""
+    for wrapper in _WRAPPERS:
+        prefix = f".{prefix}".replace(f".{wrapper}", ".")[1:]
+    return prefix
+
+
+def _as_known(prefix: str, known: list[str]) -> str:
+    """The known prefix that is this one but for wrappers, if there is only one."""
+    near = [name for name in known if plain_prefix(name) == plain_prefix(prefix)]
+    return near[0] if prefix not in known and len(near) == 1 else prefix
+
+
 def select(state: Mapping[Any, Any], prefix: str, argument: str) -> dict[str, Any]:
     """The entries of the layer under a prefix, with or without its dot, by their own names.
 
@@ -42,6 +65,7 @@ def select(state: Mapping[Any, Any], prefix: str, argument: str) -> dict[str, An
     if not known:
         got = listed([*state]) or "no entries"
         raise ValueError(f"{argument}: expected names of recurrent weights such as 'weight_ih_l0', got {got}")
+    prefix = _as_known(prefix, known)
     if prefix not in known:
         raise ValueError(f"prefix: expected one of {listed(known)}, got {_check.shown(prefix)}")
     rest = {name.removeprefix(prefix): name for name in state if isinstance(name, str) and name.startswith(prefix)}

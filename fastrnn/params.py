@@ -444,4 +444,5 @@ def to_params(cell: str, params: object) -> Params:
     kind = CLASSES[cell]
     if isinstance(params, Mapping):
         return kind(params)
-    raise TypeError(f"params: expected {kind.__name__} or a mapping of weights, got {type(params).__name__}")
+    got = f"{type(params).__name__}{_check.params_cure(params)}"
+    raise TypeError(f"params: expected {kind.__name__} or a mapping of weights, got {got}")

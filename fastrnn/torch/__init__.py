@@ -16,6 +16,7 @@ from fastrnn.torch.load import layer_of
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import DTypeLike
 
 __all__ = ["Report", "accelerate", "from_torch", "restore"]
 
@@ -26,21 +27,30 @@ def from_torch(
     *,
     nonlinearity: str | None = None,
     batch_first: bool | None = None,
+    dtype: DTypeLike | None = None,
+    target: str | None = None,
 ) -> RNNParams | LSTMParams | GRUParams:
     """Take the weights and options of a recurrent layer of PyTorch.
 
     Parameters
     ----------
     module_or_state_dict : torch.nn.Module or mapping of str to tensor or ndarray
-        An ``nn.RNN``, ``LSTM``, ``GRU``, ``RNNCell``, ``LSTMCell`` or ``GRUCell``; a module that holds one, with
-        `prefix`; or a state_dict, of the layer or of a whole model. Tensors are on the CPU, float32 or float64. They
-        are copied: later changes do not reach the params.
+        An ``nn.RNN``, ``LSTM``, ``GRU``, ``RNNCell``, ``LSTMCell`` or ``GRUCell``, scripted or not; a module that
+        holds one; a state_dict, of the layer or of a whole model; or a checkpoint that has a state_dict in it. Tensors
+        are on the CPU, and float32 or float64 unless `dtype` is given. They are copied: later changes do not reach
+        the params.
     prefix : str
-        Where the layer is: "encoder.lstm" of ``encoder.lstm.weight_ih_l0``.
+        Where the layer is: "encoder.lstm" of ``encoder.lstm.weight_ih_l0``. It may be left out where there is only one
+        recurrent layer, and so may what ``torch.compile`` and ``DataParallel`` put before names.
     nonlinearity : "tanh" or "relu", optional
         That of an ``nn.RNN``, which its state_dict does not tell. A module tells it itself.
     batch_first : bool, optional
-        Layout of the data, which a state_dict does not tell: False if it is not given. A module tells it itself.
+        Layout of the data, which a state_dict does not tell: False if it is not given. A module tells it itself,
+        but for a traced one.
+    dtype : "float32", "float64" or None
+        Converts the weights, float16 and bfloat16 too; None: as they are.
+    target : str or None
+        As in `RNNParams`.
 
     Returns
     -------
@@ -69,7 +79,9 @@ def from_torch(
 
     With PyTorch: ``fastrnn.from_torch(torch.nn.LSTM(8, 20))``, ``fastrnn.from_torch(model, "encoder.lstm")``.
     """
-    return layer_of(module_or_state_dict, prefix, nonlinearity, batch_first)
+    return layer_of(
+        module_or_state_dict, prefix, nonlinearity, batch_first=batch_first, dtype=dtype, target=target
+    )
 
 
 @dataclass(frozen=True)
@@ -132,8 +144,10 @@ def accelerate(model: torch.nn.Module) -> Report:
     again by PyTorch. ``torch.no_grad()`` or ``torch.inference_mode()`` saves keeping what that would need.
 
     A change of weights is seen by PyTorch's own counter of changes, and where that is passed by (``weight.data``, the
-    memory under ``weight.numpy()``) by a sample of the weights. Who changes single elements in such a way calls
-    `accelerate` again.
+    memory under ``weight.numpy()``) by a sample, which has every row, every column and the biases. Who changes single
+    elements in such a way calls `accelerate` again.
+
+    The packings of up to eight sets of weights are kept. Where weights change before each short call, PyTorch runs.
 
     Examples
     --------

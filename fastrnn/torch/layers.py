@@ -4,7 +4,7 @@ A layer keeps its `__dict__`, and so its parameters, hooks, names and all that r
 (a) where fastrnn may not stand in for PyTorch, or where an argument is wrong, PyTorch's own `forward` runs and raises
     its own errors;
 (b) where it may, tensors are read in place, and results become tensors without a copy;
-(c) weights are packed at the first call, and again when they have changed (`PackedLayer`);
+(c) weights are packed at the first call, and again when they have changed (`Packings`);
 (d) in eval mode results carry a gradient, which PyTorch computes if it is asked for (`_Differentiable`).
 """
 
@@ -22,7 +22,8 @@ from fastrnn import _core, functional
 from fastrnn._cells import GRU, LSTM, RNN, Cell
 from fastrnn.config import get_num_threads
 from fastrnn.torch.modules import PLAIN_CLASSES, activation_of, cell_of_class, own_methods, torch_class, weight_names
-from fastrnn.torch.weights import PackedLayer, are_as_sampled, dense, marks, pack
+from fastrnn.torch.packings import Packings
+from fastrnn.torch.weights import PackedLayer, dense, is_plain
 
 if TYPE_CHECKING:
     from fastrnn._arrays import Array
@@ -76,6 +77,10 @@ class _Accelerated:
             return type(self).forward(self, input, hx)
         if torch.compiler.is_compiling():
             return super().forward(input, hx)  # type: ignore[misc]
+        if not isinstance(input, torch.fx.Proxy):
+            packings: Packings | None = self.__dict__.get("_fastrnn")
+            if packings is not None and packings.pauses():  # asked first: PyTorch's small calls are short too
+                return super().forward(input, hx)  # type: ignore[misc]
         return self._forward(input, hx)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # the code around this call is compiled
@@ -117,7 +122,9 @@ class _Accelerated:
         shapes = self._state_shapes(arrays[0].shape, sequence)
         if not shapes or 0 in arrays[0].shape or (len(arrays) > 1 and [a.shape for a in arrays[1:]] != shapes):
             return None
-        packed = self._packed(weights)
+        packed = self._packed(weights, self._steps(arrays[0].shape, sequence))
+        if packed is None:
+            return None
         for array in arrays:
             if array.dtype != packed.dtype:
                 return None
@@ -132,13 +139,13 @@ class _Accelerated:
                 return []
         return weights
 
-    def _packed(self, weights: list[Any]) -> PackedLayer:
-        """The weights packed, anew where they have changed."""
-        packed: PackedLayer | None = self.__dict__.get("_fastrnn")
+    def _packed(self, weights: list[Any], steps: int) -> PackedLayer | None:
+        """The weights packed, for a call of so many steps; None where PyTorch is to run, since they keep changing."""
+        packings: Packings | None = self.__dict__.get("_fastrnn")
+        if packings is None:
+            packings = self.__dict__["_fastrnn"] = Packings(self._cell)
         activation = activation_of(self) if self._cell is RNN else None
-        if packed is None or packed.marks != marks(weights, activation) or not are_as_sampled(packed.samples):
-            packed = self.__dict__["_fastrnn"] = pack(self._cell, weight_names(self), weights, activation)
-        return packed
+        return packings.find(weight_names(self), weights, activation, steps)
 
     def _call(self, params: _core.Params, x: Array, states: list[Array], **options: Any) -> tuple[Array, ...]:
         """(y, h) or (y, h, c)."""
@@ -176,6 +183,10 @@ class _Accelerated:
 
     def _state_shapes(self, shape: tuple[int, ...], sequence: Any) -> list[tuple[int, ...]]:
         """Shapes of the states that go with x; an empty list where the shape of x is wrong."""
+        raise NotImplementedError
+
+    def _steps(self, shape: tuple[int, ...], sequence: Any) -> int:
+        """Steps of a call, given the shape of x."""
         raise NotImplementedError
 
     def _run(self, params: _core.Params, arrays: list[Array], sequence: Any) -> tuple[Any, ...]:
@@ -249,6 +260,11 @@ class _Layer(_Accelerated):
         h, c = ((first, *batch, size) for size in (self.proj_size or self.hidden_size, self.hidden_size))
         return [h, c][: len(self._cell.states)]
 
+    def _steps(self, shape: tuple[int, ...], sequence: Any) -> int:
+        if sequence is not None:
+            return len(sequence.batch_sizes)
+        return shape[1 if self.batch_first and len(shape) == 3 else 0]
+
     def _run(self, params: _core.Params, arrays: list[Array], sequence: Any) -> tuple[Any, ...]:
         x, *states = arrays
         if sequence is None:
@@ -283,6 +299,9 @@ class _Cell(_Accelerated):
         if sequence is not None or len(shape) not in (1, 2) or shape[-1] != self.input_size:
             return []
         return [(*shape[:-1], self.hidden_size)] * len(self._cell.states)
+
+    def _steps(self, shape: tuple[int, ...], sequence: Any) -> int:
+        return 1
 
     def _run(self, params: _core.Params, arrays: list[Array], sequence: Any) -> tuple[Any, ...]:
         x, *states = (array[None] for array in arrays)
@@ -349,8 +368,12 @@ def why_not(module: Any) -> str | None:
     own = own_methods(module, plain)
     if own:
         return f"it has a {own[0]} of its own ({kind.__name__})"
-    if not _Accelerated._weights(module):
+    weights = _Accelerated._weights(module)
+    if not weights:
         return "its weights are computed at each call (weight_norm, parametrizations), or some are left out"
+    foreign = next((type(weight) for weight in weights if not is_plain(weight)), None)
+    if foreign is not None:
+        return f"its weights are of {foreign.__module__}.{foreign.__qualname__}, a tensor that computes in its own way"
     try:
         _class_for(kind)
     except Exception as error:  # a class may refuse to be derived from in any way

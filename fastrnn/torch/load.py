@@ -5,71 +5,154 @@ Importing this module does not import PyTorch: a module that is given has brough
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from fastrnn import _check
 from fastrnn._cells import RNN
-from fastrnn._state_dict import cell_of, select
-from fastrnn.params import CLASSES, AnyParams, RNNParams
-from fastrnn.torch.modules import activation_of, cell_of_class, own_methods, torch_class, weight_names
+from fastrnn._names import listed
+from fastrnn._options import check_dtype
+from fastrnn._state_dict import cell_of, only_prefix, plain_prefix, prefixes, select
+from fastrnn.params import CLASSES, AnyParams
+from fastrnn.torch.modules import activation_of, cell_of_class, layer_class, own_methods, weight_names
+
+_NESTED = 3  # dicts within dicts that are looked into: {"checkpoint": {"model": state_dict}}
 
 
 def layer_of(
-    module_or_state_dict: Any, prefix: str, nonlinearity: str | None, batch_first: bool | None = None
+    module_or_state_dict: Any,
+    prefix: str,
+    nonlinearity: str | None,
+    *,
+    batch_first: bool | None = None,
+    dtype: Any = None,
+    target: str | None = None,
 ) -> AnyParams:
     """What `fastrnn.from_torch` documents."""
+    asked = check_dtype(dtype)
+    if batch_first is not None:
+        batch_first = _check.flag("batch_first", batch_first, or_none=True)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(module_or_state_dict, torch.nn.Module):
-        return _from_module(torch, module_or_state_dict, prefix, nonlinearity, batch_first)
-    if not isinstance(module_or_state_dict, Mapping):
-        got = _check.shown(module_or_state_dict)
-        raise TypeError(f"module_or_state_dict: expected a torch.nn.Module or a state_dict, got {got}")
-    tensors = select(module_or_state_dict, prefix, "module_or_state_dict")
-    weights = {name: array_of(name, tensor) for name, tensor in tensors.items()}
-    cell, layout = cell_of(weights), batch_first is not None and _check.flag("batch_first", batch_first)
+        cell, tensors, options = _from_module(torch, module_or_state_dict, prefix, nonlinearity, batch_first)
+    elif isinstance(module_or_state_dict, Mapping):
+        cell, tensors, options = _from_state_dict(module_or_state_dict, prefix, nonlinearity)
+        options["batch_first"] = bool(batch_first)
+    else:
+        fail_source(module_or_state_dict)
+    weights = {name: array_of(name, tensor, asked is not None) for name, tensor in tensors.items()}
+    return CLASSES[cell](weights, dtype=dtype, target=target, **options)
+
+
+def fail_source(value: object) -> NoReturn:
+    cure = ""
+    if isinstance(value, (str, os.PathLike)):
+        cure = "; from_torch(torch.load(path, map_location='cpu', weights_only=True)) reads a file"
+        if str(value).endswith((".safetensors", ".npz")):
+            cure = "; fastrnn.load(path, cell) reads a file"
+    elif hasattr(value, "detach"):
+        cure = "; from_torch takes the whole layer, by its module or its state_dict()"
+    got = _check.shown(value) if not hasattr(value, "detach") else type(value).__name__
+    raise TypeError(f"module_or_state_dict: expected a torch.nn.Module or a state_dict, got {got}{cure}")
+
+
+def _from_state_dict(
+    state: Mapping[Any, Any], prefix: str, nonlinearity: str | None
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """(cell, tensors, options) of a layer in a state_dict or a checkpoint."""
+    state = _inner_state_dict(state)
+    tensors = select(state, only_prefix(state, prefix), "module_or_state_dict")
+    cell = cell_of(tensors)
     if cell != "rnn":
         if nonlinearity is not None:
             raise ValueError(f"nonlinearity: expected None, since the layer is of kind {cell!r}, got {nonlinearity!r}")
-        return CLASSES[cell](weights, batch_first=layout)
+        return cell, tensors, {}
     if nonlinearity not in ("tanh", "relu"):
         why = "which the state_dict of an RNN does not tell"
         raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', {why}, got {_check.shown(nonlinearity)}")
-    return RNNParams(weights, activation=nonlinearity, batch_first=layout)
+    return cell, tensors, {"activation": nonlinearity}
+
+
+def _inner_state_dict(state: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """The one mapping with recurrent weights in a checkpoint, such as that of {"epoch": 3, "state_dict": {...}}."""
+    level = {"": state}
+    for _ in range(_NESTED):
+        found = {key: inner for key, inner in level.items() if prefixes(inner)}
+        if len(found) == 1:
+            return next(iter(found.values()))
+        if found:
+            cure = "state_dict" + next(iter(found))
+            raise ValueError(
+                f"module_or_state_dict: expected one state_dict, got {listed([*found], str)}; give one: {cure}"
+            )
+        level = {
+            f"{key}[{name!r}]": inner
+            for key, outer in level.items()
+            for name, inner in outer.items()
+            if isinstance(inner, Mapping)
+        }
+    return state
 
 
 def _from_module(
     torch: Any, module: Any, prefix: str, nonlinearity: str | None, batch_first: bool | None
-) -> AnyParams:
-    """The layer of this name in a module, or the module itself."""
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """(cell, tensors, options) of the layer of this name in a module, or of the module itself, or its only layer."""
     if not isinstance(prefix, str):
         raise TypeError(f"prefix: expected text, got {_check.shown(prefix)}")
-    try:
-        layer = module.get_submodule(prefix.removesuffix("."))
-    except AttributeError:
-        layer = None
-    kind = torch_class(torch, type(layer))
-    if kind is None:
-        inside = [name for name, inner in module.named_modules() if torch_class(torch, type(inner))]
-        expected = f"one of {', '.join(map(repr, inside))}" if inside else "a module that holds recurrent layers"
-        got = repr(prefix) if inside else type(module).__name__
-        raise ValueError(f"{'prefix' if inside else 'module_or_state_dict'}: expected {expected}, got {got}")
-    if own_methods(layer, kind):
+    layer, plain = _layer_in(torch, module, prefix)
+    scripted = isinstance(layer, torch.jit.ScriptModule)
+    if not scripted and own_methods(layer, plain):
         raise ValueError(
-            f"module_or_state_dict: expected a torch.nn.{kind.__name__}, got {type(layer).__name__}, "
+            f"module_or_state_dict: expected a torch.nn.{plain.__name__}, got {type(layer).__name__}, "
             "which computes in its own way; its state_dict() has the weights"
         )
-    own = activation_of(layer) if cell_of_class(kind) is RNN else None
+    cell = cell_of_class(plain)
+    own = activation_of(layer) if cell is RNN else None
     if nonlinearity is not None and nonlinearity != own:
         told = "None" if own is None else f"{own!r} or None"
         raise ValueError(f"nonlinearity: expected {told}, which the module tells, got {_check.shown(nonlinearity)}")
-    layout = getattr(layer, "batch_first", False)  # a cell takes one step, and has no layout
-    if batch_first is not None and _check.flag("batch_first", batch_first) != layout:
-        raise ValueError(f"batch_first: expected {layout} or None, which the module tells, got {batch_first}")
-    options: dict[str, Any] = {"batch_first": layout} | ({} if own is None else {"activation": own})
-    weights = {name: array_of(name, _weight(layer, name)) for name in weight_names(layer)}
-    return CLASSES[cell_of_class(kind).name](weights, **options)
+    if scripted:
+        tensors = dict(layer.named_parameters(recurse=False))
+    else:
+        tensors = {name: _weight(layer, name) for name in weight_names(layer)}
+    options: dict[str, Any] = {} if own is None else {"activation": own}
+    return cell.name, tensors, options | {"batch_first": _layout_of(layer, plain, batch_first)}
+
+
+def _layout_of(layer: Any, plain: Any, given: bool | None) -> bool:
+    """Whether a layer takes its data batch first; a cell takes one step, and has no layout."""
+    own = getattr(layer, "batch_first", None)
+    if own is None and plain.__name__.endswith("Cell"):
+        own = False
+    if own is None and given is None:
+        raise ValueError("batch_first: expected True or False, which a traced module does not tell, got None")
+    if own is not None and given not in (None, own):
+        raise ValueError(f"batch_first: expected {own} or None, which the module tells, got {given}")
+    return bool(given if own is None else own)
+
+
+def _layer_in(torch: Any, module: Any, prefix: str) -> tuple[Any, Any]:
+    """A layer and PyTorch's class of it."""
+    layers = {
+        name: (inner, plain)
+        for name, inner in module.named_modules()
+        if (plain := layer_class(torch, inner)) is not None
+    }
+    wanted = plain_prefix(prefix.removesuffix(".") + ".")
+    near = [name for name in layers if plain_prefix(f"{name}.") == wanted]
+    found = layers.get(prefix.removesuffix("."))
+    if found is None and len(near) == 1:
+        found = layers[near[0]]
+    if found is None and prefix == "" and len(layers) == 1:
+        found = next(iter(layers.values()))
+    if found is not None:
+        return found
+    expected = f"one of {listed([*layers])}" if layers else "a module that holds recurrent layers"
+    got = repr(prefix) if layers else type(module).__name__
+    raise ValueError(f"{'prefix' if layers else 'module_or_state_dict'}: expected {expected}, got {got}")
 
 
 def _weight(layer: Any, name: str) -> Any:
@@ -87,14 +170,17 @@ def _weight(layer: Any, name: str) -> Any:
         parametrization.train(training)
 
 
-def array_of(name: str, tensor: Any) -> Any:
-    """A tensor as an array in the same memory; any other object stays as it is."""
+def array_of(name: str, tensor: Any, converted: bool = False) -> Any:
+    """A tensor as an array, in the same memory unless its dtype is `converted`; any other object stays as it is."""
     if not hasattr(tensor, "detach"):
         return tensor
     if tensor.device.type != "cpu":
         raise ValueError(f"{name}: expected a tensor on the CPU, got one on {tensor.device}; .cpu() brings it there")
     if str(tensor.layout) != "torch.strided" or tensor.is_neg():
         raise ValueError(f"{name}: expected a dense tensor, got one that is sparse or negated when it is read")
+    if converted and str(tensor.dtype) in ("torch.float16", "torch.bfloat16"):
+        tensor = tensor.float()
     if str(tensor.dtype) not in ("torch.float32", "torch.float64"):
-        raise TypeError(f"{name}: expected float32 or float64, got {tensor.dtype}; .float() converts it")
+        cure = "dtype='float32' converts it" if tensor.dtype.is_floating_point else ".float() converts it"
+        raise TypeError(f"{name}: expected float32 or float64, got {tensor.dtype}; {cure}")
     return tensor.detach().numpy()

@@ -18,6 +18,14 @@ def torch_class(torch: Any, kind: type) -> Any:
     return next((plain for name in PLAIN_CLASSES if issubclass(kind, plain := getattr(torch.nn, name))), None)
 
 
+def layer_class(torch: Any, module: Any) -> Any:
+    """The class of recurrent layers that a module is of, scripted or not, or None."""
+    if isinstance(module, torch.jit.ScriptModule):
+        name = getattr(module, "original_name", "")
+        return getattr(torch.nn, name) if name in PLAIN_CLASSES else None
+    return torch_class(torch, type(module))
+
+
 # Methods that PyTorch's forward calls: a class or an object that overrides one computes in its own way.
 _ASKED = ["forward", "check_input", "check_forward_args", "check_hidden_size", "permute_hidden"]
 _ASKED += ["get_expected_hidden_size", "get_expected_cell_size", "_update_flat_weights"]
@@ -34,8 +42,11 @@ def own_methods(layer: Any, plain: type) -> list[str]:
 def activation_of(layer: Any) -> str | None:
     """The activation of an RNN: a layer keeps it in its mode, a cell in its nonlinearity."""
     own = vars(layer)
-    mode = str(own.get("mode", ""))
-    return mode.removeprefix("RNN_").lower() if mode.startswith("RNN_") else own.get("nonlinearity")
+    mode, nonlinearity = own.get("mode"), own.get("nonlinearity")
+    if not own.keys() & {"mode", "nonlinearity"}:  # TorchScript has attributes of its own
+        mode, nonlinearity = getattr(layer, "mode", None), getattr(layer, "nonlinearity", None)
+    mode = str(mode)
+    return mode.removeprefix("RNN_").lower() if mode.startswith("RNN_") else nonlinearity
 
 
 def cell_of_class(plain: type) -> Cell:

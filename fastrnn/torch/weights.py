@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 from fastrnn import _core
-from fastrnn._arrays import Array
+from fastrnn._arrays import Unpickled
 from fastrnn._cells import Cell
 from fastrnn.params import CLASSES
 
+UNCOUNTED = -1  # in place of a count of changes
+Marks = tuple[Any, ...]
 _DTYPES: dict[Any, np.dtype[Any]] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
-_SAMPLES = 8  # along each axis of a weight
 
 
 class PackedLayer(NamedTuple):
@@ -21,20 +22,16 @@ class PackedLayer(NamedTuple):
 
     params: _core.Params | None  # None where fastrnn does not take such weights
     dtype: np.dtype[Any] | None
-    marks: list[Any]
-    samples: list[tuple[Array, bytes]]  # some numbers: a view, which keeps the address from another use, and a copy
-
-    def __reduce__(self) -> Any:
-        """Copies and pickles are None: a copy of a layer packs for itself."""
-        return type(None), ()
+    marks: Marks
+    samples: _core.Samples  # which keeps the weights' memory, so that an address is not used again
 
 
-def marks(weights: list[Any], activation: str | None) -> list[Any]:
+def marks_of(weights: list[Any], activation: str | None) -> Marks:
     """Where weights are, how often PyTorch has counted that they changed, and the one option that can be set later."""
     try:
-        return [activation, *[(weight.data_ptr(), weight._version) for weight in weights]]
+        return (activation, *[(weight.data_ptr(), weight._version) for weight in weights])
     except RuntimeError:  # made under inference_mode: changes are not counted; or without memory
-        return [activation, *[(_address(weight), -1) for weight in weights]]
+        return (activation, *[(_address(weight), UNCOUNTED) for weight in weights])
 
 
 def _address(tensor: Any) -> int:
@@ -45,22 +42,25 @@ def _address(tensor: Any) -> int:
 
 
 def pack(cell: Cell, names: list[str], weights: list[Any], activation: str | None) -> PackedLayer:
-    seen = marks(weights, activation)  # before the numbers are read: a change in between is a change
+    marks = marks_of(weights, activation)  # before the numbers are read: a change in between is a change
     arrays = [view_of(weight.detach()) for weight in weights]  # a detached tensor keeps the memory if the weight moves
+    refused = PackedLayer(None, None, marks, _core.Samples([]))
     if any(array is None or array.dtype != arrays[0].dtype for array in arrays):
-        return PackedLayer(None, None, seen, [])
+        return refused
     options: dict[str, Any] = {} if activation is None else {"activation": activation}
     params = _core.Params()  # all that a call needs: no copy of the weights stays beside the packed ones
     try:
-        params._packed = CLASSES[cell.name](dict(zip(names, arrays, strict=True)), **options)._packed
+        samples = _core.Samples(arrays)
+        named = Unpickled(zip(names, arrays, strict=True))  # whose arrays are packed as they are, without a copy
+        params._packed = CLASSES[cell.name](named, **options)._packed
     except (TypeError, ValueError):  # shapes that PyTorch accepts, or has an error of its own for
-        return PackedLayer(None, None, seen, [])
-    views = [array[tuple(slice(None, None, max(1, n // _SAMPLES)) for n in array.shape)] for array in arrays]
-    return PackedLayer(params, arrays[0].dtype, seen, [(view, view.tobytes()) for view in views])
+        return refused
+    return PackedLayer(params, arrays[0].dtype, marks, samples)
 
 
-def are_as_sampled(samples: list[tuple[Array, bytes]]) -> bool:
-    return [view.tobytes() for view, _ in samples] == [copy for _, copy in samples]  # half the time of all(...)
+def is_plain(tensor: Any) -> bool:
+    """Whether a tensor is of PyTorch's own classes, and not of one that may compute in its own way."""
+    return type(tensor) is torch.Tensor or type(tensor) is torch.nn.Parameter
 
 
 def view_of(tensor: Any) -> Any:
@@ -68,7 +68,7 @@ def view_of(tensor: Any) -> Any:
 
     `tensor.numpy()` would do the same and leave a mark: the tensor's memory could not be resized any more.
     """
-    if type(tensor) is not torch.Tensor and type(tensor) is not torch.nn.Parameter:
+    if not is_plain(tensor):
         return None
     dtype = _DTYPES.get(tensor.dtype)
     if dtype is None or not tensor.is_cpu or tensor.layout is not torch.strided or tensor.is_neg():

@@ -25,6 +25,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from fastrnn.torch import Report, accelerate, restore
 from fastrnn.torch import layers as torch_layers
+from fastrnn.torch.modules import PLAIN_CLASSES
 from support.torch_models import STEPS, accelerated, cells, close, counting, flat, layers, same
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -305,6 +306,41 @@ def test_what_is_not_replaced() -> None:
     }
     assert str(accelerate(nn.Linear(3, 4))) == "no recurrent layers"
     assert str(accelerate(nn.GRU(3, 4))) == "(the model): replaced"
+
+
+class Scaled(torch.Tensor):
+    """As quantized and sharded weights are: a class of tensors that computes in its own way."""
+
+
+def test_weights_of_another_class_are_reported(calls: list[Any]) -> None:
+    layer = nn.GRU(3, 4).eval()
+    layer.weight_hh_l0 = nn.Parameter(layer.weight_hh_l0.detach().as_subclass(Scaled))
+    report = accelerate(nn.Sequential(layer))
+    why = f"its weights are of {__name__}.Scaled, a tensor that computes in its own way"
+    assert report.kept == {"0": why}
+    with torch.no_grad():
+        layer(torch.randn(2, 3))
+    assert not calls
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's own tests
+@pytest.mark.parametrize("kind", PLAIN_CLASSES)
+def test_pytorchs_own_samples(kind: str, calls: list[Any]) -> None:
+    """The modules and inputs that PyTorch tests its own modules with."""
+    pytest.importorskip("expecttest", reason="torch.testing._internal imports it")
+    from torch.testing._internal.common_modules import module_db
+
+    entries = [entry for entry in module_db if entry.module_cls is getattr(nn, kind)]
+    assert entries
+    for entry in entries:
+        options = {"device": "cpu", "dtype": torch.float32, "requires_grad": False, "training": False}
+        for sample in entry.module_inputs_func(entry, **options):
+            layer = entry.module_cls(*sample.constructor_input.args, **sample.constructor_input.kwargs).eval()
+            ours, given = accelerated(layer), sample.forward_input
+            assert fastrnn.from_torch(ours).hidden_size == layer.hidden_size
+            with torch.no_grad():
+                same(ours(*given.args, **given.kwargs), layer(*given.args, **given.kwargs))
+    assert calls
 
 
 def test_a_layer_at_two_places(x: Any) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fastrnn
+from fastrnn import _core
 from support.environment import package
 
 torch = package("torch")
@@ -18,7 +19,7 @@ torch = package("torch")
 from torch import nn
 
 from fastrnn.torch import layers as torch_layers
-from fastrnn.torch import restore
+from fastrnn.torch import packings, restore
 from support.torch_models import STEPS, accelerated, close, flat, same
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -92,6 +93,132 @@ def test_weights_made_in_inference_mode(change: str, calls: list[Any]) -> None:
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_written_row_or_column_is_noticed(axis: int, calls: list[Any]) -> None:
+    """Each of them, by a write that PyTorch does not count."""
+    layer = accelerated(nn.GRU(5, 20))
+    x = torch.randn(3, 5)
+    with torch.no_grad():
+        layer(x)
+        for number in range(layer.weight_hh_l0.shape[axis]):
+            layer.weight_hh_l0.data.select(axis, number).add_(0.25)
+            calls.clear()
+            layer.__dict__["_fastrnn"]._credit = 1000
+            before = layer.__dict__["_fastrnn"]._latest
+            layer(x)
+            assert layer.__dict__["_fastrnn"]._latest is not before
+
+
+def sets_of(layer: Any, count: int) -> list[dict[str, Any]]:
+    return [{name: torch.randn_like(p) * 0.3 for name, p in layer.named_parameters()} for _ in range(count)]
+
+
+def packs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is packed from here on."""
+    made: list[Any] = []
+    pack = packings.pack
+    monkeypatch.setattr(packings, "pack", lambda *arguments: made.append(arguments) or pack(*arguments))
+    return made
+
+
+def test_sets_in_turns_are_packed_once(calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, made = nn.LSTM(3, 4), packs(monkeypatch)
+    ours, x, sets = accelerated(layer), torch.randn(1, 3), sets_of(layer, packings.MOST)
+    with torch.no_grad():
+        for _ in range(5):
+            for weights in sets:
+                same(*(torch.func.functional_call(module, weights, (x,)) for module in (ours, layer)))
+        assert (len(made), len(calls)) == (packings.MOST, 5 * packings.MOST)
+        sets[0]["weight_hh_l0"][2, 3] += 1  # one element, which no sample need have
+        for weights in sets:
+            same(*(torch.func.functional_call(module, weights, (x,)) for module in (ours, layer)))
+    assert len(made) == packings.MOST + 1
+
+
+def test_sets_that_share_memory_with_what_changes(calls: list[Any]) -> None:
+    """One parameter, whose data is one genome and then another: a genome may change while it is away."""
+    layer = nn.GRU(3, 40)
+    ours, x = accelerated(layer), torch.randn(50, 3)
+    genomes = [0.1 * torch.randn(120, 40) for _ in range(2)]
+    with torch.no_grad():
+        for number in (0, 1, 0, 1):
+            for module in (layer, ours):
+                module.weight_hh_l0.data = genomes[number]
+            same(ours(x), layer(x))
+            genomes[1 - number][7, 11] += 1
+    assert len(calls) == 4
+
+
+def test_memory_of_sets_that_are_gone_is_free() -> None:
+    layer = accelerated(nn.GRU(3, 4))
+    sets, x = sets_of(layer, 4), torch.randn(5, 3)
+    with torch.no_grad():
+        for weights in sets:
+            torch.func.functional_call(layer, weights, (x,))
+        found = layer.__dict__["_fastrnn"]
+        kept = [weakref.ref(one.packed.samples) for one in found._kept.values()]
+        assert len(kept) == 4
+        del weights, sets
+        assert [one() is None for one in kept] == [True, True, True, False]  # the latest serves until another one does
+        layer(x)
+        assert kept[-1]() is None
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU", "LSTMCell"])
+def test_pytorch_runs_where_weights_keep_changing(kind: str, calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, made = getattr(nn, kind)(3, 4), packs(monkeypatch)
+    ours, x = accelerated(layer), torch.randn(1, 3)
+    with torch.no_grad():
+        for _ in range(2600):
+            ours.weight_hh_l0.add_(0) if kind != "LSTMCell" else ours.weight_hh.add_(0)
+            ours(x)
+        assert len(made) == len(calls) <= 14
+        for _ in range(1100):
+            same(ours(x), layer(x))
+    assert len(made) <= 15  # the pause ends, and what is packed then lasts
+    assert len(calls) >= 70
+
+
+def test_long_calls_pay_for_packing(calls: list[Any]) -> None:
+    ours, x = accelerated(nn.GRU(3, 4)), torch.randn(40, 3)
+    with torch.no_grad():
+        for _ in range(60):
+            ours.weight_hh_l0.add_(0)
+            ours(x)
+    assert len(calls) == 60
+
+
+SHAPES = [(1, 1), (1, 7), (7, 1), (2, 3), (3, 2), (5, 5), (9, 2), (2, 9), (13, 31), (31, 13), (80, 20), (20, 80)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_samples_have_every_row_and_column(shape: tuple[int, int], dtype: Any) -> None:
+    wide = np.zeros((2 * shape[0], 3 * shape[1]), dtype)
+    arrays = [np.zeros(shape, dtype), np.zeros(shape, dtype, order="F"), wide[::2, 1::3], wide[::-2, ::-3]]
+    for array in arrays:
+        vector = np.zeros(17, dtype)
+        samples = _core.Samples([array, vector[::2]])
+        for view in [*array, *array.T, *(vector[k : k + 1] for k in range(0, 17, 2))]:
+            view[:] = 1
+            assert not samples.are_current()
+            view[:] = 0
+            assert samples.are_current()
+
+
+def test_samples_of_nothing() -> None:
+    for arrays in ([], [np.zeros((0, 3))], [np.zeros((3, 0))], [np.zeros(0)]):
+        assert _core.Samples(arrays).are_current()
+    for wrong in (
+        [np.zeros((2, 2, 2))],
+        [np.zeros(3), np.zeros(3, np.float32)],
+        [np.zeros(3, np.int8)],
+        [np.array(1.0)],
+    ):
+        with pytest.raises(ValueError, match="one or two axes, and one dtype"):
+            _core.Samples(wrong)
+
+
 def test_other_weights_for_one_call(model: Any, x: Any, calls: list[Any]) -> None:
     other = copy.deepcopy(model)
     for parameter in other.parameters():
@@ -132,10 +259,10 @@ def test_packed_weights_are_freed_with_the_layer() -> None:
     layer = accelerated(nn.LSTM(3, 4))
     with torch.no_grad():
         layer(torch.randn(2, 3))
-    views = [weakref.ref(view) for view, _ in layer.__dict__["_fastrnn"].samples]
-    assert all(view() is not None for view in views)
+    samples = weakref.ref(layer.__dict__["_fastrnn"]._latest.samples)
+    assert samples() is not None
     layer.float()
-    assert all(view() is None for view in views)
+    assert samples() is None
 
 
 def test_memory_of_arguments_stays_resizable() -> None:
@@ -174,7 +301,10 @@ def test_weights_that_become_computed(calls: list[Any]) -> None:
 
 
 def test_many_threads_while_weights_change() -> None:
-    """Each call sees the weight of before or of after, one tensor being changed at once; the last that of after."""
+    """Each call sees the weight of before or of after, one tensor being changed at once; the last that of after.
+
+    PyTorch may run some of them, with other roundings.
+    """
     layer = accelerated(nn.GRU(6, 64).eval())
     x, before = torch.randn(9, 2, 6), layer.weight_hh_l0.data
     after, wrong = before * 0.5, []
@@ -187,7 +317,7 @@ def test_many_threads_while_weights_change() -> None:
         with torch.no_grad():
             for _ in range(50):
                 y, _ = layer(x)
-                if not any(torch.equal(y, one) for one in known):
+                if not any(torch.allclose(y, one, atol=1e-5) for one in known):
                     wrong.append(y)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -200,5 +330,5 @@ def test_many_threads_while_weights_change() -> None:
         thread.join()
     assert not wrong
     with torch.no_grad():
-        assert torch.equal(layer(x)[0], known[1])
-    assert not torch.equal(*known)
+        close(layer(x)[0], known[1])
+    assert not torch.allclose(*known, atol=1e-3)

@@ -82,6 +82,61 @@ def test_names_of_others() -> None:
     assert fastrnn.from_torch(both) == fastrnn.from_torch(layer)
 
 
+class Tagger(nn.Module):
+    """A model with one recurrent layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tagger = nn.LSTM(3, 4, 2, bidirectional=True)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(self.tagger(x)[0])
+
+
+def test_the_only_layer_needs_no_prefix() -> None:
+    tagger = Tagger()
+    expected = fastrnn.from_torch(tagger.tagger)
+    state = tagger.state_dict()
+    for source in (tagger, state, {"epoch": 3, "state_dict": state}, {"best": {"model": state}, "optimizer": {0: {}}}):
+        assert fastrnn.from_torch(source) == fastrnn.from_torch(source, "tagger") == expected
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile, lambda model: torch.compile(nn.DataParallel(model))])
+def test_wrappers(wrap: Any) -> None:
+    """What wrappers put before names may be left out, or be there where a model is not wrapped."""
+    plain = Model()
+    model, expected = wrap(plain), fastrnn.from_torch(plain, "encoder.lstm")
+    for source in (model, model.state_dict()):
+        assert fastrnn.from_torch(source, "encoder.lstm") == expected
+        assert fastrnn.from_torch(source, "decoder.") == fastrnn.from_torch(plain.decoder)
+    assert fastrnn.from_torch(plain, "module.encoder.lstm") == expected
+    assert fastrnn.from_torch(wrap(plain.decoder)) == fastrnn.from_torch(plain.decoder)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_scripted() -> None:
+    for layer in (nn.LSTM(3, 4, 2, bidirectional=True), nn.GRUCell(3, 4), nn.RNN(3, 4, nonlinearity="relu")):
+        assert fastrnn.from_torch(torch.jit.script(layer)) == fastrnn.from_torch(layer)
+    relu = nn.RNNCell(3, 4, nonlinearity="relu")
+    assert fastrnn.from_torch(torch.jit.script(relu)) == fastrnn.from_torch(relu)
+    tagger = Tagger().eval()
+    for source in (torch.jit.script(tagger), torch.jit.trace(tagger, torch.ones(5, 2, 3))):
+        assert fastrnn.from_torch(source) == fastrnn.from_torch(tagger)
+
+
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dtype_and_target(stored: Any, dtype: str) -> None:
+    layer = nn.GRU(3, 4, dtype=stored)
+    wider = copy.deepcopy(layer).to(getattr(torch, dtype))
+    for source in (layer, layer.state_dict()):
+        params = fastrnn.from_torch(source, dtype=dtype, target="scalar")
+        assert params == fastrnn.from_torch(wider)
+        assert params.target == "scalar"
+
+
 def test_params_are_a_copy() -> None:
     layer = nn.GRU(3, 4)
     params = fastrnn.from_torch(layer)
@@ -161,6 +216,8 @@ odd = {"weight_ih": np.ones((10, 3)), "weight_hh": np.ones((10, 5))}
 half = nn.LSTM(3, 4, dtype=torch.bfloat16)
 meta = nn.LSTM(3, 4, device="meta")
 pruned = prune.l1_unstructured(nn.LSTM(3, 4), "weight_hh_l0", amount=0.5)
+whole = {name: tensor.int() for name, tensor in lstm.state_dict().items()}
+params, x, h = fastrnn.from_torch(lstm), torch.ones(5, 2, 3), torch.ones(1, 2, 4, requires_grad=True)
 sparse = nn.Module()
 sparse.cell = nn.GRUCell(3, 4)
 sparse.cell._parameters["weight_ih"] = sparse.cell.weight_ih.detach().to_sparse()
@@ -205,7 +262,35 @@ ValueError: nonlinearity: expected 'tanh' or None, which the module tells, got '
 >>> from_torch(gru, nonlinearity="tanh")
 ValueError: nonlinearity: expected None, which the module tells, got 'tanh'
 >>> from_torch(half)
-TypeError: weight_ih_l0: expected float32 or float64, got torch.bfloat16; .float() converts it
+TypeError: weight_ih_l0: expected float32 or float64, got torch.bfloat16; dtype='float32' converts it
+>>> from_torch(whole)
+TypeError: weight_ih_l0: expected float32 or float64, got torch.int32; .float() converts it
+>>> from_torch("model.pt")
+TypeError: ..., got 'model.pt'; from_torch(torch.load(path, map_location='cpu', weights_only=True)) reads a file
+>>> from_torch("model.safetensors")
+TypeError: ..., got 'model.safetensors'; fastrnn.load(path, cell) reads a file
+>>> from_torch(lstm.weight_hh_l0)
+TypeError: ..., got Parameter; from_torch takes the whole layer, by its module or its state_dict()
+>>> from_torch({"model": lstm.state_dict(), "ema": lstm.state_dict()})
+ValueError: ...: expected one state_dict, got ['model'], ['ema']; give one: state_dict['model']
+>>> from_torch({"epoch": 3, "state_dict": model.state_dict()})
+ValueError: prefix: expected one of 'encoder.lstm.', 'decoder.', got ''
+>>> from_torch(lstm, dtype="float16")
+TypeError: dtype: expected float32, float64 or None, got 'float16'
+>>> from_torch(lstm, target="AVX")
+ValueError: target: ...
+>>> fastrnn.lstm(x, params)
+TypeError: x: expected a numpy.ndarray, got Tensor; x.numpy() makes one
+>>> fastrnn.lstm(x.bfloat16().requires_grad_(), params)
+TypeError: x: expected a numpy.ndarray, got Tensor; x.detach().float().numpy() makes one
+>>> fastrnn.lstm(x.to("meta"), params)
+TypeError: x: expected a numpy.ndarray, got Tensor; x.cpu().numpy() makes one
+>>> fastrnn.lstm(x.numpy(), params, (h, h))
+TypeError: state[0] (h): expected a numpy.ndarray, got Tensor; state[0].detach().numpy() makes one
+>>> fastrnn.lstm(x.numpy(), lstm)
+TypeError: params: expected LSTMParams or a mapping of weights, got LSTM; fastrnn.from_torch(module) makes them
+>>> fastrnn.Stream(lstm)
+TypeError: params: expected RNNParams, LSTMParams or GRUParams, got LSTM; fastrnn.from_torch(module) makes them
 >>> from_torch(meta)
 ValueError: weight_ih_l0: expected a tensor on the CPU, got one on meta; .cpu() brings it there
 >>> from_torch(odd)
