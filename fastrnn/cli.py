@@ -1,6 +1,7 @@
 """The command `fastrnn`: a report on this build; layers in files listed, converted, checked and timed.
 
-Exit codes: 0, 1 where a check failed or no layer could be read, 2 where the command could not be done, with one line on the standard error.
+Exit codes: 0, 1 where a check failed or no layer could be read, 2 where the command could not be done, with one line on
+the standard error.
 """
 
 from __future__ import annotations

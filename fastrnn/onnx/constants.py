@@ -77,7 +77,7 @@ def _is(source: Any, *operators: str) -> bool:
 
 
 def _steps(scope: Scope, name: str) -> list[_Step]:
-    """All that a value is computed by, each step after those that it needs. A loop, since chains may be long."""
+    """What computes a value, each step after those that it needs. A loop, since chains may be long."""
     wanted, done, entered = name, dict[int, _Step](), set[int]()
     stack = [(name, *scope.find(name))]
     while stack:
@@ -85,6 +85,7 @@ def _steps(scope: Scope, name: str) -> list[_Step]:
         if id(source) in done:
             stack.pop()
             continue
+        scope.budget.follow()
         inputs = _inputs(name, at, source, wanted)
         waiting = [(other, *found) for other, found in inputs.items() if id(found[1]) not in done]
         if waiting:
@@ -208,6 +209,8 @@ def _alone(node: Any, arrays: list[Array | None]) -> Any:
     for attribute in node.attribute:
         if attribute.ref_attr_name:
             raise ValueError(f"{_check.shown(attribute.name)}: expected a value, got that of whoever calls a function")
+        if attribute.name == "num_outputs" and attribute.i != len(outputs):  # shape inference takes memory for each
+            raise ValueError(f"num_outputs: expected {len(outputs)}, the outputs of the node, got {attribute.i}")
         copy = alone.attribute.add()
         copy.CopyFrom(attribute)
         if attribute.HasField("t"):

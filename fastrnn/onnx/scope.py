@@ -22,20 +22,26 @@ def named(what: str) -> Iterator[None]:
 
 
 class Budget:
-    """What may be computed of one model: so many nodes, and bytes in proportion to those of the constants it reads.
+    """What may be done to find and compute the constants of one model.
 
     Models are hostile: a few bytes can ask for much memory (ConstantOfShape, Expand, a Concat of a tensor with itself,
-    again and again), and the inputs of many nodes can share one long chain, which is computed for each.
+    again and again), and the inputs of many nodes can share one long chain, which is followed and computed for each.
     """
 
-    MOST_NODES = 50_000  # the inputs of a layer that PyTorch exports without constant folding take some 30
+    MOST_STEPS = 1_000_000  # that are followed: a state may depend on a whole network before it, which is then no constant
+    MOST_NODES = 20_000  # that are computed: a layer that PyTorch exports without constant folding takes some 30
     LEAST_BYTES = 2**24
-    TIMES = 32  # int8 weights made float32, and passed through eight nodes
+    TIMES = 32  # bytes for each byte read: int8 weights made float32, and passed through eight nodes
 
     def __init__(self) -> None:
-        self._nodes = self.MOST_NODES
-        self._bytes = self.LEAST_BYTES
+        self._steps, self._nodes, self._bytes = self.MOST_STEPS, self.MOST_NODES, self.LEAST_BYTES
         self._read: dict[int, object] = {}  # tensors, which stay alive so that their identities last
+
+    def follow(self) -> None:
+        """Take a step towards the constants that a value depends on."""
+        if not self._steps:
+            raise ValueError(f"expected at most {self.MOST_STEPS} steps from inputs to constants, got more")
+        self._steps -= 1
 
     def note(self, tensor: object, nbytes: int) -> None:
         """Count the bytes of a tensor that was read, once."""
@@ -46,8 +52,8 @@ class Budget:
     def take(self, nbytes: int) -> None:
         """Take what the outputs of one node need, before they are made."""
         if nbytes > self._bytes:
-            most = f"{self.TIMES} times the bytes of the constants that they are made of, and {self.LEAST_BYTES}"
-            raise ValueError(f"expected computed constants of at most {most}, got {nbytes} bytes more than are left")
+            most = f"{self.LEAST_BYTES} bytes and {self.TIMES} for each byte of constants that it is made of"
+            raise ValueError(f"expected at most {most}, got {nbytes} where {self._bytes} are left")
         if not self._nodes:
             raise ValueError(f"expected at most {self.MOST_NODES} nodes that compute constants, got more")
         self._bytes -= nbytes

@@ -245,6 +245,34 @@ def test_what_onnxruntime_finds_out_in_the_call(files: Path, cell: str, capfd: p
 
 
 @needs("onnx")
+def test_onnx_without_a_layer(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import onnx
+    from onnx import helper
+
+    nodes = [helper.make_node(op, ["X"], [f"{op}{k}"]) for k in range(2) for op in ("MatMul", "Tanh")]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", [], [])), "cells.onnx")
+    out = printed(capsys, "inspect", "cells.onnx", status=1)
+    assert out.startswith("cells.onnx: no recurrent layers; the graph has 2 MatMul, 2 Tanh, which may be a layer ")
+    assert json.loads(printed(capsys, "inspect", "cells.onnx", "--json", status=1))["layers"] == []
+
+
+@needs("onnx", "onnxruntime")
+def test_float16_onnx_file(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import onnx
+    from onnx import helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    shapes = {"W": (1, 15, 3), "R": (1, 15, 5)}
+    tensors = [numpy_helper.from_array(rng.uniform(-0.3, 0.3, s).astype("f2"), name) for name, s in shapes.items()]
+    node = helper.make_node("GRU", ["X", "W", "R"], ["Y"], "n", hidden_size=5)
+    onnx.save(helper.make_model(helper.make_graph([node], "g", [], [], tensors)), "half.onnx")
+    assert "got float16; dtype='float32' converts the weights" in printed(capsys, "inspect", "half.onnx", status=1)
+    assert "within" in printed(capsys, "check", "half.onnx", "--dtype", "float32")
+    printed(capsys, "convert", "half.onnx", "new.npz", "--dtype", "float32")
+    assert fastrnn.load("new.npz") == fastrnn.from_onnx("half.onnx", dtype="float32")
+
+
+@needs("onnx")
 def test_empty_onnx_file(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("empty.onnx").touch()
     assert said(capsys, "inspect", "empty.onnx") == "empty.onnx: expected an .onnx file, got an empty one"
