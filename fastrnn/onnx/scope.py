@@ -28,7 +28,9 @@ class Budget:
     again and again), and the inputs of many nodes can share one long chain, which is followed and computed for each.
     """
 
-    MOST_STEPS = 1_000_000  # that are followed: a state may depend on a whole network before it, which is then no constant
+    MOST_STEPS = (
+        1_000_000  # that are followed: a state may depend on a whole network before it, which is then no constant
+    )
     MOST_NODES = 20_000  # that are computed: a layer that PyTorch exports without constant folding takes some 30
     LEAST_BYTES = 2**24
     TIMES = 32  # bytes for each byte read: int8 weights made float32, and passed through eight nodes

@@ -105,7 +105,7 @@ def test_quantized_weights(opset: int) -> None:
 
 @pytest.mark.parametrize("opset", [11, 18])
 def test_normalised_weights(opset: int) -> None:
-    """g * v / |v|, as weight normalisation writes it."""
+    """Weight normalisation: g * v / |v|."""
     v, g = numbers(1, 3 * H, I), numbers(1, 3 * H, 1)
     norm = node("ReduceL2", ["v"], ["n"], axes=[2]) if opset < 18 else node("ReduceL2", ["v", "axes"], ["n"])
     rest = [node("Div", ["v", "n"], ["u"]), node("Mul", ["u", "g"], ["W"])]
@@ -200,15 +200,13 @@ def test_layers_within_branches(opset: int) -> None:
     }
     expected = fastrnn.LSTMParams(names)
     layers = onnx_load.loaders(model)
-    assert list(layers) == ["/arnn/LSTM", "/brnn/LSTM"]
+    assert list(layers) == ["/brnn/LSTM", "/arnn/LSTM"], "in the order of the attributes, which make_node sorts"
     assert all(load() == expected for load in layers.values())
-    first, second = (
-        f"LSTM, input size {I}, hidden size {H}, in {branch}_branch of If 'If_1'" for branch in ("then", "else")
+    a, b = (
+        f"'/{prefix}rnn/LSTM' (LSTM, input size {I}, hidden size {H}, in {branch} of If 'If_1' in then_branch of If 'If_0')"
+        for prefix, branch in (("a", "then_branch"), ("b", "else_branch"))
     )
-    said = (
-        f"node: expected the name of one of '/arnn/LSTM' ({first} in then_branch of If 'If_0'), '/brnn/LSTM' ({second}"
-    )
-    with raises_as_said("ValueError", f"{said} in then_branch of If 'If_0'), got None"):
+    with raises_as_said("ValueError", f"node: expected the name of one of {b}, {a}, got None"):
         fastrnn.from_onnx(model)
 
 
