@@ -202,8 +202,9 @@ def test_layers_within_branches(opset: int) -> None:
     layers = onnx_load.loaders(model)
     assert list(layers) == ["/brnn/LSTM", "/arnn/LSTM"], "in the order of the attributes, which make_node sorts"
     assert all(load() == expected for load in layers.values())
+    sizes = f"input size {I}, hidden size {H}"
     a, b = (
-        f"'/{prefix}rnn/LSTM' (LSTM, input size {I}, hidden size {H}, in {branch} of If 'If_1' in then_branch of If 'If_0')"
+        f"'/{prefix}rnn/LSTM' (LSTM, {sizes}, in {branch} of If 'If_1' in then_branch of If 'If_0')"
         for prefix, branch in (("a", "then_branch"), ("b", "else_branch"))
     )
     with raises_as_said("ValueError", f"node: expected the name of one of {b}, {a}, got None"):
