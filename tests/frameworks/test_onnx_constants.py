@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastrnn
+from support.environment import package
 from support.errors import raises_as_said
 from support.onnx_chains import SINCE, UNDONE, Chain
 from support.onnx_models import (
@@ -120,7 +121,7 @@ def test_normalised_weights(opset: int) -> None:
 @pytest.mark.parametrize("opset", [9, 11, 17])
 @pytest.mark.filterwarnings("ignore")
 def test_pytorch_without_constant_folding(cell: str, options: dict[str, Any], opset: int, tmp_path: Any) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch = package("torch")
     torch.manual_seed(0)
     module, x, path = getattr(torch.nn, cell)(4, 5, **options).eval(), torch.randn(7, 3, 4), tmp_path / "model.onnx"
     torch.onnx.export(module, (x,), path, dynamo=False, do_constant_folding=False, opset_version=opset)
