@@ -113,7 +113,7 @@ def onnxruntime(path: str, node: str | None, x: Array, threads: int) -> Peer:
     options = library.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4
-    model = one_node_model(path, node).SerializeToString()
+    model = one_node_model(path, node, x.dtype).SerializeToString()
     try:
         session = library.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # of ONNX Runtime's own classes

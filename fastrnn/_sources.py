@@ -36,6 +36,7 @@ class Source(NamedTuple):
     find: Callable[[str], Loaders]  # a function that loads each layer, or raises, by a label
     load: Callable[[str, Mapping[str, Any], str | None], Params]  # the layer that the flags name, in a dtype
     peers: tuple[str, ...]  # what its layers are compared with, best first
+    remark: Callable[[str], str] = lambda path: ""  # on a file without a layer
 
 
 # How each kind is recognised.
@@ -108,7 +109,13 @@ def _find_onnx(path: str) -> Loaders:
 def _load_onnx(path: str, flags: Mapping[str, Any], dtype: str | None) -> Params:
     from fastrnn.onnx import load
 
-    return _in_dtype(load.params_of(path, flags.get("node")), dtype)
+    return load.params_of(path, flags.get("node"), dtype=dtype)
+
+
+def _remark_onnx(path: str) -> str:
+    from fastrnn.onnx import load
+
+    return load.remark_on(path)
 
 
 def _find_torch(path: str) -> Loaders:
@@ -134,6 +141,7 @@ SOURCES = (
         find=_find_onnx,
         load=_load_onnx,
         peers=("onnxruntime", "torch", "reference"),
+        remark=_remark_onnx,
     ),
     Source(
         "PyTorch",

@@ -1,6 +1,7 @@
 """The command `fastrnn`: a report on this build; layers in files listed, converted, checked and timed.
 
-Exit codes: 0, 1 where a check failed, 2 where the command could not be done, with one line on the standard error.
+Exit codes: 0, 1 where a check failed or no layer could be read, 2 where the command could not be done, with one line on
+the standard error.
 """
 
 from __future__ import annotations
@@ -121,7 +122,8 @@ def _info(args: argparse.Namespace) -> int:
 
 def _inspect(args: argparse.Namespace) -> int:
     found: list[dict[str, Any]] = []
-    for name, load in recognise(args.FILE).find(args.FILE).items():
+    source = recognise(args.FILE)
+    for name, load in source.find(args.FILE).items():
         try:
             found.append({"name": name, **_described(load())})
         except (TypeError, ValueError) as error:
@@ -129,11 +131,12 @@ def _inspect(args: argparse.Namespace) -> int:
     if args.json:
         _print_json({"file": args.FILE, "layers": found})
     elif not found:
-        print(f"{_line(args.FILE)}: no recurrent layers")
+        remark = source.remark(args.FILE)
+        print(_line(f"{args.FILE}: no recurrent layers{'; ' * bool(remark)}{remark}"))
     else:
         for layer in found:
             print(f"{_check.shown(layer['name'])}: {_line(layer.get('error') or _one_line(layer))}")
-    return 0
+    return int(all("error" in layer for layer in found))
 
 
 def _convert(args: argparse.Namespace) -> int:
@@ -160,8 +163,6 @@ def _prepare(args: argparse.Namespace, source: Source, against: str) -> tuple[Pa
         return params, [here, _peers.exact(params, x)]
     if against == "torch":
         return params, [here, _peers.torch(params, x)]
-    if args.dtype is not None:
-        raise ValueError("--dtype: expected none, since ONNX Runtime runs the node as it is")
     return params, [here, _peers.onnxruntime(args.FILE, args.node, x, args.threads)]
 
 

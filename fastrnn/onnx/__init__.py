@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import os
 
+    from numpy.typing import DTypeLike
     from onnx import ModelProto
     from onnx.reference.op_run import OpRun
 
@@ -19,7 +20,11 @@ __all__ = ["from_onnx", "ops"]
 
 
 def from_onnx(
-    path_or_model: str | os.PathLike[str] | ModelProto, node: str | None = None
+    path_or_model: str | os.PathLike[str] | ModelProto,
+    node: str | None = None,
+    *,
+    dtype: DTypeLike | None = None,
+    target: str | None = None,
 ) -> RNNParams | LSTMParams | GRUParams:
     """Take the weights and attributes of an RNN, LSTM or GRU node.
 
@@ -28,23 +33,28 @@ def from_onnx(
     path_or_model : str, PathLike or onnx.ModelProto
         A file, beside which external data are looked for, or a model.
     node : str, optional
-        The node's name, or the name of one of its outputs. Not needed where the model has one recurrent node. Nodes in
-        bodies of If, Loop and Scan and in the model's functions count.
+        The node's name, or the name of one of its outputs; or, where nodes share these, what ``fastrnn inspect`` lists,
+        such as ``"#3"``. Not needed where the model has one recurrent node. Nodes in bodies of If, Loop and Scan and in
+        the model's functions count.
+    dtype : "float32", "float64" or None
+        Converts the weights, which float16 and bfloat16 ones need; None: as the weights are.
+    target : str or None
+        As in `RNNParams`.
 
     Returns
     -------
     RNNParams, LSTMParams or GRUParams
-        One layer in the node's direction or directions, of the dtype of its weights; `batch_first` with ``layout=1``.
-        Initial states and lengths that are not constants are arguments of the call. Y is (T, D, B, H) in ONNX; ours is
-        (T, B, D*H).
+        One layer in the node's direction or directions; `batch_first` with ``layout=1``. Weights that other nodes compute
+        from constants alone are computed. Initial states and lengths that are not constants are arguments of the call.
+        Y is (T, D, B, H) in ONNX; ours is (T, B, D*H).
 
     Raises
     ------
     TypeError
-        Neither a path nor a model; a `node` that is not a str.
+        Neither a path nor a model; a `node` or a `target` that is not a str; another `dtype`.
     ValueError
         Not an ONNX file, no such node, several nodes and no `node`, or a node that params cannot do exactly: the
-        message names the attribute or input, and says why.
+        message names the attribute or input, and says why. float16 weights and no `dtype`.
     OSError
         A file cannot be read.
     ImportError
@@ -64,7 +74,7 @@ def from_onnx(
     """
     from fastrnn.onnx.load import params_of
 
-    return params_of(path_or_model, node)
+    return params_of(path_or_model, node, dtype=dtype, target=target)
 
 
 def ops() -> list[type[OpRun]]:

@@ -8,17 +8,26 @@ from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastrnn import _check
 from fastrnn._names import listed
-from fastrnn.onnx.model import Node, named, opened
-from fastrnn.onnx.node import OPERATORS, VERSIONS, WEIGHTS, check_shapes, make_params
+from fastrnn._options import check_dtype
+from fastrnn.config import resolve_target
+from fastrnn.onnx.decomposed import remark
+from fastrnn.onnx.model import Node, opened, opened_model, recurrent_nodes
+from fastrnn.onnx.node import FLOATS, OPERATORS, VERSIONS, WEIGHTS, Layer, check_shapes, make_params
+from fastrnn.onnx.scope import named
 
 if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
     from onnx import ModelProto
 
+    from fastrnn._untrusted import Entry
     from fastrnn.params import GRUParams, LSTMParams, RNNParams
 
 _DESCRIBED = methodcaller("described")
+_NARROW = ("float16", "bfloat16")  # weights that params convert
 _STATE = "params have no state: take the input off the node and pass state= to the call"
 _NOT_OF_PARAMS = {
     "sequence_lens": "params have no lengths: take the input off the node and pass lengths= to the call",
@@ -27,12 +36,22 @@ _NOT_OF_PARAMS = {
 }
 
 
-def params_of(path_or_model: Any, node: str | None = None) -> RNNParams | LSTMParams | GRUParams:
+def params_of(
+    path_or_model: Any, node: str | None = None, *, dtype: DTypeLike | None = None, target: str | None = None
+) -> RNNParams | LSTMParams | GRUParams:
     """What `fastrnn.from_onnx` documents."""
     if node is not None and not isinstance(node, str):
         raise TypeError(f"node: expected a str or None, got {type(node).__name__}")
-    with opened(path_or_model) as nodes:
-        return _params(_pick(nodes, node))
+    check_dtype(dtype)
+    resolve_target(target)
+    with opened_model(path_or_model) as (model, folder):
+        return _params(_pick(model, folder, node), dtype, target)
+
+
+def remark_on(path_or_model: Any) -> str:
+    """What may be a layer where a model has no recurrent node, and what to do; "" where nothing is like one."""
+    with opened_model(path_or_model) as (model, _):
+        return remark(model)
 
 
 def loaders(path_or_model: Any) -> dict[str, Callable[[], RNNParams | LSTMParams | GRUParams]]:
@@ -57,70 +76,101 @@ def _labels(nodes: list[Node]) -> list[str]:
     return labels
 
 
-def one_node_model(path_or_model: Any, node: str | None = None) -> ModelProto:
+def one_node_model(path_or_model: Any, node: str | None = None, dtype: DTypeLike | None = None) -> ModelProto:
     """A model of one node alone, for other runtimes: X (T, B, I), then Y, Y_h and, of an LSTM, Y_c.
 
-    Only of a node that can be loaded. `layout` is left out, since ONNX Runtime does not know it.
+    Only of a node that can be loaded; in the dtype of its params. `layout` is left out, since ONNX Runtime does not
+    know it.
     """
     import onnx
 
     helper = onnx.helper
-    with opened(path_or_model) as nodes:
-        picked = _pick(nodes, node)
-        params = _params(picked)
-        tensors = [onnx.numpy_helper.from_array(picked.array(which), which) for which in WEIGHTS if picked.has(which)]
+    with opened_model(path_or_model) as (model, folder):
+        picked = _pick(model, folder, node)
+        params = _params(picked, dtype)
+        arrays = {which: picked.array(which).astype(params.dtype) for which in WEIGHTS if picked.has(which)}
     operator = OPERATORS[picked.op]
-    names = [which if which == "X" or (which in WEIGHTS and picked.has(which)) else "" for which in operator.inputs]
+    names = [which if which == "X" or which in arrays else "" for which in operator.inputs]
     outputs = operator.outputs
     attributes = {name: value for name, value in picked.attributes().items() if name != "layout"}
     attributes["hidden_size"] = params.hidden_size  # which ONNX Runtime wants
     alone = helper.make_node(picked.op, names, outputs, "node", **attributes)
     kind, value = helper.np_dtype_to_tensor_dtype(params.dtype), helper.make_tensor_value_info
     x = value("X", kind, ["T", "B", params.input_size])
+    tensors = [onnx.numpy_helper.from_array(array, which) for which, array in arrays.items()]
     graph = helper.make_graph([alone], "node", [x], [value(name, kind, None) for name in outputs], tensors)
     # The oldest opset in which the operator is this one, since ONNX Runtime may not know the model's.
     opset = max(version for version in VERSIONS if version <= (picked.scope.opset or 0))
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
-def _pick(nodes: list[Node], wanted: str | None) -> Node:
+def _pick(model: ModelProto, folder: str | None, wanted: str | None) -> Node:
+    nodes = recurrent_nodes(model, folder)
     if not nodes:
-        raise ValueError("path_or_model: expected a model with an RNN, LSTM or GRU node, got one without")
+        instead = remark(model)
+        said = "path_or_model: expected a model with an RNN, LSTM or GRU node, got one without"
+        raise ValueError(f"{said}; {instead}" if instead else said)
     if wanted is None:
         if len(nodes) > 1:
             raise ValueError(f"node: expected the name of one of {listed(nodes, _DESCRIBED)}, got None")
         return nodes[0]
     found = [node for node in nodes if wanted and node.proto.name == wanted]
     found = found or [node for node in nodes if wanted and wanted in node.proto.output]
+    found = found or [node for label, node in zip(_labels(nodes), nodes, strict=True) if label == wanted]
     if not found:
         raise ValueError(f"node: expected one of {listed(nodes, _DESCRIBED)}, got {_check.shown(wanted)}")
     if len(found) > 1:
+        labels = [label for label, node in zip(_labels(nodes), nodes, strict=True) if any(node is one for one in found)]
         got = f"{_check.shown(wanted)}, the name of {len(found)} of them: {listed(found, _DESCRIBED)}"
-        raise ValueError(f"node: expected a name that one node has, got {got}; an output's name may tell them apart")
+        raise ValueError(f"node: expected a name that one node has, got {got}; take {listed(labels)}")
     return found[0]
 
 
-def _params(node: Node) -> RNNParams | LSTMParams | GRUParams:
+def _params(
+    node: Node, dtype: DTypeLike | None = None, target: str | None = None
+) -> RNNParams | LSTMParams | GRUParams:
     with named(f"node {_check.shown(node.name)}"):
         layer = node.layer()
-        for which, why in _NOT_OF_PARAMS.items():
+        entries = {}
+        for which in WEIGHTS:
+            if which in "WR" or node.has(which):
+                with named(which):
+                    entries[which] = node.constant(which)
+                    _check_type(entries[which], dtype)
+        hidden_size = check_shapes(layer, {which: entry.shape for which, entry in entries.items()})
+        for which in _NOT_OF_PARAMS:
             with named(which):
-                _refuse_constant(node, which, why)
-        present = [which for which in WEIGHTS if which in "WR" or node.has(which)]
-        tensors, arrays = {}, {}
-        for which in present:
+                _refuse_constant(node, which, layer, hidden_size)
+        arrays = {}
+        for which, entry in entries.items():  # only now are data read
             with named(which):
-                tensors[which] = node.tensor(which)
-        check_shapes(layer, {which: tuple(tensor.dims) for which, tensor in tensors.items()})  # before data are read
-        for which in present:
-            with named(which):
-                arrays[which] = node.array(which)
-        return make_params(layer, arrays)
+                array = entry.read()
+            arrays[which] = array if array.dtype.kind == "f" else array.astype(np.float32)  # bfloat16, exactly
+        return make_params(layer, arrays, dtype, target)
 
 
-def _refuse_constant(node: Node, which: str, why: str) -> None:
+def _check_type(entry: Entry, dtype: DTypeLike | None) -> None:
+    if entry.dtype in FLOATS or (entry.dtype in _NARROW and dtype is not None):
+        return
+    cure = "; dtype='float32' converts the weights" if entry.dtype in _NARROW else ""
+    raise ValueError(f"expected float32 or float64, got {entry.dtype}{cure}")
+
+
+def _refuse_constant(node: Node, which: str, layer: Layer, hidden_size: int) -> None:
     """Raise for constant lengths or states, but for zeros, which a call starts from; other inputs are the caller's."""
     if not node.has(which) or not node.is_constant(which):
         return
-    if which == "sequence_lens" or node.array(which).any():
-        raise ValueError(f"expected none, or an input of the graph, got a constant; {why}")
+    if which != "sequence_lens":
+        state = node.constant(which)
+        batch = state.shape[0 if layer.layout else 1] if len(state.shape) == 3 else "B"
+        expected = _state_shape(layer, batch, hidden_size)
+        if state.shape != expected:
+            any_batch = ", ".join(map(str, _state_shape(layer, "B", hidden_size)))
+            raise ValueError(f"expected ({any_batch}), got {_check.shown(state.shape)}")
+        if not state.read().any():
+            return
+    raise ValueError(f"expected none, or an input of the graph, got a constant; {_NOT_OF_PARAMS[which]}")
+
+
+def _state_shape(layer: Layer, batch: int | str, hidden_size: int) -> tuple[int | str, ...]:
+    return (batch, layer.directions, hidden_size) if layer.layout else (layer.directions, batch, hidden_size)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from fastrnn import _check
 from fastrnn._cells import GRU, LSTM, RNN, Cell
@@ -25,6 +25,7 @@ VERSIONS = (7, 14, 22)  # of the three operators, by the opset that brought each
 OLDEST_OPSET = VERSIONS[0]
 INPUTS: tuple[str, ...] = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 WEIGHTS = ("W", "R", "B", "P")
+FLOATS = ("float32", "float64")  # that layers are computed in
 
 
 class Operator(NamedTuple):
@@ -217,20 +218,20 @@ def _activation(name: str, alphas: Any, betas: Any) -> Activation:
     return _OURS[lower]
 
 
-def check_dtypes(arrays: Mapping[str, Array]) -> None:
-    """Raise where arrays of floats are not all float32 or all float64."""
+def check_dtypes(arrays: Mapping[str, Array], known: Sequence[str] = FLOATS) -> None:
+    """Raise where arrays of floats are not all of one of these dtypes."""
     dtype = arrays["W"].dtype
     for name, array in arrays.items():
-        if array.dtype not in (np.dtype("float32"), np.dtype("float64")):
+        if array.dtype.name not in known:
             raise ValueError(
-                f"{name}: expected float32 or float64, got {array.dtype}, which fastrnn does not compute in"
+                f"{name}: expected {_check.either(known)}, got {array.dtype}, which fastrnn does not compute in"
             )
         if array.dtype != dtype:
             raise ValueError(f"{name}: expected {dtype}, since W is, got {array.dtype}")
 
 
-def check_shapes(layer: Layer, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise where W, R, B or P is not of the shape that the attributes and the others ask for."""
+def check_shapes(layer: Layer, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """The hidden size; raise where W, R, B or P is not of the shape that the attributes and the others ask for."""
     D, G, K = layer.directions, len(OPERATORS[layer.op].gates), len(OPERATORS[layer.op].peepholes)
     for name, axes in (("R", 3), ("W", 3)):
         if len(shapes[name]) != axes:
@@ -249,11 +250,14 @@ def check_shapes(layer: Layer, shapes: Mapping[str, tuple[int, ...]]) -> None:
             raise ValueError(
                 f"{name}: expected {expected[name]} ({layer.direction}, hidden size {H}), got {_check.shown(got)}"
             )
+    return H
 
 
-def make_params(layer: Layer, arrays: Mapping[str, Array]) -> RNNParams | LSTMParams | GRUParams:
-    """Params of a node with these W, R and perhaps B and P."""
-    check_dtypes(arrays)
+def make_params(
+    layer: Layer, arrays: Mapping[str, Array], dtype: DTypeLike | None = None, target: str | None = None
+) -> RNNParams | LSTMParams | GRUParams:
+    """Params of a node with these W, R and perhaps B and P; `dtype` converts arrays of float16 and the others."""
+    check_dtypes(arrays, FLOATS if dtype is None else (*FLOATS, "float16"))
     check_shapes(layer, {name: array.shape for name, array in arrays.items()})
     weights: dict[str, Array] = {}
     for d, suffix in enumerate(_SUFFIXES[layer.direction]):
@@ -266,7 +270,8 @@ def make_params(layer: Layer, arrays: Mapping[str, Array]) -> RNNParams | LSTMPa
             weights[f"bias_ih{end}"], weights[f"bias_hh{end}"] = _reorder(of_w, *orders), _reorder(of_r, *orders)
         if "P" in arrays:
             weights[f"weight_peephole{end}"] = _reorder(arrays["P"][d], operator.peepholes, operator.cell.peepholes)
-    return CLASSES[operator.cell.name](weights, batch_first=layer.layout == 1, **dict(layer.options))
+    options = {"batch_first": layer.layout == 1, **dict(layer.options)}
+    return CLASSES[operator.cell.name](weights, dtype=dtype, target=target, **options)
 
 
 def _reorder(rows: Array, theirs: str, ours: str) -> Array:

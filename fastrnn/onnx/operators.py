@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
 
 from fastrnn import _check, functional
-from fastrnn.onnx.model import DEFAULT_DOMAIN, named
 from fastrnn.onnx.node import (
     OPERATORS,
     WEIGHTS,
@@ -25,6 +24,7 @@ from fastrnn.onnx.node import (
     make_params,
     read_attributes,
 )
+from fastrnn.onnx.scope import DEFAULT_DOMAIN, named
 
 if TYPE_CHECKING:
     from fastrnn.params import Params

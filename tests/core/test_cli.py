@@ -162,7 +162,7 @@ def test_inspect(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "(weight_ih, weight_hh, bias_ih, bias_hh)\n"
     )
     assert printed(capsys, "inspect", "before.npz").endswith(", bias_hh) reset_after=False clip=0.5\n")
-    assert printed(capsys, "inspect", "none.npz") == "none.npz: no recurrent layers\n"
+    assert printed(capsys, "inspect", "none.npz", status=1) == "none.npz: no recurrent layers\n"
     told = json.loads(printed(capsys, "inspect", "foreign.npz", "--json"))
     assert told["file"] == "foreign.npz"
     rnn, gru, odd = told["layers"]
@@ -258,7 +258,7 @@ def test_one_line_whatever_a_file_is_called(files: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no file descriptors of this kind")
-@pytest.mark.parametrize(("closed", "command", "status"), [(1, "none.npz", 0), (2, "missing.npz", 2)])
+@pytest.mark.parametrize(("closed", "command", "status"), [(1, "none.npz", 1), (2, "missing.npz", 2)])
 def test_closed_output(files: Path, closed: int, command: str, status: int) -> None:
     """With stdout or stderr closed, nothing is written to the other one instead."""
     shell = ["sh", "-c", f'"$0" -m fastrnn inspect "$1" {closed}>&-', sys.executable, str(files / command)]

@@ -14,7 +14,8 @@ from support.environment import package
 MODULES = ["fastrnn", *(module.name for module in pkgutil.walk_packages(fastrnn.__path__, "fastrnn."))]
 # Modules that a package is needed for, if only for their examples.
 NEEDS = dict.fromkeys(("_torch_layers", "torch.layers", "torch.weights"), "torch")
-NEEDS |= dict.fromkeys(("onnx", "onnx.load", "onnx.model", "onnx.operators"), "onnx")
+NEEDS |= dict.fromkeys(("onnx", "onnx.constants", "onnx.decomposed", "onnx.load"), "onnx")
+NEEDS |= dict.fromkeys(("onnx.model", "onnx.operators", "onnx.tensors"), "onnx")
 
 
 @pytest.mark.parametrize("name", MODULES)

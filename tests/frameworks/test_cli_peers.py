@@ -73,7 +73,7 @@ def test_nested_dicts(files: Path, capsys: pytest.CaptureFixture[str], monkeypat
     cyclic: dict[str, Any] = {"weight_ih": torch.zeros(1)}
     cyclic["again"] = cyclic
     torch.save(cyclic, "cyclic.pt")
-    assert printed(capsys, "inspect", "cyclic.pt").count("\n") == 1
+    assert printed(capsys, "inspect", "cyclic.pt", status=1).count("\n") == 1
     torch.save({"m": state, "ema": state, "n": {"m": state}}, "twice.pt")
     told = json.loads(printed(capsys, "inspect", "twice.pt", "--json"))["layers"]
     assert [(layer["name"], layer["cell"]) for layer in told] == [("ema.", "gru"), ("m.", "gru"), ("n.m.", "gru")]
@@ -101,7 +101,9 @@ def test_tensors_that_are_no_weights(files: Path, capsys: pytest.CaptureFixture[
     torch.save(state | {"bias_ih_l0": state["bias_ih_l0"] * 1j}, "complex.pt")
     assert said(capsys, "check", "sparse.pt").startswith("weight_hh_l0: expected a dense tensor, got ")
     assert said(capsys, "check", "complex.pt").startswith("bias_ih_l0: expected float32 or float64, got ")
-    assert printed(capsys, "inspect", "sparse.pt").startswith("'': weight_hh_l0: expected a dense tensor, got ")
+    assert printed(capsys, "inspect", "sparse.pt", status=1).startswith(
+        "'': weight_hh_l0: expected a dense tensor, got "
+    )
 
 
 @needs("torch")
@@ -240,6 +242,34 @@ def test_what_onnxruntime_finds_out_in_the_call(files: Path, cell: str, capfd: p
         assert "does not support double" in message
         assert message.endswith(end)
     assert "within" in printed(capfd, "check", "double.onnx", "--against", "reference")
+
+
+@needs("onnx")
+def test_onnx_without_a_layer(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import onnx
+    from onnx import helper
+
+    nodes = [helper.make_node(op, ["X"], [f"{op}{k}"]) for k in range(2) for op in ("MatMul", "Tanh")]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", [], [])), "cells.onnx")
+    out = printed(capsys, "inspect", "cells.onnx", status=1)
+    assert out.startswith("cells.onnx: no recurrent layers; the graph has 2 MatMul, 2 Tanh, which may be a layer ")
+    assert json.loads(printed(capsys, "inspect", "cells.onnx", "--json", status=1))["layers"] == []
+
+
+@needs("onnx", "onnxruntime")
+def test_float16_onnx_file(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import onnx
+    from onnx import helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    shapes = {"W": (1, 15, 3), "R": (1, 15, 5)}
+    tensors = [numpy_helper.from_array(rng.uniform(-0.3, 0.3, s).astype("f2"), name) for name, s in shapes.items()]
+    node = helper.make_node("GRU", ["X", "W", "R"], ["Y"], "n", hidden_size=5)
+    onnx.save(helper.make_model(helper.make_graph([node], "g", [], [], tensors)), "half.onnx")
+    assert "got float16; dtype='float32' converts the weights" in printed(capsys, "inspect", "half.onnx", status=1)
+    assert "within" in printed(capsys, "check", "half.onnx", "--dtype", "float32")
+    printed(capsys, "convert", "half.onnx", "new.npz", "--dtype", "float32")
+    assert fastrnn.load("new.npz") == fastrnn.from_onnx("half.onnx", dtype="float32")
 
 
 @needs("onnx")

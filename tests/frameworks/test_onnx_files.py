@@ -151,12 +151,13 @@ def test_every_layer_has_a_label_of_its_own() -> None:
         body = helper.make_graph([node], "body", [], [])
         nodes.append(helper.make_node("If", ["which"], [f"Z{k}"], then_branch=body))
     nodes[5].attribute[0].g.node[0].ClearField("output")
-    layers = onnx_load.loaders(make(*nodes, **weights))
-    places = {"x": 0, "#8": 1, "###7": 2, "z": 3, "#5": 4, "#4": 5, "#7": 6, "u": 7, "##7": 8}  # the last body is first
+    model = make(*nodes, **weights)
+    layers = onnx_load.loaders(model)
+    places = {"x": 0, "#2": 1, "#3": 2, "z": 3, "#5": 4, "#6": 5, "#7": 6, "u": 7, "##7": 8}
     assert {*layers} == {*places}
     for label, k in places.items():
         expected = fastrnn.from_onnx(make(layer(inputs="X W R"), W=weights[f"W{k}"]))
-        assert layers[label]() == expected
+        assert layers[label]() == fastrnn.from_onnx(model, label) == expected
 
 
 @pytest.mark.parametrize(("opset", "version"), [(7, 7), (13, 7), (14, 14), (21, 14), (22, 22), (23, 22), (999, 22)])
