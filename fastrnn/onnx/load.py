@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastrnn import _check
 from fastrnn._names import listed
 from fastrnn.onnx.model import Node, named, opened
-from fastrnn.onnx.node import OPERATORS, VERSIONS, WEIGHTS, check_shapes, make_params
+from fastrnn.onnx.node import OPERATORS, VERSIONS, WEIGHTS, Layer, check_shapes, make_params
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -38,10 +38,10 @@ def params_of(path_or_model: Any, node: str | None = None) -> RNNParams | LSTMPa
 def loaders(path_or_model: Any) -> dict[str, Callable[[], RNNParams | LSTMParams | GRUParams]]:
     """A function that loads each recurrent node, or raises, by a label of the node's own."""
     with opened(path_or_model) as nodes:
-        return {label: partial(_params, node) for label, node in zip(_labels(nodes), nodes, strict=True)}
+        return {label: partial(_params, node) for label, node in zip(labels(nodes), nodes, strict=True)}
 
 
-def _labels(nodes: list[Node]) -> list[str]:
+def labels(nodes: list[Node]) -> list[str]:
     """A node's name, or its first output, where that picks it alone; or its place among the recurrent nodes: "#3"."""
     names, outputs = Counter(node.proto.name for node in nodes), Counter(node.output for node in nodes)
     labels = []
@@ -106,16 +106,21 @@ def _params(node: Node) -> RNNParams | LSTMParams | GRUParams:
         for which, why in _NOT_OF_PARAMS.items():
             with named(which):
                 _refuse_constant(node, which, why)
-        present = [which for which in WEIGHTS if which in "WR" or node.has(which)]
-        tensors, arrays = {}, {}
-        for which in present:
-            with named(which):
-                tensors[which] = node.tensor(which)
-        check_shapes(layer, {which: tuple(tensor.dims) for which, tensor in tensors.items()})  # before data are read
-        for which in present:
-            with named(which):
-                arrays[which] = node.array(which)
-        return make_params(layer, arrays)
+        return weights_of(node, layer)
+
+
+def weights_of(node: Node, layer: Layer) -> RNNParams | LSTMParams | GRUParams:
+    """The params of a node whose attributes were read, whatever its states and lengths are."""
+    present = [which for which in WEIGHTS if which in "WR" or node.has(which)]
+    tensors, arrays = {}, {}
+    for which in present:
+        with named(which):
+            tensors[which] = node.tensor(which)
+    check_shapes(layer, {which: tuple(tensor.dims) for which, tensor in tensors.items()})  # before data are read
+    for which in present:
+        with named(which):
+            arrays[which] = node.array(which)
+    return make_params(layer, arrays)
 
 
 def _refuse_constant(node: Node, which: str, why: str) -> None:

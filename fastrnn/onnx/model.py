@@ -277,10 +277,10 @@ def recurrent_nodes(model: Any, folder: str | None) -> list[Node]:
 
 
 @contextmanager
-def opened(path_or_model: object) -> Iterator[list[Node]]:
-    """The recurrent nodes of a model or of a file; errors that are raised while they are used name the file."""
+def opened_model(path_or_model: object) -> Iterator[tuple[Any, str | None]]:
+    """A model, and the folder of its external data; errors that are raised while they are used name the file."""
     if isinstance(path_or_model, onnx.ModelProto):
-        yield recurrent_nodes(path_or_model, None)
+        yield path_or_model, None
         return
     if not isinstance(path_or_model, (str, os.PathLike)):
         cure = "; onnx.load_model_from_string makes a model of bytes" if isinstance(path_or_model, bytes) else ""
@@ -293,6 +293,13 @@ def opened(path_or_model: object) -> Iterator[list[Node]]:
         if not data:
             raise ValueError("expected an ONNX model, got an empty file")
         try:
-            yield recurrent_nodes(onnx.ModelProto.FromString(data), str(path.parent))
+            yield onnx.ModelProto.FromString(data), str(path.parent)
         except (DecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"expected an ONNX model, got a file that is none, or a broken one: {error}") from None
+
+
+@contextmanager
+def opened(path_or_model: object) -> Iterator[list[Node]]:
+    """The recurrent nodes of a model or of a file; errors that are raised while they are used name the file."""
+    with opened_model(path_or_model) as (model, folder):
+        yield recurrent_nodes(model, folder)
