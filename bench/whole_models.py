@@ -1,8 +1,8 @@
 """Times whole ONNX models in `fastrnn.onnx.session` beside ONNX Runtime alone: convolution, layers, dense layer.
 
-Run in the checkout, on a quiet machine: ``python -m bench.whole_models``. Ratios are the time of ONNX Runtime by that of
-the session: above 1, the session is faster. Each runs in a process of its own, in turns, with the options that it has
-by itself but for the number of threads.
+Run in the checkout, on a quiet machine: ``python -m bench.whole_models``. Ratios are the time of ONNX Runtime by that
+of the session: above 1, the session is faster. Each runs in a process of its own, in turns, with the options that it
+has by itself but for the number of threads.
 """
 
 from __future__ import annotations

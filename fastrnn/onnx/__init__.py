@@ -146,7 +146,7 @@ def session(
     with "auto", another one of the same model may take the other way. With "auto", weights are in memory twice, unless
     all sizes of the inputs are fixed: then the way that lost is let go.
 
-    Models that ONNX Runtime can't run, with float64 layers or ``layout=1``, run cut.
+    Models with ``layout=1``, which ONNX Runtime does not run, run cut.
 
     Examples
     --------

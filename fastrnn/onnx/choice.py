@@ -76,7 +76,10 @@ def _measure(cut: Callable[[], object], whole: Callable[[], object]) -> float:
     start, ratios = time.perf_counter(), []
     for number in range(_MOST_PAIRS):
         calls = [cut, whole] if number % 2 else [whole, cut]
-        seconds = {call: _seconds(call) for call in calls}
+        seconds = {}
+        for call in calls:
+            call()  # while threads of the other way may still spin
+            seconds[call] = _seconds(call)
         ratios.append(seconds[whole] / seconds[cut])
         spent = time.perf_counter() - start
         if spent > _ENOUGH_SECONDS and (len(ratios) >= _FEWEST_PAIRS or spent > 10 * _ENOUGH_SECONDS):

@@ -97,10 +97,7 @@ class Order:
         for step in reversed(self._steps):
             readers = [reader for name in step.writes for reader in self._readers[name]]
             levels[step] = min(
-                (
-                    levels[reader] - (self._is_outside(step) and not self._is_outside(reader))
-                    for reader in readers
-                ),
+                (levels[reader] - (self._is_outside(step) and not self._is_outside(reader)) for reader in readers),
                 default=0,
             )
         return levels

@@ -85,8 +85,8 @@ class Plan:
         """The model in ONNX Runtime; None where it does not take it, and is not needed."""
         source = path_or_model.SerializeToString() if isinstance(path_or_model, onnx.ModelProto) else path_or_model
         try:
-            return segments.runtime(source, segments.options(threads, None, quiet=False))
-        except Exception:  # such as for layout 1 and float64, which it lacks
+            return segments.runtime(source, segments.options(threads, None, of_part=False))
+        except Exception:  # such as for layout 1, which it lacks
             if needed:
                 raise
             return None

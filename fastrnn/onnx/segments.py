@@ -18,12 +18,17 @@ Array = NDArray[Any]
 _SMALL = 1024  # bytes of a tensor whose numbers may say a shape
 
 
-def options(threads: int, folder: str | None, *, quiet: bool) -> Any:
-    """Options of a session of ONNX Runtime."""
+def options(threads: int, folder: str | None, *, of_part: bool) -> Any:
+    """Options of a session of ONNX Runtime, for a whole model or for a part of a cut one.
+
+    Threads of a part stop spinning when it ends: those of fastrnn run next, and took up to four times as long beside
+    them (two threads on two processors).
+    """
     made = onnxruntime.SessionOptions()
     made.intra_op_num_threads = threads
-    if quiet:
-        made.log_severity_level = 3
+    if of_part:
+        made.log_severity_level = 3  # the whole model warns
+        made.add_session_config_entry("session.force_spinning_stop", "1")
     if folder is not None:
         made.add_session_config_entry("session.model_external_initializers_file_folder_path", folder or ".")
     return made

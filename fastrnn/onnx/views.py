@@ -80,7 +80,7 @@ def can_be_view(step: Step, graph: Graph) -> bool:
     if step.op not in _VIEWS or len(step.writes) != 1 or not step.proto.input:
         return False
     if step.op == "Transpose":
-        perm = _attributes(step).get("perm")
+        perm: Any = _attributes(step).get("perm")
         return bool(perm) and perm[-1] == len(perm) - 1
     first, *others = step.proto.input
     if step.op == "Reshape" and not (others and others[0]):
