@@ -40,7 +40,7 @@ class Order:
     ----------
     parts : list of Segment, Candidate and Viewed
     constants : set of str
-        Constants that layers and views read; segments have theirs inside.
+        Constants and defaults that are read outside of segments, or are outputs; segments have theirs inside.
     """
 
     def __init__(self, graph: Graph, candidates: list[Candidate]) -> None:
@@ -54,8 +54,8 @@ class Order:
         self._views = self._find_views()
         self.parts: list[Part] = self._ordered()
         outside = [step for step in self._steps if self._is_outside(step)]
-        self.constants = {name for step in outside for name in self._reads(step)} & graph.constants
-        self.constants |= {name for step in self._views for name in step.reads} & graph.constants
+        taken = {name for step in outside for name in self._reads(step)}.union(graph.outputs)
+        self.constants = taken & (graph.constants | graph.defaults)
 
     def _reads(self, step: Step) -> tuple[str, ...]:
         return tuple(self._layers[step].inputs.values()) if step in self._layers else step.reads

@@ -37,11 +37,12 @@ class Plan:
 
     def run(self, output_names: Collection[str] | None, input_feed: Mapping[str, Any], run_options: Any) -> list[Any]:
         """What `Session.run` documents."""
-        names = list(output_names) if output_names else self._names
-        for name in names:
+        if not output_names:
+            return self._run(self._names, input_feed, run_options)
+        for name in output_names:
             if name not in self._names:
                 raise ValueError(f"output_names: expected names among {self._names}, got {_check.shown(name)}")
-        return self._run(names, input_feed, run_options)
+        return self._run(list(output_names), input_feed, run_options)
 
     def report(self) -> Report:
         """What `Session.report` documents."""

@@ -53,8 +53,6 @@ class Builder:
         for name in segment.inputs:
             made.graph.input.append(onnx.ValueInfoProto(name=name, type=types[name]))
         made.graph.output.extend(onnx.ValueInfoProto(name=name) for name in segment.outputs)
-        defaults = self._graph.defaults.intersection(segment.inputs)
-        self._add_initializers(made, defaults)
         return bytes(made.SerializeToString())
 
     def constants(self, names: Iterable[str]) -> bytes:
@@ -75,14 +73,11 @@ class Builder:
         made.graph.name = self._model.graph.name
         made.graph.node.extend(step.proto for step in [*behind, *steps])
         read = read.union(*(step.reads for step in behind))
-        self._add_initializers(made, read & self._graph.constants)
-        return made
-
-    def _add_initializers(self, made: Any, names: set[str]) -> None:
-        for name in sorted(names & self._graph.initializers.keys()):
+        for name in sorted(read & self._graph.initializers.keys()):
             tensor = self._graph.initializers[name]
             sparse = isinstance(tensor, onnx.SparseTensorProto)
             (made.graph.sparse_initializer if sparse else made.graph.initializer).append(tensor)
+        return made
 
     def type_of(self, name: str, elem: int) -> Any:
         """The type of a tensor, with its shape where shape inference finds one."""

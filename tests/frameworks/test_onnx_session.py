@@ -266,6 +266,18 @@ def test_what_onnx_runtime_lacks_runs_cut(kind: str) -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_inputs_constants_and_defaults_as_outputs() -> None:
+    made = Builder()
+    state, fixed = made.constant(numbers(1, 2, WIDTH)), made.constant(numbers(3))
+    y = made.layer("GRU", "X", both=False, state=state)
+    model = made.model([y, "X", fixed], [value("X", "T", "B", WIDTH), value(state, 1, 2, WIDTH)])
+    assert assert_like_runtime(model, x_of()).replaced == ("layer0",)
+    assert_like_runtime(model, x_of() | {state: numbers(1, 2, WIDTH)})
+    feeds = x_of()
+    (same,) = fastrnn.onnx.session(model, cut="always").run(["X"], feeds)
+    assert not np.shares_memory(same, feeds["X"])
+
+
 def test_outputs_have_memory_of_their_own() -> None:
     made = Builder()
     y = made.layer("GRU", "X", both=False)
