@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastrnn
-from support.environment import package
+from support.environment import ROOT, package
 from support.onnx_models import helper, numpy_helper, onnx
 
 onnxruntime = package("onnxruntime")
@@ -422,3 +422,20 @@ def test_a_missing_package_is_named() -> None:
     code = "import sys; sys.modules['onnxruntime'] = None\nimport fastrnn.onnx\nfastrnn.onnx.session('model.onnx')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "fastrnn.onnx.session: expected the package onnxruntime, which is not installed" in done.stderr
+
+
+# The benchmark
+
+
+def test_whole_models_are_timed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """bench/whole_models.py: outputs are compared with the reference, and a slow session is a failure."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    from bench import whole_models
+
+    arguments = ["--case", "lstm-T3-B2-I4-H4-L2-bi", "--threads", "1", "--rounds", "1", "--least"]
+    monkeypatch.setattr(sys, "argv", ["whole_models", *arguments, "0"])
+    whole_models.main()
+    assert "| lstm-T3-B2-I4-H4-L2-bi | 1 |" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["whole_models", *arguments, "1000"])
+    with pytest.raises(SystemExit, match="slower: lstm-T3"):
+        whole_models.main()
