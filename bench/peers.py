@@ -178,6 +178,45 @@ class OnnxRuntime:
         return join_directions(result)
 
 
+class WholeOnnxRuntime(OnnxRuntime):
+    """A session of ONNX Runtime for a whole model (bench/whole_models.py), with the options that it has by itself."""
+
+    def build(self, case: Case, data: Data) -> Call:
+        session = self.session(data.weights["model"].tobytes())
+        return lambda: session.run(None, {"x": data.x})[0]
+
+    def session(self, model: bytes) -> Any:
+        options = self.onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        return self.onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def outputs(self, case: Case, result: Any) -> Array:
+        y: Array = result
+        return y
+
+
+class WholeSession(WholeOnnxRuntime):
+    """The same model in `fastrnn.onnx.session`, which chooses."""
+
+    title = "fastrnn.onnx.session"
+
+    def session(self, model: bytes) -> Any:
+        import fastrnn.onnx
+
+        return fastrnn.onnx.session(model, self.threads)
+
+
+class WholeCut(WholeOnnxRuntime):
+    """The same model, cut."""
+
+    title = "fastrnn.onnx.session, cut"
+
+    def session(self, model: bytes) -> Any:
+        import fastrnn.onnx
+
+        return fastrnn.onnx.session(model, self.threads, cut="always")
+
+
 class OpenVINO:
     """A request of OpenVINO for the same ONNX model, whose input is bound once and whose output is shared."""
 
@@ -252,5 +291,10 @@ PEERS: dict[str, type[Peer]] = {
     "onnxruntime": OnnxRuntime,
     "openvino": OpenVINO,
     "numpy": NumPyLoop,
+}
+WHOLE_PEERS: dict[str, type[Peer]] = {  # of whole models, which bench/whole_models.py times
+    "whole": WholeOnnxRuntime,
+    "session": WholeSession,
+    "cut": WholeCut,
 }
 OURS = ("fastrnn", "stream")  # all others are peers

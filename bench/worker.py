@@ -19,7 +19,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from bench.cases import Case, Data
-from bench.peers import PEERS, Peer, Unable
+from bench.peers import PEERS, WHOLE_PEERS, Peer, Unable
 
 Answer = dict[str, Any]
 
@@ -88,7 +88,8 @@ def answer_lines(name: str, threads: int, lines: Iterable[str], answers: TextIO)
         print(json.dumps(fields), file=answers, flush=True)
 
     try:
-        peer = PEERS[name](threads) if name in PEERS else None
+        known = PEERS | WHOLE_PEERS
+        peer = known[name](threads) if name in known else None
     except ImportError as error:
         answer(missing=str(error))
         return

@@ -1,14 +1,17 @@
-"""ONNX: recurrent nodes of a model as params, and operators for ONNX's own evaluator that run on fastrnn.
+"""ONNX: whole models, recurrent nodes as params, and operators for ONNX's own evaluator that run on fastrnn.
 
-Importing this module does not import the package onnx: calling its functions does.
+Importing this module does not import the packages onnx and onnxruntime: calling its functions does.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastrnn.onnx.inference import NodeArg, Report, Session
+
 if TYPE_CHECKING:
     import os
+    from collections.abc import Collection
 
     from numpy.typing import DTypeLike
     from onnx import ModelProto
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
     from fastrnn.params import GRUParams, LSTMParams, RNNParams
 
-__all__ = ["from_onnx", "ops"]
+__all__ = ["NodeArg", "Report", "Session", "from_onnx", "ops", "session"]
 
 
 def from_onnx(
@@ -104,3 +107,74 @@ def ops() -> list[type[OpRun]]:
     from fastrnn.onnx.operators import GRU, LSTM, RNN  # loading the evaluator takes longer than all else
 
     return [RNN, LSTM, GRU]
+
+
+def session(
+    path_or_model: str | os.PathLike[str] | bytes | ModelProto,
+    threads: int | None = None,
+    *,
+    cut: str | Collection[str] = "auto",
+) -> Session:
+    """Make a whole model ready to run: its recurrent nodes on fastrnn, the rest in ONNX Runtime.
+
+    The session has the calls of ONNX Runtime's ``InferenceSession``. The model is cut at its RNN, LSTM and GRU nodes.
+    Those that can't be cut stay in ONNX Runtime: nodes in bodies of If, Loop and Scan and in functions, quantized ones,
+    those with attributes that params do not carry, those whose weights are not constants. `Session.report` says which
+    and why.
+
+    Parameters
+    ----------
+    path_or_model : str, PathLike, bytes or onnx.ModelProto
+        A file, beside which external data are looked for, or a model.
+    threads : int, optional
+        The most threads of a call, in fastrnn and in ONNX Runtime. None for `fastrnn.get_num_threads`.
+    cut : "auto", "always", "never" or a list of str
+        "auto" measures: the first call of each class of shapes (all sizes within a factor of two) runs the model both
+        ways some times, and the faster way is taken from then on. "always" and "never" decide beforehand, and a list
+        names the nodes to cut.
+
+    Returns
+    -------
+    Session
+
+    Raises
+    ------
+    TypeError
+        An argument of another type.
+    ValueError
+        Not an ONNX file, or `cut` names a node that there is not, or that can't be cut.
+    OSError
+        A file cannot be read.
+    ImportError
+        The package onnx or onnxruntime is not installed.
+    Exception
+        What ONNX Runtime raises for a model that it does not take.
+
+    Notes
+    -----
+    Both ways are right to within rounding, and differ in their last bits. A session gives equal bits for equal inputs;
+    with "auto", another one of the same model may take the other way. With "auto", weights are in memory twice, unless
+    all sizes of the inputs are fixed: then the way that lost is let go.
+
+    Models with ``layout=1``, which ONNX Runtime does not run, run cut.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn.onnx
+    >>> from onnx import TensorProto, helper, numpy_helper
+    >>> weights = {"W": np.ones((1, 60, 8), "float32"), "R": np.zeros((1, 60, 20), "float32")}
+    >>> nodes = [helper.make_node("Tanh", ["X"], ["x"]),
+    ...          helper.make_node("GRU", ["x", "W", "R"], ["Y"], "gru", hidden_size=20)]
+    >>> tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    >>> x = helper.make_tensor_value_info("X", TensorProto.FLOAT, ["T", "B", 8])
+    >>> y = helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)
+    >>> graph = helper.make_graph(nodes, "model", [x], [y], tensors)
+    >>> model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    >>> session = fastrnn.onnx.session(model, cut="always")
+    >>> print(session.report)
+    gru: replaced
+    >>> (y,) = session.run(None, {"X": np.ones((5, 2, 8), "float32")})
+    >>> y.shape
+    (5, 1, 2, 20)
+    """
+    return Session(path_or_model, threads, cut)

@@ -57,10 +57,10 @@ def remark_on(path_or_model: Any) -> str:
 def loaders(path_or_model: Any) -> dict[str, Callable[[], RNNParams | LSTMParams | GRUParams]]:
     """A function that loads each recurrent node, or raises, by a label of the node's own."""
     with opened(path_or_model) as nodes:
-        return {label: partial(_params, node) for label, node in zip(_labels(nodes), nodes, strict=True)}
+        return {label: partial(_params, node) for label, node in zip(labels(nodes), nodes, strict=True)}
 
 
-def _labels(nodes: list[Node]) -> list[str]:
+def labels(nodes: list[Node]) -> list[str]:
     """A node's name, or its first output, where that picks it alone; or its place among the recurrent nodes: "#3"."""
     names, outputs = Counter(node.proto.name for node in nodes), Counter(node.output for node in nodes)
     labels = []
@@ -116,13 +116,13 @@ def _pick(model: ModelProto, folder: str | None, wanted: str | None) -> Node:
         return nodes[0]
     found = [node for node in nodes if wanted and node.proto.name == wanted]
     found = found or [node for node in nodes if wanted and wanted in node.proto.output]
-    found = found or [node for label, node in zip(_labels(nodes), nodes, strict=True) if label == wanted]
+    found = found or [node for label, node in zip(labels(nodes), nodes, strict=True) if label == wanted]
     if not found:
         raise ValueError(f"node: expected one of {listed(nodes, _DESCRIBED)}, got {_check.shown(wanted)}")
     if len(found) > 1:
-        labels = [label for label, node in zip(_labels(nodes), nodes, strict=True) if any(node is one for one in found)]
+        picks = [label for label, node in zip(labels(nodes), nodes, strict=True) if any(node is one for one in found)]
         got = f"{_check.shown(wanted)}, the name of {len(found)} of them: {listed(found, _DESCRIBED)}"
-        raise ValueError(f"node: expected a name that one node has, got {got}; take {listed(labels)}")
+        raise ValueError(f"node: expected a name that one node has, got {got}; take {listed(picks)}")
     return found[0]
 
 
@@ -131,22 +131,37 @@ def _params(
 ) -> RNNParams | LSTMParams | GRUParams:
     with named(f"node {_check.shown(node.name)}"):
         layer = node.layer()
-        entries = {}
-        for which in WEIGHTS:
-            if which in "WR" or node.has(which):
-                with named(which):
-                    entries[which] = node.constant(which)
-                    _check_type(entries[which], dtype)
-        hidden_size = check_shapes(layer, {which: entry.shape for which, entry in entries.items()})
+        entries, hidden_size = _entries(node, layer, dtype)
         for which in _NOT_OF_PARAMS:
             with named(which):
                 _refuse_constant(node, which, layer, hidden_size)
-        arrays = {}
-        for which, entry in entries.items():  # only now are data read
+        return make_params(layer, _read(entries), dtype, target)
+
+
+def weights_of(node: Node, layer: Layer) -> RNNParams | LSTMParams | GRUParams:
+    """The params of a node whose attributes were read, whatever its states and lengths are."""
+    entries, _ = _entries(node, layer, None)
+    return make_params(layer, _read(entries))
+
+
+def _entries(node: Node, layer: Layer, dtype: DTypeLike | None) -> tuple[dict[str, Entry], int]:
+    """The weights, unread, with shapes that fit; and the hidden size."""
+    entries = {}
+    for which in WEIGHTS:
+        if which in "WR" or node.has(which):
             with named(which):
-                array = entry.read()
-            arrays[which] = array if array.dtype.kind == "f" else array.astype(np.float32)  # bfloat16, exactly
-        return make_params(layer, arrays, dtype, target)
+                entries[which] = node.constant(which)
+                _check_type(entries[which], dtype)
+    return entries, check_shapes(layer, {which: entry.shape for which, entry in entries.items()})
+
+
+def _read(entries: dict[str, Entry]) -> dict[str, Any]:
+    arrays = {}
+    for which, entry in entries.items():
+        with named(which):
+            array = entry.read()
+        arrays[which] = array if array.dtype.kind == "f" else array.astype(np.float32)  # bfloat16, exactly
+    return arrays
 
 
 def _check_type(entry: Entry, dtype: DTypeLike | None) -> None:

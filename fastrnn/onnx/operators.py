@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
 
-from fastrnn import _check, functional
+from fastrnn import _check
+from fastrnn.onnx.compute import compute
 from fastrnn.onnx.node import (
     OPERATORS,
     WEIGHTS,
@@ -71,16 +72,6 @@ class _PackedNode(NamedTuple):
         )
 
 
-def _state(name: str, given: Array | None, shape: tuple[int, ...], dtype: Any, batch_first: bool) -> Array:
-    """An initial state (D, B, H), which the batch-first layout has as (B, D, H)."""
-    if given is None:
-        return np.zeros(shape, dtype)
-    expected = (shape[1], shape[0], shape[2]) if batch_first else shape
-    if given.shape != expected:
-        raise ValueError(f"{name}: expected {expected}, got {given.shape}")
-    return np.require(given.swapaxes(0, 1) if batch_first else given, None, ("C", "A"))
-
-
 class _Recurrent(OpRun):  # type: ignore[misc]
     """The base of the three operators, which have the names of their classes."""
 
@@ -101,7 +92,8 @@ class _Recurrent(OpRun):  # type: ignore[misc]
             layer = self._read(attributes)
             arrays = self._inputs(layer.op, inputs)
             weights = {name: arrays[name] for name in WEIGHTS if name in arrays}
-            return self._compute(layer, self._params_of(layer, weights), arrays)
+            results = compute(layer, self._params_of(layer, weights), arrays)
+            return tuple(result if name else None for name, result in zip(self.output, results))
 
     def _read(self, attributes: Mapping[str, Any]) -> Layer:
         """The attributes, read once; at each call where the caller of a function gives them."""
@@ -138,29 +130,6 @@ class _Recurrent(OpRun):  # type: ignore[misc]
             params = make_params(layer, {name: entry.array for name, entry in kept.items()})
             packed = self._packed = _PackedNode(layer, kept, params)
         return packed.params
-
-    def _compute(self, layer: Layer, params: Params, arrays: Mapping[str, Array]) -> tuple[Array | None, ...]:
-        X, D, H, batch_first = arrays["X"], layer.directions, params.hidden_size, layer.layout == 1
-        if X.ndim != 3 or X.shape[2] != params.input_size:
-            axes = "B, T" if batch_first else "T, B"
-            raise ValueError(f"X: expected ({axes}, {params.input_size}), got {X.shape}")
-        shape = (D, X.shape[0 if batch_first else 1], H)
-        names = [f"initial_{state}" for state in OPERATORS[layer.op].cell.states]
-        state: Any = None
-        if any(name in arrays for name in names):
-            state = tuple(_state(name, arrays.get(name), shape, X.dtype, batch_first) for name in names)
-        function = getattr(functional, OPERATORS[layer.op].cell.name)
-        y, final = function(
-            np.require(X, None, ("C", "A")),
-            params,
-            state[0] if state and len(state) == 1 else state,
-            lengths=arrays.get("sequence_lens"),
-            batch_first=batch_first,
-        )
-        Y = y.reshape(*y.shape[:2], D, H)
-        states = final if isinstance(final, tuple) else (final,)
-        results = [Y, *(s.swapaxes(0, 1) for s in states)] if batch_first else [Y.swapaxes(1, 2), *states]
-        return tuple(result if name else None for name, result in zip(self.output, results))
 
     def _check_and_fix_outputs(self, results: tuple[Array | None, ...]) -> tuple[Array | None, ...]:
         """None for an absent output: its name is "", under which the evaluator looks up the absent inputs of nodes."""

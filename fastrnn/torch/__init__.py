@@ -6,11 +6,11 @@ Importing this module does not import PyTorch: a module that is given has brough
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastrnn import _check
 from fastrnn._arrays import SupportsArray
+from fastrnn._report import Report
 from fastrnn.params import GRUParams, LSTMParams, RNNParams
 from fastrnn.torch.load import layer_of
 
@@ -82,34 +82,6 @@ def from_torch(
     return layer_of(
         module_or_state_dict, prefix, nonlinearity, batch_first=batch_first, dtype=dtype, target=target
     )
-
-
-@dataclass(frozen=True)
-class Report:
-    """What `accelerate` did to the recurrent layers of a model.
-
-    Attributes
-    ----------
-    replaced : tuple of str
-        Names of layers that run on fastrnn where they may; "" is the model itself.
-    kept : dict of str to str
-        Names of layers that stay as they were, each with the reason.
-
-    Examples
-    --------
-    >>> from fastrnn.torch import Report
-    >>> print(Report(replaced=("encoder",), kept={"decoder": "it is scripted"}))
-    encoder: replaced
-    decoder: kept, since it is scripted
-    """
-
-    replaced: tuple[str, ...] = ()
-    kept: dict[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        lines = [f"{name or '(the model)'}: replaced" for name in self.replaced]
-        lines += [f"{name or '(the model)'}: kept, since {why}" for name, why in self.kept.items()]
-        return "\n".join(lines) or "no recurrent layers"
 
 
 def accelerate(model: torch.nn.Module) -> Report:
