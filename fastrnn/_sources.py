@@ -16,7 +16,7 @@ from fastrnn import _check, _npz, _safetensors, files
 from fastrnn._cells import OPTIONS
 from fastrnn._formats import Opener
 from fastrnn._names import listed
-from fastrnn._state_dict import prefixes
+from fastrnn._state_dict import prefixes, select
 from fastrnn._untrusted import check_regular
 from fastrnn.params import CLASSES, Params
 from fastrnn.torch import file as torch_file
@@ -36,6 +36,7 @@ class Source(NamedTuple):
     find: Callable[[str], Loaders]  # a function that loads each layer, or raises, by a label
     load: Callable[[str, Mapping[str, Any], str | None], Params]  # the layer that the flags name, in a dtype
     peers: tuple[str, ...]  # what its layers are compared with, best first
+    tensors: Callable[[str, str], Mapping[str, Any]] | None = None  # PyTorch's own, under a prefix
 
 
 # How each kind is recognised.
@@ -121,6 +122,10 @@ def _load_torch(path: str, flags: Mapping[str, Any], dtype: str | None) -> Param
     return _in_dtype(torch_file.load_layer(path, state, flags.get("prefix", ""), flags.get("activation")), dtype)
 
 
+def _torch_tensors(path: str, prefix: str) -> Mapping[str, Any]:
+    return select(torch_file.state_dict(path), prefix, path)
+
+
 def _load_arrays(opened: Opener, path: str, flags: Mapping[str, Any], dtype: str | None) -> Params:
     return files.load_with(opened, path, dtype=dtype, **flags)
 
@@ -143,6 +148,7 @@ SOURCES = (
         find=_find_torch,
         load=_load_torch,
         peers=("torch", "reference"),
+        tensors=_torch_tensors,
     ),
     Source(
         ".safetensors",

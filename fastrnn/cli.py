@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fastrnn import _check, _core, _peers
+from fastrnn import _check, _core, _peers, _rounding
 from fastrnn._cells import CELLS, OPTIONS
 from fastrnn._sources import ENDINGS, FLAGS, Source, recognise
 from fastrnn.config import __version__, get_num_threads, resolve_target, show_config, usable_targets
@@ -143,55 +143,73 @@ def _convert(args: argparse.Namespace) -> int:
     return 0
 
 
-def _prepare(args: argparse.Namespace, source: Source, against: str) -> tuple[Params, list[_peers.Peer]]:
-    """The layer of a file on random input, here and elsewhere."""
+def _input(args: argparse.Namespace, source: Source) -> tuple[Params, Any]:
+    """The layer of a file, and random input."""
     params = _open_layer(args, source)
     size = (args.steps, args.batch, params.input_size)
     numbers = args.steps * args.batch * (params.input_size + len(params._cell.gates) * params.hidden_size)
     if numbers > _MOST_NUMBERS:
         got = f"--steps {args.steps} and --batch {args.batch}, which take {numbers}"
         raise ValueError(f"--steps, --batch: expected at most {_MOST_NUMBERS} inputs and gates in all, got {got}")
-    x = np.random.default_rng(args.seed).normal(size=size).astype(params.dtype)
-    here = _peers.ours(params, x, args.threads)
+    return params, np.random.default_rng(args.seed).normal(size=size).astype(params.dtype)
+
+
+def _peer(args: argparse.Namespace, source: Source, against: str, params: Params, x: Any) -> _peers.Peer:
+    """Another program that runs the layer on the input."""
     if against not in source.peers:
         expected = _check.either(sorted(source.peers, reverse=True))
         raise ValueError(f"--against: expected {expected}, since this is not an .onnx file, got {against}")
     if against == "reference":
-        return params, [here, _peers.exact(params, x)]
+        return _peers.exact(params, x)
     if against == "torch":
-        return params, [here, _peers.torch(params, x)]
+        tensors = source.tensors(args.FILE, args.prefix or "") if source.tensors else None
+        return _peers.torch(params, x, tensors)
     if args.dtype is not None:
         raise ValueError("--dtype: expected none, since ONNX Runtime runs the node as it is")
-    return params, [here, _peers.onnxruntime(args.FILE, args.node, x, args.threads)]
+    return _peers.onnxruntime(args.FILE, args.node, x, args.threads)
 
 
 def _check_layer(args: argparse.Namespace) -> int:
     source = recognise(args.FILE)
     against = args.against or source.peers[0]
+    params, x = _input(args, source)
     try:
-        params, peers = _prepare(args, source, against)
         with _peers.running(args.threads):
-            gap, scale = _peers.difference(*peers)
+            peers = [_peers.ours(params, x, args.threads), _peer(args, source, against, params, x)]
+            results = [_peers.results(peer) for peer in peers]
     except _peers.RefusedError as error:
         raise ValueError(f"{error}; --against reference has no such limits") from None
-    # A peer of the same dtype is as far from the exact result as we are.
-    tolerance = args.tolerance
-    if tolerance is None:
-        tolerance = _peers.TOLERANCE[params.dtype.name] * max(1.0, scale) * (1 if against == "reference" else 2)
-    passed = gap <= tolerance
+    exact = results[1] if against == "reference" else _peers.results(_peers.exact(params, x))
+    limits = _rounding.bounds(params, x, exact)
+    verdicts = [_rounding.judge(result, exact, limits) for result in results[: 1 if against == "reference" else 2]]
+    difference = _peers.difference(*results)
+    passed = all(verdict.right for verdict in verdicts)
+    if args.tolerance is not None:
+        passed = difference <= args.tolerance
+    told = _rounding.told_steps(exact, limits)
     if args.json:
-        said = {"file": args.FILE, "against": against, "difference": _peers.number(gap), "tolerance": tolerance}
-        _print_json({**said, "ok": passed, "layer": _described(params)})
-    else:
-        word = "within" if passed else "BEYOND"
-        print(f"{peers[0].title} and {peers[1].title} differ by {gap:.3g}, {word} the tolerance of {tolerance:.3g}")
+        names = ("fastrnn", "peer")
+        distances = {f"{name}_distance": _peers.number(v.distance) for name, v in zip(names, verdicts)}
+        shares = {f"{name}_share": _peers.number(v.share) for name, v in zip(names, verdicts)}
+        said = {"file": args.FILE, "against": against, "difference": _peers.number(difference), **distances, **shares}
+        said |= {"told_steps": told, "tolerance": args.tolerance, "ok": passed}
+        _print_json({**said, "layer": _described(params)})
+        return int(not passed)
+    for peer, verdict in zip(peers, verdicts):
+        print(f"{peer.title}: {'' if verdict.right else 'BEYOND: '}{verdict}")
+    if told < args.steps:
+        print(f"of {args.steps} steps {told} tell layers apart: at the others rounding alone may change 1 % or more")
+    limit = "" if args.tolerance is None else f", {'within' if passed else 'BEYOND'} --tolerance {args.tolerance:g}"
+    word = "passed" if passed else "FAILED"
+    print(f"{word}: {peers[0].title} and {peers[1].title} differ by {difference:.3g}{limit}")
     return int(not passed)
 
 
 def _bench(args: argparse.Namespace) -> int:
     source = recognise(args.FILE)
     against = args.against or next(peer for peer in source.peers if peer in _TIMED)
-    params, peers = _prepare(args, source, against)
+    params, x = _input(args, source)
+    peers = [_peers.ours(params, x, args.threads), _peer(args, source, against, params, x)]
     with _peers.running(args.threads):
         here, there = _peers.medians(peers, args.rounds)
     if args.json:

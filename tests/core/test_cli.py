@@ -23,6 +23,7 @@ from support.command_line import printed, run, said, weights, write_files
 COMMANDS = ["info", "inspect", "convert", "check", "bench"]
 DESCRIBED = {"cell", "input_size", "hidden_size", "proj_size", "num_layers", "direction"}
 DESCRIBED |= {"weights", "options", "dtype", "parameters", "bytes"}
+JUDGED = {"fastrnn_distance", "fastrnn_share"}
 
 
 @pytest.fixture
@@ -187,11 +188,15 @@ def test_convert(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", ["lstm.npz", "before.npz", "reverse.npz"])
 def test_check(files: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "within the tolerance" in printed(capsys, "check", name)
+    first, last = printed(capsys, "check", name).splitlines()
+    assert first.endswith("of what rounding explains")
+    assert last.startswith("passed: ")
     told = json.loads(printed(capsys, "check", name, "--json", "--steps", "7", "--batch", "2", "--seed", "3"))
-    assert told.keys() == {"file", "against", "difference", "tolerance", "ok", "layer"}
+    assert told.keys() == {"file", "against", "difference", *JUDGED, "told_steps", "tolerance", "ok", "layer"}
+    assert (told["told_steps"], told["tolerance"], told["ok"]) == (7, None, True)
     assert told["layer"].keys() == DESCRIBED
-    assert "BEYOND" in printed(capsys, "check", name, "--tolerance", "0", status=1)
+    assert "FAILED" in printed(capsys, "check", name, "--tolerance", "0", status=1)
+    assert "within --tolerance 1" in printed(capsys, "check", name, "--tolerance", "1")
 
 
 def test_check_of_nan(files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +206,8 @@ def test_check_of_nan(files: Path, capsys: pytest.CaptureFixture[str], monkeypat
     monkeypatch.setattr(_peers, "exact", nan)
     told = json.loads(printed(capsys, "check", "before.npz", "--json", status=1))
     assert told["difference"] is None
+    assert told["fastrnn_share"] is None
+    assert "BEYOND: nan from float64" in printed(capsys, "check", "before.npz", status=1)
 
 
 def test_a_package_that_lacks_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,4 +290,4 @@ def test_nan_equals_nan(files: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_params_of_every_cell_against_the_reference(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for cell, kind in PARAMS.items():
         kind(weights(cell)).save("a.npz")
-        assert "within" in printed(capsys, "check", "a.npz")
+        assert "passed" in printed(capsys, "check", "a.npz")
