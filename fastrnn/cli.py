@@ -93,6 +93,7 @@ def _print_json(value: object) -> None:
 
 
 def _info(args: argparse.Namespace) -> int:
+    target, threads = resolve_target(None), get_num_threads()  # first, since the environment may be wrong
     checks = [
         {"cell": cell, "dtype": dtype, "target": target, **_peers.self_check(cell, dtype, target)}
         for cell in CELLS
@@ -103,11 +104,11 @@ def _info(args: argparse.Namespace) -> int:
     if args.json:
         about: dict[str, Any] = {
             "version": __version__,
-            "target": resolve_target(None),
+            "target": target,
             "targets": list(usable_targets()),
         }
         about |= {"build": [name for name, _ in _core.TARGETS], "compiler": _core.COMPILER}
-        about |= {"threads": get_num_threads(), "numpy": np.__version__}
+        about |= {"threads": threads, "numpy": np.__version__}
         _print_json({**about, "checks": checks, "ok": passed})
         return int(not passed)
     show_config()

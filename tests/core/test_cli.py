@@ -136,6 +136,16 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(check["difference"] <= check["tolerance"] for check in told["checks"])
 
 
+@pytest.mark.parametrize(("name", "value"), [("FASTRNN_NUM_THREADS", "0"), ("FASTRNN_TARGET", "sse")])
+@pytest.mark.parametrize("more", [[], ["--json"]], ids=str)
+def test_info_in_a_wrong_environment(name: str, value: str, more: list[str]) -> None:
+    code = "from fastrnn.cli import main; import sys; sys.exit(main())"
+    result = run_python(code, "info", *more, **{name: value})
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"fastrnn: error: {name}: expected ")
+    assert result.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("wrong", ["reference", "bits"])
 def test_info_finds_what_is_wrong(
     wrong: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
