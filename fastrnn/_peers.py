@@ -185,13 +185,14 @@ def self_check(cell: str, dtype: str, target: str) -> dict[str, Any]:
     return {"difference": number(gap), "tolerance": tolerance, "same_bits": same, "ok": same and gap <= tolerance}
 
 
-def medians(peers: list[Peer], rounds: int) -> list[float]:
+def medians(peers: list[Peer], rounds: int, done: Callable[[], object] = lambda: None) -> list[float]:
     """Seconds a call of each, timed alternately, so that a slow moment of the machine slows all of them."""
     times: list[list[float]] = [[] for _ in peers]
     counts = [_calls_of(peer.call) for peer in peers]
     for _ in range(rounds):
         for peer, count, taken in zip(peers, counts, times):
             taken.append(_time(peer.call, count) / count)
+        done()
     return [statistics.median(taken) for taken in times]
 
 

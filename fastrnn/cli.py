@@ -6,16 +6,23 @@ Exit codes: 0, 1 where a check failed, 2 where the command could not be done, wi
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import math
 import os
+import re
+import shutil
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, NoReturn
 
 import numpy as np
 
-from fastrnn import _check, _core, _peers, _rounding
+from fastrnn import _check, _core, _peers, _rounding, _streaming
 from fastrnn._cells import CELLS, OPTIONS
 from fastrnn._sources import ENDINGS, FLAGS, Source, recognise
 from fastrnn.config import __version__, get_num_threads, resolve_target, show_config, usable_targets
@@ -27,18 +34,40 @@ _ABOUT = {
     "input_forget": "an LSTM whose forget gate is 1 - i",
     "reset_after": "a GRU that resets before the recurrent product",
 }
-_READ = f"what {', '.join(ENDINGS)} files hold, whatever its name"
+_READ = f"what {', '.join(ENDINGS)} files hold, whatever its name; - is the standard input"
 _MOST_NUMBERS = 2**28  # in a run, so that it does not end for want of memory
 _EXAMPLES = """examples:
   fastrnn info
   fastrnn inspect model.onnx
+  fastrnn inspect *.pt
   fastrnn convert model.onnx lstm.safetensors --node /encoder/LSTM
   fastrnn convert weights.npz gru.npz --cell gru --prefix encoder. --reset-before
   fastrnn check model.onnx --node /encoder/LSTM
-  fastrnn bench model.pt --prefix encoder. --against torch --batch 8"""
+  fastrnn bench model.pt --prefix encoder. --against torch --batch 8
+  fastrnn bench model.pt --prefix encoder. --stream --deadline 10ms"""
 
 
 # Layers of files.
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[str]:
+    """The path; for "-" that of a file with what the standard input has, since readers go back and forth."""
+    if path != "-":
+        yield path
+        return
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ValueError("-: expected a file on the standard input, as of fastrnn inspect - < model.onnx, got none")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, "stdin")
+        with open(copy, "wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        try:
+            yield copy
+        except BrokenPipeError:
+            raise
+        except _ERRORS as error:  # by the name that was given
+            raise ValueError(_said(error).replace(copy, "-")) from None
 
 
 def _open_layer(args: argparse.Namespace, source: Source) -> Params:
@@ -89,6 +118,18 @@ def _print_json(value: object) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
+@contextmanager
+def _progress(total: int, what: str) -> Iterator[Callable[[], object]]:
+    """A bar of work that takes more than a second, on the standard error, where that is a terminal and has tqdm."""
+    if sys.stderr is None or not sys.stderr.isatty() or not find_spec("tqdm"):
+        yield lambda: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=what, leave=False, delay=1) as bar:
+        yield bar.update
+
+
 # Commands. Each takes its arguments and returns its exit code.
 
 
@@ -121,26 +162,61 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _inspect(args: argparse.Namespace) -> int:
+    """1 where no layer of a file could be read; 2 where a file could not be, after the others."""
+    status, told = 0, list[dict[str, Any]]()
+    for path in args.FILE:
+        try:
+            with _readable(path) as real:
+                layers = _layers(real)
+        except _ERRORS as error:
+            if len(args.FILE) == 1:
+                raise
+            _complain(_said(error))
+            status = 2
+            continue
+        status = max(status, int(all("error" in layer for layer in layers)))
+        told.append({"file": path, "layers": layers})
+        if not args.json:
+            _print_layers(path, layers, len(args.FILE) > 1)
+    if args.json:
+        _print_json(told[0] if len(args.FILE) == 1 else told)
+    return status
+
+
+def _layers(path: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    for name, load in recognise(args.FILE).find(args.FILE).items():
+    for name, load in recognise(path).find(path).items():
         try:
             found.append({"name": name, **_described(load())})
         except (TypeError, ValueError) as error:
             found.append({"name": name, "error": str(error)})
-    if args.json:
-        _print_json({"file": args.FILE, "layers": found})
-    elif not found:
-        print(f"{_line(args.FILE)}: no recurrent layers")
-    else:
-        for layer in found:
-            print(f"{_check.shown(layer['name'])}: {_line(layer.get('error') or _one_line(layer))}")
-    return 0
+    return found
+
+
+def _print_layers(path: str, layers: list[dict[str, Any]], many: bool) -> None:
+    """A line a layer, wrapped where the output is a terminal; for several files with the file's name in front."""
+    before = f"{_line(path)}: " if many else ""
+    if not layers:
+        print(f"{_line(path)}: no recurrent layers")
+    for layer in layers:
+        text = f"{before}{_check.shown(layer['name'])}: {_line(layer.get('error') or _one_line(layer))}"
+        print(_wrapped(text))
+
+
+def _wrapped(text: str) -> str:
+    if sys.stdout is None or not sys.stdout.isatty():
+        return text  # so that programs find a layer on each line
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(text, max(width, 20), subsequent_indent="    ", break_on_hyphens=False)
 
 
 def _convert(args: argparse.Namespace) -> int:
     params = _open_layer(args, recognise(args.FILE))
     params.save(args.DST)
-    print(f"{_line(args.DST)}: {_one_line(_described(params))}")
+    if args.json:
+        _print_json({"file": args.given, "dst": args.DST, "layer": _described(params)})
+    else:
+        print(_wrapped(f"{_line(args.DST)}: {_one_line(_described(params))}"))
     return 0
 
 
@@ -181,7 +257,8 @@ def _check_layer(args: argparse.Namespace) -> int:
     except _peers.RefusedError as error:
         raise ValueError(f"{error}; --against reference has no such limits") from None
     exact = results[1] if against == "reference" else _peers.results(_peers.exact(params, x))
-    limits = _rounding.bounds(params, x, exact)
+    with _progress(2 * args.steps * params.num_layers * (1 + params.bidirectional), "rounding") as done:
+        limits = _rounding.bounds(params, x, exact, done)
     verdicts = [_rounding.judge(result, exact, limits) for result in results[: 1 if against == "reference" else 2]]
     difference = _peers.difference(*results)
     passed = all(verdict.right for verdict in verdicts)
@@ -192,7 +269,7 @@ def _check_layer(args: argparse.Namespace) -> int:
         names = ("fastrnn", "peer")
         distances = {f"{name}_distance": _peers.number(v.distance) for name, v in zip(names, verdicts)}
         shares = {f"{name}_share": _peers.number(v.share) for name, v in zip(names, verdicts)}
-        said = {"file": args.FILE, "against": against, "difference": _peers.number(difference), **distances, **shares}
+        said = {"file": args.given, "against": against, "difference": _peers.number(difference), **distances, **shares}
         said |= {"told_steps": told, "tolerance": args.tolerance, "ok": passed}
         _print_json({**said, "layer": _described(params)})
         return int(not passed)
@@ -208,14 +285,19 @@ def _check_layer(args: argparse.Namespace) -> int:
 
 def _bench(args: argparse.Namespace) -> int:
     source = recognise(args.FILE)
+    if args.stream:
+        return _bench_stream(args, source)
+    for flag in ("deadline", "every", "seconds"):
+        if getattr(args, flag) is not None:
+            raise ValueError(f"--{flag}: expected none without --stream")
     against = args.against or next(peer for peer in source.peers if peer in _TIMED)
     params, x = _input(args, source)
     peers = [_peers.ours(params, x, args.threads), _peer(args, source, against, params, x)]
-    with _peers.running(args.threads):
-        here, there = _peers.medians(peers, args.rounds)
+    with _peers.running(args.threads), _progress(args.rounds, "rounds") as done:
+        here, there = _peers.medians(peers, args.rounds, done)
     if args.json:
         said = {
-            "file": args.FILE,
+            "file": args.given,
             "against": against,
             "steps": args.steps,
             "batch": args.batch,
@@ -232,20 +314,103 @@ def _bench(args: argparse.Namespace) -> int:
     return 0
 
 
+def _bench_stream(args: argparse.Namespace, source: Source) -> int:
+    if args.against:
+        raise ValueError("--against: expected none with --stream, which times fastrnn alone")
+    if args.threads != 1:
+        raise ValueError(f"--threads: expected 1 with --stream, whose steps run on one thread, got {args.threads}")
+    params, x = _input(args, source)
+    budget = 5.0 if args.seconds is None else args.seconds
+    took = _streaming.latency(params, x, budget, args.every, args.deadline)
+    names = {"p50": took.p50, "p99": took.p99, "p99.9": took.p999, "longest": took.longest}
+    if args.json:
+        said = {"file": args.given, "batch": args.batch, "steps": took.steps, "deadline_us": _us(args.deadline)}
+        said |= {"every_us": _us(args.every), **{f"{name}_us": _us(value) for name, value in names.items()}}
+        missed = None if args.deadline is None else took.missed
+        _print_json({**said, "missed": missed, "layer": _described(params)})
+        return 0
+    pace = "back to back" if args.every is None else f"one every {_us(args.every):.6g} us"
+    print(_wrapped(f"B={args.batch} {took.steps} steps {pace}: {_one_line(_described(params))}"))
+    print(", ".join(f"{name} {_us(value):.4g} us" for name, value in names.items()))
+    if args.deadline is not None:
+        share = f"{100 * took.missed / took.steps:.3g} %"
+        print(f"{took.missed} of {took.steps} steps ({share}) missed the deadline of {_us(args.deadline):.6g} us")
+    return 0
+
+
+def _us(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1e6
+
+
+def _completion(args: argparse.Namespace) -> int:
+    library = _check.package("shtab", "completion", "fastrnn[completion]")
+    parser = _parser()
+    for command in parser.commands.values():
+        for action in command._actions:
+            if action.dest in ("FILE", "DST"):
+                action.complete = library.FILE
+    print(library.complete(parser, shell=args.SHELL))
+    return 0
+
+
 # Arguments.
 
 
 class _Parser(argparse.ArgumentParser):
     """One line for an error, of the command that was called, as for all other errors."""
 
+    commands: dict[str, Any]
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **{**more, "allow_abbrev": False})  # an abbreviation may be ambiguous one day
+
     def error(self, message: str) -> NoReturn:
-        _fail(f"{message} (see {self.prog} --help)")
+        _fail(f"{message}{self._nearest(message)} (see {self.prog} --help)")
+
+    def _nearest(self, message: str) -> str:
+        """A command, choice or option that was meant. Python has `suggest_on_error` from 3.14, and not for options."""
+        if "maybe you meant" in message:  # Python has said it
+            return ""
+        for pattern, words in (
+            (
+                r"invalid choice: '(.*?)' \(",
+                [word for action in self._actions for word in map(str, action.choices or [])],
+            ),
+            (r"unrecognized arguments: .*?(--[\w-]+)", [*self._option_strings()]),
+        ):
+            if (got := re.search(pattern, message)) and (near := difflib.get_close_matches(got[1], words, 1)):
+                return f"; did you mean {near[0]}?"
+        return ""
+
+    def _option_strings(self) -> Iterator[str]:
+        for action in self._actions:
+            yield from action.option_strings
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Unknown arguments are an error of the command that was called, not of `fastrnn`."""
+        known, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            getattr(known, "parser", self).error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known
 
 
 def _fail(message: str) -> NoReturn:
+    _complain(message)
+    raise SystemExit(2)
+
+
+def _complain(message: str) -> None:
     if sys.stderr is not None:  # None if closed; print would then take the standard output
         print(f"fastrnn: error: {_line(message)}", file=sys.stderr)
-    raise SystemExit(2)
+
+
+_ERRORS = (OSError, MemoryError, TypeError, ValueError, RuntimeError, ImportError)
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or ("out of memory" if isinstance(error, MemoryError) else type(error).__name__)
 
 
 def _line(text: str) -> str:
@@ -265,6 +430,16 @@ def _whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
     return whole
 
 
+def _duration(text: str) -> float:
+    """Seconds of 10ms, 500us or 1.5s."""
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(us|ms|s)", text)
+    seconds = float(found[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1.0}[found[2]] if found else 0.0
+    if not 0 < seconds <= 86400:
+        said = f"expected a time above 0, of a day at most, such as 10ms, 500us or 1.5s, got {_check.shown(text)}"
+        raise argparse.ArgumentTypeError(said)
+    return seconds
+
+
 def _activation(text: str) -> Any:
     """A name, or NAME,ALPHA,BETA."""
     name, *constants = text.split(",")
@@ -282,7 +457,14 @@ def _tolerance(text: str) -> float:
     return number
 
 
-_tolerance.__name__ = "number"
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 86400:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, of a day at most, got {text}")
+    return number
+
+
+_tolerance.__name__ = _seconds.__name__ = "number"
 
 
 def _add_layer_flags(command: argparse.ArgumentParser) -> None:
@@ -310,7 +492,7 @@ def _add_run_flags(command: argparse.ArgumentParser, peers: tuple[str, ...]) -> 
     command.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="of the random input; default: 0")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> _Parser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = _Parser("fastrnn", description="RNN, LSTM and GRU layers on CPUs.", epilog=_EXAMPLES, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"fastrnn {__version__}")
@@ -322,12 +504,13 @@ def _parser() -> argparse.ArgumentParser:
         command: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
         for argument in positional:
             kinds = ".safetensors or .npz; replaced if there" if argument == "DST" else _READ
-            command.add_argument("FILE" if argument == "SRC" else argument, metavar=argument, help=kinds)
-        command.set_defaults(run=run)
+            count: dict[str, Any] = {"nargs": "+"} if name == "inspect" else {}
+            command.add_argument("FILE" if argument == "SRC" else argument, metavar=argument, help=kinds, **count)
+        command.set_defaults(run=run, parser=command)
         return command
 
     add("info", _info, "Version, targets and threads, and a self-check of every target.")
-    add("inspect", _inspect, "The recurrent layers in a file.", "FILE")
+    add("inspect", _inspect, "The recurrent layers in files.", "FILE")
     _add_layer_flags(add("convert", _convert, "Write a layer of a file to another file.", "SRC", "DST"))
     check = add("check", _check_layer, "Compare a layer's results with another program's, on random input.", "FILE")
     bench = add("bench", _bench, "Compare a layer's time with another program's.", "FILE")
@@ -336,9 +519,16 @@ def _parser() -> argparse.ArgumentParser:
         _add_run_flags(command, peers)
     check.add_argument("--tolerance", type=_tolerance, metavar="NUMBER", help="default: as docs/command_line.md says")
     bench.add_argument("--rounds", type=_whole(1), default=21, metavar="N", help="of timing; default: 21")
-    for name, command in commands.choices.items():
-        if name != "convert":
-            command.add_argument("--json", action="store_true", help="print JSON")
+    stream = bench.add_argument_group("steps of a stream")
+    stream.add_argument("--stream", action="store_true", help="time single steps of fastrnn.Stream: p50, p99, p99.9")
+    stream.add_argument("--deadline", type=_duration, metavar="TIME", help="count steps that take longer, as 10ms")
+    stream.add_argument("--every", type=_duration, metavar="TIME", help="of one input and the next; else back to back")
+    stream.add_argument("--seconds", type=_seconds, metavar="N", help="to run for; default: 5")
+    for command in commands.choices.values():
+        command.add_argument("--json", action="store_true", help="print JSON")
+    completion = add("completion", _completion, "A script by which a shell completes commands and options.")
+    completion.add_argument("SHELL", choices=("bash", "zsh"))
+    parser.commands = commands.choices
     return parser
 
 
@@ -356,7 +546,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(arguments)
     try:
-        status: int = args.run(args)
+        if isinstance(getattr(args, "FILE", None), str):
+            args.given = args.FILE
+            with _readable(args.FILE) as args.FILE:
+                status: int = args.run(args)
+        else:
+            status = args.run(args)
         if sys.stdout is not None:  # None if closed
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of the output has closed the pipe
@@ -364,10 +559,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except KeyboardInterrupt:
         return 130
-    except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
-    except MemoryError as error:
-        _fail(str(error) or "out of memory")
-    except (TypeError, ValueError, RuntimeError, ImportError) as error:
-        _fail(str(error))
+    except _ERRORS as error:
+        _fail(_said(error))
     return status

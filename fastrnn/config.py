@@ -84,9 +84,9 @@ def initial_threads() -> int:
 def set_num_threads(n: int) -> None:
     """Set how many threads a call uses at most where `threads=` is not given.
 
-    A call uses fewer where more would not pay. Until it is set it is FASTRNN_NUM_THREADS, or the number of processors that
-    this process may run on: by its affinity, and by the quota of its control group. These are read by the first call
-    that needs them, which raises a ValueError where FASTRNN_NUM_THREADS is no such number.
+    A call uses fewer where more would not pay. Until it is set it is FASTRNN_NUM_THREADS, or the number of processors
+    that this process may run on: by its affinity, and by the quota of its control group. These are read by the first
+    call that needs them, which raises a ValueError where FASTRNN_NUM_THREADS is no such number.
 
     Parameters
     ----------

@@ -73,7 +73,7 @@ def test_nested_dicts(files: Path, capsys: pytest.CaptureFixture[str], monkeypat
     cyclic: dict[str, Any] = {"weight_ih": torch.zeros(1)}
     cyclic["again"] = cyclic
     torch.save(cyclic, "cyclic.pt")
-    assert printed(capsys, "inspect", "cyclic.pt").count("\n") == 1
+    assert printed(capsys, "inspect", "cyclic.pt", status=1).count("\n") == 1
     torch.save({"m": state, "ema": state, "n": {"m": state}}, "twice.pt")
     told = json.loads(printed(capsys, "inspect", "twice.pt", "--json"))["layers"]
     assert [(layer["name"], layer["cell"]) for layer in told] == [("ema.", "gru"), ("m.", "gru"), ("n.m.", "gru")]
@@ -101,7 +101,9 @@ def test_tensors_that_are_no_weights(files: Path, capsys: pytest.CaptureFixture[
     torch.save(state | {"bias_ih_l0": state["bias_ih_l0"] * 1j}, "complex.pt")
     assert said(capsys, "check", "sparse.pt").startswith("weight_hh_l0: expected a dense tensor, got ")
     assert said(capsys, "check", "complex.pt").startswith("bias_ih_l0: expected float32 or float64, got ")
-    assert printed(capsys, "inspect", "sparse.pt").startswith("'': weight_hh_l0: expected a dense tensor, got ")
+    assert printed(capsys, "inspect", "sparse.pt", status=1).startswith(
+        "'': weight_hh_l0: expected a dense tensor, got "
+    )
 
 
 @needs("torch")
@@ -182,7 +184,7 @@ def test_threads_of_torch_are_restored(files: Path, monkeypatch: pytest.MonkeyPa
         return peer._replace(call=lambda: seen.append(torch.get_num_threads()) or peer.call())
 
     monkeypatch.setattr(_peers, "torch", seeing)
-    monkeypatch.setattr(_peers, "medians", lambda peers, rounds: (peers[1].call(), medians(peers, 1))[1])
+    monkeypatch.setattr(_peers, "medians", lambda peers, *_: (peers[1].call(), medians(peers, 1))[1])
     main(["check", "lstm.npz", "--against", "torch", "--threads", str(before + 1)])
     main(["bench", "lstm.npz", "--rounds", "1", "--steps", "2", "--threads", str(before + 2)])
     assert {*seen} == {before + 1, before + 2}
