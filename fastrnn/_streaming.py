@@ -39,7 +39,7 @@ def latency(
     A step's time begins when it is called. Where an input comes while the step before still runs, it begins when the
     input comes, so that one long step makes those late that had to wait for it.
     """
-    stream, times = Stream(params, x.shape[1]), array("d")
+    stream, times = Stream(cast("AnyParams", params), x.shape[1]), array("d")
     inputs = [*np.ascontiguousarray(x)]
     for k in range(_WARM_UP):
         stream.step(inputs[k % len(inputs)])

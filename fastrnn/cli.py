@@ -6,11 +6,8 @@ Exit codes: 0, 1 where a check failed, 2 where the command could not be done, wi
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
-import math
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -18,33 +15,18 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from fastrnn import _check, _core, _peers, _rounding, _streaming
-from fastrnn._cells import CELLS, OPTIONS
-from fastrnn._sources import ENDINGS, FLAGS, Source, recognise
+from fastrnn._arguments import TIMED, Parser, complain, fail, line, parser, spelled
+from fastrnn._cells import CELLS
+from fastrnn._sources import FLAGS, Source, recognise
 from fastrnn.config import __version__, get_num_threads, resolve_target, show_config, usable_targets
 from fastrnn.params import Params
 
-_TIMED = ("onnxruntime", "torch")  # programs that `bench` compares a layer with
-_OPPOSITES = {"reset_after": "reset-before"}
-_ABOUT = {
-    "input_forget": "an LSTM whose forget gate is 1 - i",
-    "reset_after": "a GRU that resets before the recurrent product",
-}
-_READ = f"what {', '.join(ENDINGS)} files hold, whatever its name; - is the standard input"
 _MOST_NUMBERS = 2**28  # in a run, so that it does not end for want of memory
-_EXAMPLES = """examples:
-  fastrnn info
-  fastrnn inspect model.onnx
-  fastrnn inspect *.pt
-  fastrnn convert model.onnx lstm.safetensors --node /encoder/LSTM
-  fastrnn convert weights.npz gru.npz --cell gru --prefix encoder. --reset-before
-  fastrnn check model.onnx --node /encoder/LSTM
-  fastrnn bench model.pt --prefix encoder. --against torch --batch 8
-  fastrnn bench model.pt --prefix encoder. --stream --deadline 10ms"""
 
 
 # Layers of files.
@@ -76,17 +58,11 @@ def _open_layer(args: argparse.Namespace, source: Source) -> Params:
     for flag in given:
         if flag not in source.flags:
             said = f"expected none for a {source.title} file, which says it itself or has no such thing"
-            raise ValueError(f"{_spelled(flag)}: {said}")
+            raise ValueError(f"{spelled(flag)}: {said}")
     if given.get("prefix") and [*source.find(args.FILE)] == [""]:
         got = _check.shown(args.prefix)
         raise ValueError(f"--prefix: expected none, since nothing stands before the names in {args.FILE}, got {got}")
     return source.load(args.FILE, given, args.dtype)
-
-
-def _spelled(option: str) -> str:
-    """The flag of an option; that of the opposite where the option is true by default."""
-    name = option.replace("_", "-")
-    return f"--{_OPPOSITES.get(option, f'no-{name}')}" if OPTIONS.get(option) is True else f"--{name}"
 
 
 def _described(params: Params) -> dict[str, Any]:
@@ -171,7 +147,7 @@ def _inspect(args: argparse.Namespace) -> int:
         except _ERRORS as error:
             if len(args.FILE) == 1:
                 raise
-            _complain(_said(error))
+            complain(_said(error))
             status = 2
             continue
         status = max(status, int(all("error" in layer for layer in layers)))
@@ -195,11 +171,11 @@ def _layers(path: str) -> list[dict[str, Any]]:
 
 def _print_layers(path: str, layers: list[dict[str, Any]], many: bool) -> None:
     """A line a layer, wrapped where the output is a terminal; for several files with the file's name in front."""
-    before = f"{_line(path)}: " if many else ""
+    before = f"{line(path)}: " if many else ""
     if not layers:
-        print(f"{_line(path)}: no recurrent layers")
+        print(f"{line(path)}: no recurrent layers")
     for layer in layers:
-        text = f"{before}{_check.shown(layer['name'])}: {_line(layer.get('error') or _one_line(layer))}"
+        text = f"{before}{_check.shown(layer['name'])}: {line(layer.get('error') or _one_line(layer))}"
         print(_wrapped(text))
 
 
@@ -216,7 +192,7 @@ def _convert(args: argparse.Namespace) -> int:
     if args.json:
         _print_json({"file": args.given, "dst": args.DST, "layer": _described(params)})
     else:
-        print(_wrapped(f"{_line(args.DST)}: {_one_line(_described(params))}"))
+        print(_wrapped(f"{line(args.DST)}: {_one_line(_described(params))}"))
     return 0
 
 
@@ -290,7 +266,7 @@ def _bench(args: argparse.Namespace) -> int:
     for flag in ("deadline", "every", "seconds"):
         if getattr(args, flag) is not None:
             raise ValueError(f"--{flag}: expected none without --stream")
-    against = args.against or next(peer for peer in source.peers if peer in _TIMED)
+    against = args.against or next(peer for peer in source.peers if peer in TIMED)
     params, x = _input(args, source)
     peers = [_peers.ours(params, x, args.threads), _peer(args, source, against, params, x)]
     with _peers.running(args.threads), _progress(args.rounds, "rounds") as done:
@@ -344,64 +320,13 @@ def _us(seconds: float | None) -> float | None:
 
 def _completion(args: argparse.Namespace) -> int:
     library = _check.package("shtab", "completion", "fastrnn[completion]")
-    parser = _parser()
-    for command in parser.commands.values():
+    whole = _parser()
+    for command in whole.commands.values():
         for action in command._actions:
             if action.dest in ("FILE", "DST"):
                 action.complete = library.FILE
-    print(library.complete(parser, shell=args.SHELL))
+    print(library.complete(whole, shell=args.SHELL))
     return 0
-
-
-# Arguments.
-
-
-class _Parser(argparse.ArgumentParser):
-    """One line for an error, of the command that was called, as for all other errors."""
-
-    commands: dict[str, Any]
-
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **{**more, "allow_abbrev": False})  # an abbreviation may be ambiguous one day
-
-    def error(self, message: str) -> NoReturn:
-        _fail(f"{message}{self._nearest(message)} (see {self.prog} --help)")
-
-    def _nearest(self, message: str) -> str:
-        """A command, choice or option that was meant. Python has `suggest_on_error` from 3.14, and not for options."""
-        if "maybe you meant" in message:  # Python has said it
-            return ""
-        for pattern, words in (
-            (
-                r"invalid choice: '(.*?)' \(",
-                [word for action in self._actions for word in map(str, action.choices or [])],
-            ),
-            (r"unrecognized arguments: .*?(--[\w-]+)", [*self._option_strings()]),
-        ):
-            if (got := re.search(pattern, message)) and (near := difflib.get_close_matches(got[1], words, 1)):
-                return f"; did you mean {near[0]}?"
-        return ""
-
-    def _option_strings(self) -> Iterator[str]:
-        for action in self._actions:
-            yield from action.option_strings
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Unknown arguments are an error of the command that was called, not of `fastrnn`."""
-        known, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            getattr(known, "parser", self).error(f"unrecognized arguments: {' '.join(unknown)}")
-        return known
-
-
-def _fail(message: str) -> NoReturn:
-    _complain(message)
-    raise SystemExit(2)
-
-
-def _complain(message: str) -> None:
-    if sys.stderr is not None:  # None if closed; print would then take the standard output
-        print(f"fastrnn: error: {_line(message)}", file=sys.stderr)
 
 
 _ERRORS = (OSError, MemoryError, TypeError, ValueError, RuntimeError, ImportError)
@@ -413,123 +338,18 @@ def _said(error: BaseException) -> str:
     return str(error) or ("out of memory" if isinstance(error, MemoryError) else type(error).__name__)
 
 
-def _line(text: str) -> str:
-    """One line without control characters; bytes of a file's name that are no text are written as escapes."""
-    whole = " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
-    return "".join(filter(str.isprintable, whole))
+_RUNS = {
+    "info": _info,
+    "inspect": _inspect,
+    "convert": _convert,
+    "check": _check_layer,
+    "bench": _bench,
+    "completion": _completion,
+}
 
 
-def _whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
-    def whole(text: str) -> int:
-        number = int(text)
-        if not least <= number <= most:
-            raise argparse.ArgumentTypeError(f"expected an integer from {least} to {most}, got {text}")
-        return number
-
-    whole.__name__ = "integer"  # argparse calls the type so in its message
-    return whole
-
-
-def _duration(text: str) -> float:
-    """Seconds of 10ms, 500us or 1.5s."""
-    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(us|ms|s)", text)
-    seconds = float(found[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1.0}[found[2]] if found else 0.0
-    if not 0 < seconds <= 86400:
-        said = f"expected a time above 0, of a day at most, such as 10ms, 500us or 1.5s, got {_check.shown(text)}"
-        raise argparse.ArgumentTypeError(said)
-    return seconds
-
-
-def _activation(text: str) -> Any:
-    """A name, or NAME,ALPHA,BETA."""
-    name, *constants = text.split(",")
-    try:
-        return (name, *map(float, constants)) if constants else name
-    except ValueError:
-        said = f"expected NAME or NAME,ALPHA,BETA with two numbers, got {_check.shown(text)}"
-        raise argparse.ArgumentTypeError(said) from None
-
-
-def _tolerance(text: str) -> float:
-    number = float(text)
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a finite number of at least 0, got {text}")
-    return number
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not 0 < number <= 86400:
-        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, of a day at most, got {text}")
-    return number
-
-
-_tolerance.__name__ = _seconds.__name__ = "number"
-
-
-def _add_layer_flags(command: argparse.ArgumentParser) -> None:
-    which = command.add_argument_group("which layer")
-    which.add_argument("--node", metavar="NAME", help="of an .onnx file: the node's name, or that of an output of it")
-    which.add_argument("--prefix", help="of other files: what stands before the names of the layer's weights")
-    what = command.add_argument_group("what it is, where a file does not say")
-    what.add_argument("--cell", choices=tuple(CELLS))
-    for name, value in OPTIONS.items():
-        if name == "clip":
-            what.add_argument("--clip", type=float, metavar="NUMBER", help="bounds what goes into the activations")
-        elif isinstance(value, bool):
-            action = "store_false" if value else "store_true"
-            what.add_argument(_spelled(name), dest=name, action=action, default=None, help=_ABOUT.get(name))
-        else:
-            what.add_argument(_spelled(name), type=_activation, metavar="NAME[,ALPHA,BETA]")
-    command.add_argument("--dtype", choices=("float32", "float64"), help="what the layer computes in")
-
-
-def _add_run_flags(command: argparse.ArgumentParser, peers: tuple[str, ...]) -> None:
-    command.add_argument("--against", choices=peers, help="default: by the kind of file")
-    for name, default in (("steps", 100), ("batch", 1), ("threads", 1)):
-        whole = _whole(1, _check.MOST_THREADS) if name == "threads" else _whole(1)
-        command.add_argument(f"--{name}", type=whole, default=default, metavar="N", help=f"default: {default}")
-    command.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="of the random input; default: 0")
-
-
-def _parser() -> _Parser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = _Parser("fastrnn", description="RNN, LSTM and GRU layers on CPUs.", epilog=_EXAMPLES, formatter_class=raw)
-    parser.add_argument("--version", action="version", version=f"fastrnn {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def add(
-        name: str, run: Callable[[argparse.Namespace], int], about: str, *positional: str
-    ) -> argparse.ArgumentParser:
-        command: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
-        for argument in positional:
-            kinds = ".safetensors or .npz; replaced if there" if argument == "DST" else _READ
-            count: dict[str, Any] = {"nargs": "+"} if name == "inspect" else {}
-            command.add_argument("FILE" if argument == "SRC" else argument, metavar=argument, help=kinds, **count)
-        command.set_defaults(run=run, parser=command)
-        return command
-
-    add("info", _info, "Version, targets and threads, and a self-check of every target.")
-    add("inspect", _inspect, "The recurrent layers in files.", "FILE")
-    _add_layer_flags(add("convert", _convert, "Write a layer of a file to another file.", "SRC", "DST"))
-    check = add("check", _check_layer, "Compare a layer's results with another program's, on random input.", "FILE")
-    bench = add("bench", _bench, "Compare a layer's time with another program's.", "FILE")
-    for command, peers in ((check, (*_TIMED, "reference")), (bench, _TIMED)):
-        _add_layer_flags(command)
-        _add_run_flags(command, peers)
-    check.add_argument("--tolerance", type=_tolerance, metavar="NUMBER", help="default: as docs/command_line.md says")
-    bench.add_argument("--rounds", type=_whole(1), default=21, metavar="N", help="of timing; default: 21")
-    stream = bench.add_argument_group("steps of a stream")
-    stream.add_argument("--stream", action="store_true", help="time single steps of fastrnn.Stream: p50, p99, p99.9")
-    stream.add_argument("--deadline", type=_duration, metavar="TIME", help="count steps that take longer, as 10ms")
-    stream.add_argument("--every", type=_duration, metavar="TIME", help="of one input and the next; else back to back")
-    stream.add_argument("--seconds", type=_seconds, metavar="N", help="to run for; default: 5")
-    for command in commands.choices.values():
-        command.add_argument("--json", action="store_true", help="print JSON")
-    completion = add("completion", _completion, "A script by which a shell completes commands and options.")
-    completion.add_argument("SHELL", choices=("bash", "zsh"))
-    parser.commands = commands.choices
-    return parser
+def _parser() -> Parser:
+    return parser(_RUNS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -560,5 +380,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except _ERRORS as error:
-        _fail(_said(error))
+        fail(_said(error))
     return status

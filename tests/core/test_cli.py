@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import _check, _peers, _streaming, cli
+from fastrnn import _arguments, _check, _peers, _streaming, cli
 from fastrnn.cli import main
 from support.apart import run_python
 from support.cells import PARAMS
@@ -119,7 +119,7 @@ def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_examples_of_help_parse() -> None:
-    examples = [line.split() for line in cli._EXAMPLES.splitlines()[1:]]
+    examples = [line.split() for line in _arguments.EXAMPLES.splitlines()[1:]]
     assert {words[1] for words in examples} == {*COMMANDS} - {"completion"}
     for words in examples:
         assert words[0] == "fastrnn"
