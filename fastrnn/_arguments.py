@@ -44,6 +44,7 @@ class Parser(argparse.ArgumentParser):
     """One line for an error, of the command that was called, as for all other errors."""
 
     commands: dict[str, Any]
+    _given: list[str]
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **{**more, "allow_abbrev": False})  # an abbreviation may be ambiguous one day
@@ -53,6 +54,8 @@ class Parser(argparse.ArgumentParser):
 
     def _nearest(self, message: str) -> str:
         """A command, choice or option that was meant. Python has `suggest_on_error` from 3.14, and not for options."""
+        if message.endswith("required: COMMAND"):  # `fastrnn --versoin`
+            message = f"unrecognized arguments: {' '.join(self._given)}"
         if "maybe you meant" in message:  # Python has said it
             return ""
         for pattern, words in (
@@ -72,6 +75,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Unknown arguments are an error of the command that was called, not of `fastrnn`."""
+        self._given = sys.argv[1:] if args is None else [*args]
         known, unknown = self.parse_known_args(args, namespace)
         if unknown:
             getattr(known, "parser", self).error(f"unrecognized arguments: {' '.join(unknown)}")

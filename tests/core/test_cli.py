@@ -321,6 +321,7 @@ def test_params_of_every_cell_against_the_reference(files: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("command", "meant"),
     [
+        ("--versoin", "--version"),
         ("inspec a.npz", "inspect"),
         ("check a.npz --cell grru", "gru"),
         ("check a.npz --against onnx-runtime", "onnxruntime"),
