@@ -224,6 +224,14 @@ def test_a_wrong_reset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         assert "FAILED" in printed(capsys, "check", path, status=1)
 
 
+def test_roundings_that_repeat() -> None:
+    """A counter adds the same number at each step, so that its roundings add up; the bound grows with them."""
+    weights = {"weight_ih_l0": np.zeros((16, 1), "f4"), "weight_hh_l0": np.zeros((16, 4), "f4")}
+    weights["bias_ih_l0"] = np.float32([20] * 8 + [0.2, 0.5, 0.7, 0.9] + [0] * 4)
+    (verdict,) = verdicts(PARAMS["lstm"](weights), np.zeros((4000, 1, 1), "f4"))
+    assert verdict.share < 0.1  # 0.05; 0.2 to 0.45, and more for more steps, were signs drawn anew at every step
+
+
 def test_a_wrong_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """What fastrnn computes wrongly is beyond the bound, by little more than rounding."""
     case = Case("lstm", layer("lstm", 1, 1, inputs=5, hidden=20), np.random.default_rng(0).normal(size=(50, 2, 5)))
