@@ -79,7 +79,14 @@ def array_at(size_t address, shape, strides, dtype, owner):
     return array
 
 
-cdef Py_ssize_t default_threads = 1
+cdef Py_ssize_t default_threads = 0  # 0 until it is first asked for
+
+
+cdef Py_ssize_t first_default_threads() except -1:
+    """Reads the environment: not when the package is imported, so that the command line can say what is wrong there."""
+    from fastrnn import config
+    set_default_threads(config.initial_threads())
+    return default_threads
 
 
 def set_default_threads(Py_ssize_t n):
@@ -88,7 +95,7 @@ def set_default_threads(Py_ssize_t n):
 
 
 def get_default_threads():
-    return default_threads
+    return default_threads or first_default_threads()
 
 
 cdef cnp.ndarray read_x(Call *call, x, Packed packed, batch_first):
@@ -146,7 +153,7 @@ cdef cnp.ndarray new_y(Call *call, Packed packed, bint sequences, out, cnp.ndarr
 
 cdef int set_threads(Call *call, threads) except -1:
     if threads is None:
-        call.c.threads = default_threads
+        call.c.threads = default_threads if default_threads else first_default_threads()
     elif type(threads) is int and threads == 1:
         call.c.threads = 1
     else:

@@ -8,21 +8,22 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import _check, functional, reference
+from fastrnn import _check, _rounding, functional, reference
 from fastrnn._cells import RNN
 from fastrnn._shapes import Sizes
 from fastrnn.config import __version__, usable_targets
 from fastrnn.params import CLASSES, Params
 
 Array = NDArray[Any]
-TOLERANCE = {"float32": 2e-6, "float64": 4e-15}  # docs/numerics.md, "Accuracy"; float64 has 2**-29 of the roundoff
+# Of `self_check`: docs/numerics.md, "Accuracy"; float64 has 2**-29 of the roundoff.
+TOLERANCE = {"float32": 2e-6, "float64": 4e-15}
 
 
 class Peer(NamedTuple):
@@ -59,14 +60,13 @@ def exact(params: Params, x: Array) -> Peer:
     """The float64 reference, of the weights in the params' dtype."""
     function: Any = getattr(reference, params._cell.name)
     weights = {name: array.astype(params.dtype) for name, array in params.weights.items()}
-    options = params._shown_options() | {"batch_first": False}
-    return Peer("reference", lambda: function(x, weights, **options), _flat)
+    return Peer("reference", lambda: function(x, weights, **params._cell_options()), _flat)
 
 
-def torch(params: Params, x: Array) -> Peer:
+def torch(params: Params, x: Array, tensors: Mapping[str, Any] | None = None) -> Peer:
+    """PyTorch's layer, of the file's own tensors where there are some, else of the weights of params."""
     library = _check.package("torch", "--against", "fastrnn[torch]")
-    options = params._shown_options()
-    options.pop("batch_first", None)  # x is (T, B, I) here, whatever the params say
+    options = params._cell_options()
     nonlinearity = options.pop("activation", "tanh") if params._cell is RNN else "tanh"
     lacks = [f"{name}={value!r}" for name, value in options.items()]
     lacks += [f"activation={nonlinearity!r}"] if nonlinearity not in ("tanh", "relu") else []
@@ -85,11 +85,13 @@ def torch(params: Params, x: Array) -> Peer:
         **more.get(params._cell.name, {}),
     ).eval()
     state = {name: library.zeros_like(tensor) for name, tensor in module.state_dict().items()}  # biases may be absent
-    for (layer, reverse), part in params._names.items():
-        for plain, name in part.items():
-            array = np.array(params.weights[name], params.dtype)
-            state[f"{plain}_l{layer}{'_reverse' if reverse else ''}"] = library.from_numpy(array)
-    module.load_state_dict(state)
+    if tensors is None:
+        tensors = {name: library.from_numpy(np.array(a, params.dtype)) for name, a in params.weights.items()}
+    state |= {name if "_l" in name else f"{name}_l0": tensor for name, tensor in tensors.items()}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise _refused("PyTorch", error) from None
     tensor = library.from_numpy(x)
 
     def call() -> Any:
@@ -149,15 +151,13 @@ def running(count: int) -> Iterator[None]:
         library.set_num_threads(before)
 
 
-def difference(a: Peer, b: Peer) -> tuple[float, float]:
-    """The largest difference of two results, and their largest number; a NaN equals a NaN."""
-    most, scale = 0.0, 0.0
-    for one, other in zip(a.arrays(a.call()), b.arrays(b.call()), strict=True):
-        with np.errstate(invalid="ignore"):
-            gap = np.where((one == other) | (np.isnan(one) & np.isnan(other)), 0.0, np.abs(one - other))
-        most = float(np.maximum(most, gap.max(initial=0)))  # maximum passes NaN on
-        scale = max(scale, float(np.abs(other[np.isfinite(other)]).max(initial=0)))
-    return most, scale
+def results(peer: Peer) -> tuple[Array, ...]:
+    return peer.arrays(peer.call())
+
+
+def difference(ours: tuple[Array, ...], theirs: tuple[Array, ...]) -> float:
+    """The largest difference of two results; a NaN equals a NaN."""
+    return float(np.max([_rounding.gap(a, b).max(initial=0) for a, b in zip(ours, theirs, strict=True)]))
 
 
 def number(value: float) -> float | None:
@@ -179,19 +179,20 @@ def self_check(cell: str, dtype: str, target: str) -> dict[str, Any]:
     x = rng.normal(size=(100, 3, 12)).astype(dtype)
     params = kind(weights, target=target)
     here, best = (ours(kind(weights, target=name), x) for name in (target, usable_targets()[0]))
-    gap, _ = difference(here, exact(params, x))
-    bits = [[array.tobytes() for array in peer.arrays(peer.call())] for peer in (here, best)]
+    gap = difference(results(here), results(exact(params, x)))
+    bits = [[array.tobytes() for array in results(peer)] for peer in (here, best)]
     same, tolerance = bits[0] == bits[1], TOLERANCE[dtype]
     return {"difference": number(gap), "tolerance": tolerance, "same_bits": same, "ok": same and gap <= tolerance}
 
 
-def medians(peers: list[Peer], rounds: int) -> list[float]:
+def medians(peers: list[Peer], rounds: int, done: Callable[[], object] = lambda: None) -> list[float]:
     """Seconds a call of each, timed alternately, so that a slow moment of the machine slows all of them."""
     times: list[list[float]] = [[] for _ in peers]
     counts = [_calls_of(peer.call) for peer in peers]
     for _ in range(rounds):
         for peer, count, taken in zip(peers, counts, times):
             taken.append(_time(peer.call, count) / count)
+        done()
     return [statistics.median(taken) for taken in times]
 
 

@@ -16,7 +16,7 @@ from fastrnn import _check, _npz, _safetensors, files
 from fastrnn._cells import OPTIONS
 from fastrnn._formats import Opener
 from fastrnn._names import listed
-from fastrnn._state_dict import prefixes
+from fastrnn._state_dict import prefixes, select
 from fastrnn._untrusted import check_regular
 from fastrnn.params import CLASSES, Params
 from fastrnn.torch import file as torch_file
@@ -37,6 +37,7 @@ class Source(NamedTuple):
     load: Callable[[str, Mapping[str, Any], str | None], Params]  # the layer that the flags name, in a dtype
     peers: tuple[str, ...]  # what its layers are compared with, best first
     remark: Callable[[str], str] = lambda path: ""  # on a file without a layer
+    tensors: Callable[[str, str], Mapping[str, Any]] | None = None  # PyTorch's own, under a prefix
 
 
 # How each kind is recognised.
@@ -128,6 +129,10 @@ def _load_torch(path: str, flags: Mapping[str, Any], dtype: str | None) -> Param
     return _in_dtype(torch_file.load_layer(path, state, flags.get("prefix", ""), flags.get("activation")), dtype)
 
 
+def _torch_tensors(path: str, prefix: str) -> Mapping[str, Any]:
+    return select(torch_file.state_dict(path), prefix, path)
+
+
 def _load_arrays(opened: Opener, path: str, flags: Mapping[str, Any], dtype: str | None) -> Params:
     return files.load_with(opened, path, dtype=dtype, **flags)
 
@@ -151,6 +156,7 @@ SOURCES = (
         find=_find_torch,
         load=_load_torch,
         peers=("torch", "reference"),
+        tensors=_torch_tensors,
     ),
     Source(
         ".safetensors",

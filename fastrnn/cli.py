@@ -8,38 +8,49 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
+import shutil
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
-from fastrnn import _check, _core, _peers
-from fastrnn._cells import CELLS, OPTIONS
-from fastrnn._sources import ENDINGS, FLAGS, Source, recognise
+from fastrnn import _check, _core, _peers, _rounding, _streaming
+from fastrnn._arguments import TIMED, Parser, complain, fail, line, parser, spelled
+from fastrnn._cells import CELLS
+from fastrnn._sources import FLAGS, Source, recognise
 from fastrnn.config import __version__, get_num_threads, resolve_target, show_config, usable_targets
 from fastrnn.params import Params
 
-_TIMED = ("onnxruntime", "torch")  # programs that `bench` compares a layer with
-_OPPOSITES = {"reset_after": "reset-before"}
-_ABOUT = {
-    "input_forget": "an LSTM whose forget gate is 1 - i",
-    "reset_after": "a GRU that resets before the recurrent product",
-}
-_READ = f"what {', '.join(ENDINGS)} files hold, whatever its name"
 _MOST_NUMBERS = 2**28  # in a run, so that it does not end for want of memory
-_EXAMPLES = """examples:
-  fastrnn info
-  fastrnn inspect model.onnx
-  fastrnn convert model.onnx lstm.safetensors --node /encoder/LSTM
-  fastrnn convert weights.npz gru.npz --cell gru --prefix encoder. --reset-before
-  fastrnn check model.onnx --node /encoder/LSTM
-  fastrnn bench model.pt --prefix encoder. --against torch --batch 8"""
 
 
 # Layers of files.
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[str]:
+    """The path; for "-" that of a file with what the standard input has, since readers go back and forth."""
+    if path != "-":
+        yield path
+        return
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ValueError("-: expected a file on the standard input, as of fastrnn inspect - < model.onnx, got none")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, "stdin")
+        with open(copy, "wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        try:
+            yield copy
+        except BrokenPipeError:
+            raise
+        except _ERRORS as error:  # by the name that was given
+            raise ValueError(_said(error).replace(copy, "-")) from None
 
 
 def _open_layer(args: argparse.Namespace, source: Source) -> Params:
@@ -48,17 +59,11 @@ def _open_layer(args: argparse.Namespace, source: Source) -> Params:
     for flag in given:
         if flag not in source.flags:
             said = f"expected none for a {source.title} file, which says it itself or has no such thing"
-            raise ValueError(f"{_spelled(flag)}: {said}")
+            raise ValueError(f"{spelled(flag)}: {said}")
     if given.get("prefix") and [*source.find(args.FILE)] == [""]:
         got = _check.shown(args.prefix)
         raise ValueError(f"--prefix: expected none, since nothing stands before the names in {args.FILE}, got {got}")
     return source.load(args.FILE, given, args.dtype)
-
-
-def _spelled(option: str) -> str:
-    """The flag of an option; that of the opposite where the option is true by default."""
-    name = option.replace("_", "-")
-    return f"--{_OPPOSITES.get(option, f'no-{name}')}" if OPTIONS.get(option) is True else f"--{name}"
 
 
 def _described(params: Params) -> dict[str, Any]:
@@ -90,10 +95,23 @@ def _print_json(value: object) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
+@contextmanager
+def _progress(total: int, what: str) -> Iterator[Callable[[], object]]:
+    """A bar of work that takes more than a second, on the standard error, where that is a terminal and has tqdm."""
+    if sys.stderr is None or not sys.stderr.isatty() or not find_spec("tqdm"):
+        yield lambda: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=what, leave=False, delay=1) as bar:
+        yield bar.update
+
+
 # Commands. Each takes its arguments and returns its exit code.
 
 
 def _info(args: argparse.Namespace) -> int:
+    target, threads = resolve_target(None), get_num_threads()  # first, since the environment may be wrong
     checks = [
         {"cell": cell, "dtype": dtype, "target": target, **_peers.self_check(cell, dtype, target)}
         for cell in CELLS
@@ -104,11 +122,11 @@ def _info(args: argparse.Namespace) -> int:
     if args.json:
         about: dict[str, Any] = {
             "version": __version__,
-            "target": resolve_target(None),
+            "target": target,
             "targets": list(usable_targets()),
         }
         about |= {"build": [name for name, _ in _core.TARGETS], "compiler": _core.COMPILER}
-        about |= {"threads": get_num_threads(), "numpy": np.__version__}
+        about |= {"threads": threads, "numpy": np.__version__}
         _print_json({**about, "checks": checks, "ok": passed})
         return int(not passed)
     show_config()
@@ -121,83 +139,142 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _inspect(args: argparse.Namespace) -> int:
+    """1 where no layer of a file could be read; 2 where a file could not be, after the others."""
+    status, told = 0, list[dict[str, Any]]()
+    for path in args.FILE:
+        try:
+            with _readable(path) as real:
+                layers, remark = _layers(real)
+        except _ERRORS as error:
+            if len(args.FILE) == 1:
+                raise
+            complain(_said(error))
+            status = 2
+            continue
+        status = max(status, int(all("error" in layer for layer in layers)))
+        told.append({"file": path, "layers": layers})
+        if not args.json:
+            _print_layers(path, layers, remark, len(args.FILE) > 1)
+    if args.json:
+        _print_json(told[0] if len(args.FILE) == 1 else told)
+    return status
+
+
+def _layers(path: str) -> tuple[list[dict[str, Any]], str]:
+    """What is known of each layer, and a remark on a file without any."""
     found: list[dict[str, Any]] = []
-    source = recognise(args.FILE)
-    for name, load in source.find(args.FILE).items():
+    source = recognise(path)
+    for name, load in source.find(path).items():
         try:
             found.append({"name": name, **_described(load())})
         except (TypeError, ValueError) as error:
             found.append({"name": name, "error": str(error)})
-    if args.json:
-        _print_json({"file": args.FILE, "layers": found})
-    elif not found:
-        remark = source.remark(args.FILE)
-        print(_line(f"{args.FILE}: no recurrent layers{'; ' * bool(remark)}{remark}"))
-    else:
-        for layer in found:
-            print(f"{_check.shown(layer['name'])}: {_line(layer.get('error') or _one_line(layer))}")
-    return int(all("error" in layer for layer in found))
+    return found, "" if found else source.remark(path)
+
+
+def _print_layers(path: str, layers: list[dict[str, Any]], remark: str, many: bool) -> None:
+    """A line a layer, wrapped where the output is a terminal; for several files with the file's name in front."""
+    before = f"{line(path)}: " if many else ""
+    if not layers:
+        print(_wrapped(line(f"{path}: no recurrent layers{'; ' * bool(remark)}{remark}")))
+    for layer in layers:
+        text = f"{before}{_check.shown(layer['name'])}: {line(layer.get('error') or _one_line(layer))}"
+        print(_wrapped(text))
+
+
+def _wrapped(text: str) -> str:
+    if sys.stdout is None or not sys.stdout.isatty():
+        return text  # so that programs find a layer on each line
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(text, max(width, 20), subsequent_indent="    ", break_on_hyphens=False)
 
 
 def _convert(args: argparse.Namespace) -> int:
     params = _open_layer(args, recognise(args.FILE))
     params.save(args.DST)
-    print(f"{_line(args.DST)}: {_one_line(_described(params))}")
+    if args.json:
+        _print_json({"file": args.given, "dst": args.DST, "layer": _described(params)})
+    else:
+        print(_wrapped(f"{line(args.DST)}: {_one_line(_described(params))}"))
     return 0
 
 
-def _prepare(args: argparse.Namespace, source: Source, against: str) -> tuple[Params, list[_peers.Peer]]:
-    """The layer of a file on random input, here and elsewhere."""
+def _input(args: argparse.Namespace, source: Source) -> tuple[Params, Any]:
+    """The layer of a file, and random input."""
     params = _open_layer(args, source)
     size = (args.steps, args.batch, params.input_size)
     numbers = args.steps * args.batch * (params.input_size + len(params._cell.gates) * params.hidden_size)
     if numbers > _MOST_NUMBERS:
         got = f"--steps {args.steps} and --batch {args.batch}, which take {numbers}"
         raise ValueError(f"--steps, --batch: expected at most {_MOST_NUMBERS} inputs and gates in all, got {got}")
-    x = np.random.default_rng(args.seed).normal(size=size).astype(params.dtype)
-    here = _peers.ours(params, x, args.threads)
+    return params, np.random.default_rng(args.seed).normal(size=size).astype(params.dtype)
+
+
+def _peer(args: argparse.Namespace, source: Source, against: str, params: Params, x: Any) -> _peers.Peer:
+    """Another program that runs the layer on the input."""
     if against not in source.peers:
         expected = _check.either(sorted(source.peers, reverse=True))
         raise ValueError(f"--against: expected {expected}, since this is not an .onnx file, got {against}")
     if against == "reference":
-        return params, [here, _peers.exact(params, x)]
+        return _peers.exact(params, x)
     if against == "torch":
-        return params, [here, _peers.torch(params, x)]
-    return params, [here, _peers.onnxruntime(args.FILE, args.node, x, args.threads)]
+        tensors = source.tensors(args.FILE, args.prefix or "") if source.tensors else None
+        return _peers.torch(params, x, tensors)
+    return _peers.onnxruntime(args.FILE, args.node, x, args.threads)
 
 
 def _check_layer(args: argparse.Namespace) -> int:
     source = recognise(args.FILE)
     against = args.against or source.peers[0]
+    params, x = _input(args, source)
     try:
-        params, peers = _prepare(args, source, against)
         with _peers.running(args.threads):
-            gap, scale = _peers.difference(*peers)
+            peers = [_peers.ours(params, x, args.threads), _peer(args, source, against, params, x)]
+            results = [_peers.results(peer) for peer in peers]
     except _peers.RefusedError as error:
         raise ValueError(f"{error}; --against reference has no such limits") from None
-    # A peer of the same dtype is as far from the exact result as we are.
-    tolerance = args.tolerance
-    if tolerance is None:
-        tolerance = _peers.TOLERANCE[params.dtype.name] * max(1.0, scale) * (1 if against == "reference" else 2)
-    passed = gap <= tolerance
+    exact = results[1] if against == "reference" else _peers.results(_peers.exact(params, x))
+    with _progress(2 * args.steps * params.num_layers * (1 + params.bidirectional), "rounding") as done:
+        limits = _rounding.bounds(params, x, exact, done)
+    verdicts = [_rounding.judge(result, exact, limits) for result in results[: 1 if against == "reference" else 2]]
+    difference = _peers.difference(*results)
+    passed = all(verdict.right for verdict in verdicts)
+    if args.tolerance is not None:
+        passed = difference <= args.tolerance
+    told = _rounding.told_steps(exact, limits)
     if args.json:
-        said = {"file": args.FILE, "against": against, "difference": _peers.number(gap), "tolerance": tolerance}
-        _print_json({**said, "ok": passed, "layer": _described(params)})
-    else:
-        word = "within" if passed else "BEYOND"
-        print(f"{peers[0].title} and {peers[1].title} differ by {gap:.3g}, {word} the tolerance of {tolerance:.3g}")
+        names = ("fastrnn", "peer")
+        distances = {f"{name}_distance": _peers.number(v.distance) for name, v in zip(names, verdicts)}
+        shares = {f"{name}_share": _peers.number(v.share) for name, v in zip(names, verdicts)}
+        said = {"file": args.given, "against": against, "difference": _peers.number(difference), **distances, **shares}
+        said |= {"told_steps": told, "tolerance": args.tolerance, "ok": passed}
+        _print_json({**said, "layer": _described(params)})
+        return int(not passed)
+    for peer, verdict in zip(peers, verdicts):
+        print(f"{peer.title}: {'' if verdict.right else 'BEYOND: '}{verdict}")
+    if told < args.steps:
+        print(f"of {args.steps} steps {told} tell layers apart: at the others rounding alone may change 1 % or more")
+    limit = "" if args.tolerance is None else f", {'within' if passed else 'BEYOND'} --tolerance {args.tolerance:g}"
+    word = "passed" if passed else "FAILED"
+    print(f"{word}: {peers[0].title} and {peers[1].title} differ by {difference:.3g}{limit}")
     return int(not passed)
 
 
 def _bench(args: argparse.Namespace) -> int:
     source = recognise(args.FILE)
-    against = args.against or next(peer for peer in source.peers if peer in _TIMED)
-    params, peers = _prepare(args, source, against)
-    with _peers.running(args.threads):
-        here, there = _peers.medians(peers, args.rounds)
+    if args.stream:
+        return _bench_stream(args, source)
+    for flag in ("deadline", "every", "seconds"):
+        if getattr(args, flag) is not None:
+            raise ValueError(f"--{flag}: expected none without --stream")
+    against = args.against or next(peer for peer in source.peers if peer in TIMED)
+    params, x = _input(args, source)
+    peers = [_peers.ours(params, x, args.threads), _peer(args, source, against, params, x)]
+    with _peers.running(args.threads), _progress(args.rounds, "rounds") as done:
+        here, there = _peers.medians(peers, args.rounds, done)
     if args.json:
         said = {
-            "file": args.FILE,
+            "file": args.given,
             "against": against,
             "steps": args.steps,
             "batch": args.batch,
@@ -214,114 +291,66 @@ def _bench(args: argparse.Namespace) -> int:
     return 0
 
 
-# Arguments.
+def _bench_stream(args: argparse.Namespace, source: Source) -> int:
+    if args.against:
+        raise ValueError("--against: expected none with --stream, which times fastrnn alone")
+    if args.threads != 1:
+        raise ValueError(f"--threads: expected 1 with --stream, whose steps run on one thread, got {args.threads}")
+    params, x = _input(args, source)
+    budget = 5.0 if args.seconds is None else args.seconds
+    took = _streaming.latency(params, x, budget, args.every, args.deadline)
+    names = {"p50": took.p50, "p99": took.p99, "p99.9": took.p999, "longest": took.longest}
+    if args.json:
+        said = {"file": args.given, "batch": args.batch, "steps": took.steps, "deadline_us": _us(args.deadline)}
+        said |= {"every_us": _us(args.every), **{f"{name}_us": _us(value) for name, value in names.items()}}
+        missed = None if args.deadline is None else took.missed
+        _print_json({**said, "missed": missed, "layer": _described(params)})
+        return 0
+    pace = "back to back" if args.every is None else f"one every {_us(args.every):.6g} us"
+    print(_wrapped(f"B={args.batch} {took.steps} steps {pace}: {_one_line(_described(params))}"))
+    print(", ".join(f"{name} {_us(value):.4g} us" for name, value in names.items()))
+    if args.deadline is not None:
+        share = f"{100 * took.missed / took.steps:.3g} %"
+        print(f"{took.missed} of {took.steps} steps ({share}) missed the deadline of {_us(args.deadline):.6g} us")
+    return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """One line for an error, of the command that was called, as for all other errors."""
-
-    def error(self, message: str) -> NoReturn:
-        _fail(f"{message} (see {self.prog} --help)")
+def _us(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1e6
 
 
-def _fail(message: str) -> NoReturn:
-    if sys.stderr is not None:  # None if closed; print would then take the standard output
-        print(f"fastrnn: error: {_line(message)}", file=sys.stderr)
-    raise SystemExit(2)
+def _completion(args: argparse.Namespace) -> int:
+    library = _check.package("shtab", "completion", "fastrnn[completion]")
+    whole = _parser()
+    for command in whole.commands.values():
+        for action in command._actions:
+            if action.dest in ("FILE", "DST"):
+                action.complete = library.FILE
+    print(library.complete(whole, shell=args.SHELL))
+    return 0
 
 
-def _line(text: str) -> str:
-    """One line without control characters; bytes of a file's name that are no text are written as escapes."""
-    whole = " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
-    return "".join(filter(str.isprintable, whole))
+_ERRORS = (OSError, MemoryError, TypeError, ValueError, RuntimeError, ImportError)
 
 
-def _whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
-    def whole(text: str) -> int:
-        number = int(text)
-        if not least <= number <= most:
-            raise argparse.ArgumentTypeError(f"expected an integer from {least} to {most}, got {text}")
-        return number
-
-    whole.__name__ = "integer"  # argparse calls the type so in its message
-    return whole
+def _said(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or ("out of memory" if isinstance(error, MemoryError) else type(error).__name__)
 
 
-def _activation(text: str) -> Any:
-    """A name, or NAME,ALPHA,BETA."""
-    name, *constants = text.split(",")
-    try:
-        return (name, *map(float, constants)) if constants else name
-    except ValueError:
-        said = f"expected NAME or NAME,ALPHA,BETA with two numbers, got {_check.shown(text)}"
-        raise argparse.ArgumentTypeError(said) from None
+_RUNS = {
+    "info": _info,
+    "inspect": _inspect,
+    "convert": _convert,
+    "check": _check_layer,
+    "bench": _bench,
+    "completion": _completion,
+}
 
 
-def _tolerance(text: str) -> float:
-    number = float(text)
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a finite number of at least 0, got {text}")
-    return number
-
-
-_tolerance.__name__ = "number"
-
-
-def _add_layer_flags(command: argparse.ArgumentParser) -> None:
-    which = command.add_argument_group("which layer")
-    which.add_argument("--node", metavar="NAME", help="of an .onnx file: the node's name, or that of an output of it")
-    which.add_argument("--prefix", help="of other files: what stands before the names of the layer's weights")
-    what = command.add_argument_group("what it is, where a file does not say")
-    what.add_argument("--cell", choices=tuple(CELLS))
-    for name, value in OPTIONS.items():
-        if name == "clip":
-            what.add_argument("--clip", type=float, metavar="NUMBER", help="bounds what goes into the activations")
-        elif isinstance(value, bool):
-            action = "store_false" if value else "store_true"
-            what.add_argument(_spelled(name), dest=name, action=action, default=None, help=_ABOUT.get(name))
-        else:
-            what.add_argument(_spelled(name), type=_activation, metavar="NAME[,ALPHA,BETA]")
-    command.add_argument("--dtype", choices=("float32", "float64"), help="what the layer computes in")
-
-
-def _add_run_flags(command: argparse.ArgumentParser, peers: tuple[str, ...]) -> None:
-    command.add_argument("--against", choices=peers, help="default: by the kind of file")
-    for name, default in (("steps", 100), ("batch", 1), ("threads", 1)):
-        whole = _whole(1, _check.MOST_THREADS) if name == "threads" else _whole(1)
-        command.add_argument(f"--{name}", type=whole, default=default, metavar="N", help=f"default: {default}")
-    command.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="of the random input; default: 0")
-
-
-def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = _Parser("fastrnn", description="RNN, LSTM and GRU layers on CPUs.", epilog=_EXAMPLES, formatter_class=raw)
-    parser.add_argument("--version", action="version", version=f"fastrnn {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def add(
-        name: str, run: Callable[[argparse.Namespace], int], about: str, *positional: str
-    ) -> argparse.ArgumentParser:
-        command: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
-        for argument in positional:
-            kinds = ".safetensors or .npz; replaced if there" if argument == "DST" else _READ
-            command.add_argument("FILE" if argument == "SRC" else argument, metavar=argument, help=kinds)
-        command.set_defaults(run=run)
-        return command
-
-    add("info", _info, "Version, targets and threads, and a self-check of every target.")
-    add("inspect", _inspect, "The recurrent layers in a file.", "FILE")
-    _add_layer_flags(add("convert", _convert, "Write a layer of a file to another file.", "SRC", "DST"))
-    check = add("check", _check_layer, "Compare a layer's results with another program's, on random input.", "FILE")
-    bench = add("bench", _bench, "Compare a layer's time with another program's.", "FILE")
-    for command, peers in ((check, (*_TIMED, "reference")), (bench, _TIMED)):
-        _add_layer_flags(command)
-        _add_run_flags(command, peers)
-    check.add_argument("--tolerance", type=_tolerance, metavar="NUMBER", help="default: as docs/command_line.md says")
-    bench.add_argument("--rounds", type=_whole(1), default=21, metavar="N", help="of timing; default: 21")
-    for name, command in commands.choices.items():
-        if name != "convert":
-            command.add_argument("--json", action="store_true", help="print JSON")
-    return parser
+def _parser() -> Parser:
+    return parser(_RUNS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -338,7 +367,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(arguments)
     try:
-        status: int = args.run(args)
+        if isinstance(getattr(args, "FILE", None), str):
+            args.given = args.FILE
+            with _readable(args.FILE) as args.FILE:
+                status: int = args.run(args)
+        else:
+            status = args.run(args)
         if sys.stdout is not None:  # None if closed
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of the output has closed the pipe
@@ -346,10 +380,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except KeyboardInterrupt:
         return 130
-    except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
-    except MemoryError as error:
-        _fail(str(error) or "out of memory")
-    except (TypeError, ValueError, RuntimeError, ImportError) as error:
-        _fail(str(error))
+    except _ERRORS as error:
+        fail(_said(error))
     return status

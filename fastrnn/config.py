@@ -71,7 +71,8 @@ def _available_cpus() -> int:
     return max(1, min(allowed, math.floor(min(_cpu_quota(), allowed) + 0.5)))
 
 
-def _initial_threads() -> int:
+def initial_threads() -> int:
+    """The default number of threads until one is set."""
     value = os.environ.get("FASTRNN_NUM_THREADS")
     if not value:
         return min(_available_cpus(), _check.MOST_THREADS)
@@ -83,8 +84,9 @@ def _initial_threads() -> int:
 def set_num_threads(n: int) -> None:
     """Set how many threads a call uses at most where `threads=` is not given.
 
-    A call uses fewer where more would not pay. At the start it is FASTRNN_NUM_THREADS, or the number of processors that
-    this process may run on: by its affinity, and by the quota of its control group.
+    A call uses fewer where more would not pay. Until it is set it is FASTRNN_NUM_THREADS, or the number of processors
+    that this process may run on: by its affinity, and by the quota of its control group. These are read by the first
+    call that needs them, which raises a ValueError where FASTRNN_NUM_THREADS is no such number.
 
     Parameters
     ----------
@@ -133,6 +135,3 @@ def show_config() -> None:
     print(f"compiler: {_core.COMPILER}")
     print(f"threads: {get_num_threads()}")
     print(f"numpy: {np.__version__}")
-
-
-_core.set_default_threads(_initial_threads())

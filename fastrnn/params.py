@@ -215,6 +215,10 @@ class Params(_core.Params):
                 shown[name] = value
         return shown
 
+    def _cell_options(self) -> dict[str, Any]:
+        """Of these, the options of the equations: all but the layout of the data."""
+        return {name: value for name, value in self._shown_options().items() if name != "batch_first"}
+
     def __repr__(self) -> str:
         shown: dict[str, Any] = {"input_size": self.input_size, "hidden_size": self.hidden_size}
         shown |= {"num_layers": self.num_layers, "direction": self.direction}

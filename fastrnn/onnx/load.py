@@ -63,7 +63,7 @@ def loaders(path_or_model: Any) -> dict[str, Callable[[], RNNParams | LSTMParams
 def labels(nodes: list[Node]) -> list[str]:
     """A node's name, or its first output, where that picks it alone; or its place among the recurrent nodes: "#3"."""
     names, outputs = Counter(node.proto.name for node in nodes), Counter(node.output for node in nodes)
-    labels = []
+    found = []
     for place, node in enumerate(nodes, 1):
         label = f"#{place}"
         while label in names or label in outputs:
@@ -72,8 +72,8 @@ def labels(nodes: list[Node]) -> list[str]:
             label = node.proto.name
         elif node.output and outputs[node.output] == 1 and node.output not in names:
             label = node.output
-        labels.append(label)
-    return labels
+        found.append(label)
+    return found
 
 
 def one_node_model(path_or_model: Any, node: str | None = None, dtype: DTypeLike | None = None) -> ModelProto:

@@ -444,9 +444,25 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "257", "many", " "])
 def test_bad_number_of_threads_in_the_environment(value: str) -> None:
-    result = run("import fastrnn", FASTRNN_NUM_THREADS=value)
-    last = result.stderr.strip().splitlines()[-1]
-    assert re.fullmatch(rf"ValueError: FASTRNN_NUM_THREADS: expected from 1 to 256, got '?{value}'?", last)
+    """Each call that needs it says so, and none that is told a number."""
+    code = """if True:
+        import numpy as np, fastrnn
+        eye = np.eye(4, dtype=np.float32)
+        x, params = np.ones((2, 3, 4), np.float32), fastrnn.RNNParams({"weight_ih": eye, "weight_hh": eye})
+        assert fastrnn.rnn(x, params, threads=1)[0].shape == (2, 3, 4)
+        for call in (fastrnn.get_num_threads, lambda: fastrnn.rnn(x, params), lambda: fastrnn.rnn(x, params)):
+            try:
+                call()
+            except ValueError as error:
+                print(error)
+        fastrnn.set_num_threads(2)
+        assert fastrnn.rnn(x, params)[0].shape == (2, 3, 4) and fastrnn.get_num_threads() == 2
+    """
+    result = run(code, FASTRNN_NUM_THREADS=value)
+    lines = result.stdout.splitlines()
+    assert (result.stderr, len(lines)) == ("", 3)
+    for line in lines:
+        assert re.fullmatch(rf"FASTRNN_NUM_THREADS: expected from 1 to 256, got '?{value}'?", line)
 
 
 def test_lengths_that_out_overwrites_are_read_first() -> None:

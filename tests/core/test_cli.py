@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,16 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import _check, _peers, cli
+from fastrnn import _arguments, _check, _peers, _streaming, cli
 from fastrnn.cli import main
 from support.apart import run_python
 from support.cells import PARAMS
-from support.command_line import printed, run, said, weights, write_files
+from support.command_line import needs, printed, run, said, weights, write_files
 
-COMMANDS = ["info", "inspect", "convert", "check", "bench"]
+COMMANDS = ["info", "inspect", "convert", "check", "bench", "completion"]
 DESCRIBED = {"cell", "input_size", "hidden_size", "proj_size", "num_layers", "direction"}
 DESCRIBED |= {"weights", "options", "dtype", "parameters", "bytes"}
+JUDGED = {"fastrnn_distance", "fastrnn_share"}
 
 
 @pytest.fixture
@@ -117,8 +119,8 @@ def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_examples_of_help_parse() -> None:
-    examples = [line.split() for line in cli._EXAMPLES.splitlines()[1:]]
-    assert {words[1] for words in examples} == {*COMMANDS}
+    examples = [line.split() for line in _arguments.EXAMPLES.splitlines()[1:]]
+    assert {words[1] for words in examples} == {*COMMANDS} - {"completion"}
     for words in examples:
         assert words[0] == "fastrnn"
         cli._parser().parse_args(words[1:])
@@ -133,6 +135,16 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert told.keys() == {"version", "target", "targets", "build", "compiler", "threads", "numpy", "checks", "ok"}
     assert told["ok"]
     assert all(check["difference"] <= check["tolerance"] for check in told["checks"])
+
+
+@pytest.mark.parametrize(("name", "value"), [("FASTRNN_NUM_THREADS", "0"), ("FASTRNN_TARGET", "sse")])
+@pytest.mark.parametrize("more", [[], ["--json"]], ids=str)
+def test_info_in_a_wrong_environment(name: str, value: str, more: list[str]) -> None:
+    code = "from fastrnn.cli import main; import sys; sys.exit(main())"
+    result = run_python(code, "info", *more, **{name: value})
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"fastrnn: error: {name}: expected ")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("wrong", ["reference", "bits"])
@@ -187,11 +199,15 @@ def test_convert(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", ["lstm.npz", "before.npz", "reverse.npz"])
 def test_check(files: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "within the tolerance" in printed(capsys, "check", name)
+    first, last = printed(capsys, "check", name).splitlines()
+    assert first.endswith("of what rounding explains")
+    assert last.startswith("passed: ")
     told = json.loads(printed(capsys, "check", name, "--json", "--steps", "7", "--batch", "2", "--seed", "3"))
-    assert told.keys() == {"file", "against", "difference", "tolerance", "ok", "layer"}
+    assert told.keys() == {"file", "against", "difference", *JUDGED, "told_steps", "tolerance", "ok", "layer"}
+    assert (told["told_steps"], told["tolerance"], told["ok"]) == (7, None, True)
     assert told["layer"].keys() == DESCRIBED
-    assert "BEYOND" in printed(capsys, "check", name, "--tolerance", "0", status=1)
+    assert "FAILED" in printed(capsys, "check", name, "--tolerance", "0", status=1)
+    assert "within --tolerance 1" in printed(capsys, "check", name, "--tolerance", "1")
 
 
 def test_check_of_nan(files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +217,8 @@ def test_check_of_nan(files: Path, capsys: pytest.CaptureFixture[str], monkeypat
     monkeypatch.setattr(_peers, "exact", nan)
     told = json.loads(printed(capsys, "check", "before.npz", "--json", status=1))
     assert told["difference"] is None
+    assert told["fastrnn_share"] is None
+    assert "BEYOND: nan from float64" in printed(capsys, "check", "before.npz", status=1)
 
 
 def test_a_package_that_lacks_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,6 +259,17 @@ WRONG = {
     "bench lstm.npz --steps 65536 --batch 65536": "--steps, --batch: expected at most 268435456 inputs and gates ",
     "check lstm.npz --against onnxruntime": "--against: expected torch or reference, since this is not an .onnx file, ",
     "check lstm.npz --against keras": "argument --against: invalid choice: 'keras' ",
+    "check lstm.npz --pre a": "unrecognized arguments: --pre a; did you mean --prefix? (see fastrnn check --help)",
+    "convert a.npz b.npz --jsn": "unrecognized arguments: --jsn; did you mean --json? (see fastrnn convert --help)",
+    "info lstm.npz": "unrecognized arguments: lstm.npz (see fastrnn info --help)",
+    "completion fish": "argument SHELL: invalid choice: 'fish' ",
+    "bench lstm.npz --deadline 1ms": "--deadline: expected none without --stream",
+    "bench lstm.npz --stream": "params: expected direction 'forward', since a stream cannot see what is to come, got ",
+    "bench lstm.npz --stream --threads 2": "--threads: expected 1 with --stream, ",
+    "bench lstm.npz --stream --against torch": "--against: expected none with --stream, ",
+    "bench before.npz --stream --every 5": "argument --every: expected a time above 0, of a day at most, such as ",
+    "bench before.npz --stream --every 0ms": "argument --every: expected a time above 0, of a day at most, such as ",
+    "bench before.npz --stream --seconds 0": "argument --seconds: expected a number of seconds above 0, ",
 }
 
 
@@ -283,4 +312,154 @@ def test_nan_equals_nan(files: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_params_of_every_cell_against_the_reference(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for cell, kind in PARAMS.items():
         kind(weights(cell)).save("a.npz")
-        assert "within" in printed(capsys, "check", "a.npz")
+        assert "passed" in printed(capsys, "check", "a.npz")
+
+
+# Several files, the standard input, the terminal.
+
+
+@pytest.mark.parametrize(
+    ("command", "meant"),
+    [
+        ("--versoin", "--version"),
+        ("inspec a.npz", "inspect"),
+        ("check a.npz --cell grru", "gru"),
+        ("check a.npz --against onnx-runtime", "onnxruntime"),
+    ],
+)
+def test_did_you_mean(command: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"; did you mean {meant}? (see " in said(capsys, *command.split())
+
+
+def test_no_option_is_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, command in cli._parser().commands.items():
+        options = [option for action in command._actions for option in action.option_strings if len(option) > 4]
+        assert options
+        for option in options:
+            with pytest.raises(SystemExit):
+                command.parse_args([option[:-1]])
+        assert name in capsys.readouterr().err
+
+
+def test_several_files(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = printed(capsys, "inspect", "lstm.npz", "before.npz").splitlines()
+    assert one.startswith("lstm.npz: '': lstm ")
+    assert two.startswith("before.npz: '': gru ")
+    told = json.loads(printed(capsys, "inspect", "lstm.npz", "none.npz", "--json", status=1))
+    assert [(each["file"], len(each["layers"])) for each in told] == [("lstm.npz", 1), ("none.npz", 0)]
+    assert main(["inspect", "missing.npz", "lstm.npz", "empty.npz"]) == 2
+    out, err = capsys.readouterr()
+    assert out.startswith("lstm.npz: ")
+    assert [line.split(": ")[2] for line in err.splitlines()] == ["missing.npz", "empty.npz"]
+
+
+def test_inspect_where_no_layer_can_be_read(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez("odd.npz", **{"odd.weight_hh_l0": np.zeros((7, 3))})  # type: ignore[arg-type]
+    assert "odd." in printed(capsys, "inspect", "odd.npz", status=1)
+
+
+@pytest.mark.parametrize("command", ["inspect -", "check - --against reference", "convert - new.npz"])
+def test_standard_input(files: Path, command: str) -> None:
+    shell = [sys.executable, "-m", "fastrnn", *command.replace("new", str(files / "new")).split(), "--json"]
+    result = subprocess.run(
+        shell, input=(files / "before.npz").read_bytes(), capture_output=True, cwd=os.path.dirname(__file__)
+    )
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert json.loads(result.stdout)["file"] == "-"
+    result = subprocess.run(shell, input=b"PK", capture_output=True, cwd=os.path.dirname(__file__))
+    assert result.returncode == 2
+    assert result.stderr.startswith(b"fastrnn: error: -: expected a file of the kind ")
+
+
+def test_convert_in_json(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = json.loads(printed(capsys, "convert", "before.npz", "new.npz", "--json"))
+    assert (told["file"], told["dst"]) == ("before.npz", "new.npz")
+    assert told["layer"].keys() == DESCRIBED
+
+
+def test_lines_are_wrapped_on_a_terminal(
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = printed(capsys, "inspect", "lstm.npz")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    wrapped = printed(capsys, "inspect", "lstm.npz").splitlines()
+    assert max(map(len, wrapped)) <= 60
+    assert " ".join(line.strip() for line in wrapped) == whole.strip()
+
+
+def test_a_bar_is_shown_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    class Bar:
+        def __init__(self, **how: Any) -> None:
+            made.append(how["total"])
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def update(self) -> None:
+            made.append("step")
+
+    monkeypatch.setitem(sys.modules, "tqdm", types.SimpleNamespace(tqdm=Bar))
+    monkeypatch.setattr(cli, "find_spec", lambda name: True)
+    for terminal in (False, True):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda shown=terminal: shown)
+        with cli._progress(3, "steps") as done:
+            done()
+    assert made == [3, "step"]
+
+
+# Steps of a stream.
+
+
+def test_bench_of_a_stream(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["bench", "before.npz", "--stream", "--seconds", "0.05", "--deadline", "10s"]
+    first, second, third = printed(capsys, *command).splitlines()
+    assert "steps back to back: gru " in first
+    assert [part.split()[0] for part in second.split(", ")] == ["p50", "p99", "p99.9", "longest"]
+    assert third.startswith("0 of ")
+    told = json.loads(printed(capsys, *command, "--every", "5ms", "--batch", "2", "--json"))
+    assert told["steps"] <= 11  # one each 5 ms, in 50 ms
+    assert told["p50_us"] <= told["p99_us"] <= told["p99.9_us"] <= told["longest_us"] < 10e6
+    assert (told["missed"], told["deadline_us"], told["batch"]) == (0, 10e6, 2)
+    told = json.loads(printed(capsys, *command[:-1], "0.001us", "--json"))
+    assert told["missed"] == told["steps"] > 11
+
+
+def test_a_late_step_makes_the_next_one_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An input that came while the step before ran has waited: its time begins when it came."""
+    now, took = [0.0], iter([0.001] * _streaming._WARM_UP + [0.001, 0.035, *[0.001] * 100])
+
+    class Slow:
+        def __init__(self, *args: Any) -> None:
+            pass
+
+        def step(self, x: Any) -> None:
+            now[0] += next(took)
+
+    clock = types.SimpleNamespace(
+        perf_counter=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, now[0] + seconds)
+    )
+    monkeypatch.setattr(_streaming, "Stream", Slow)
+    monkeypatch.setattr(_streaming, "time", clock)
+    found = _streaming.latency(None, np.zeros((3, 1, 2), "f4"), 0.1, every=0.01, deadline=0.0105)  # type: ignore[arg-type]
+    assert found.steps == 10
+    assert found.longest == pytest.approx(0.035)
+    assert found.missed == 3  # 35 ms, then 26 and 17, then 8
+
+
+@needs("shtab")
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    script = printed(capsys, "completion", shell)
+    assert all(command in script for command in COMMANDS)
+    assert "--against" in script
+
+
+def test_completion_names_its_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert said(capsys, "completion", "bash").endswith("pip install 'fastrnn[completion]'")

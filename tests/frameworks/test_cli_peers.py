@@ -177,11 +177,17 @@ def test_threads_of_torch_are_restored(files: Path, monkeypatch: pytest.MonkeyPa
     import torch
 
     before, seen = torch.get_num_threads(), []
-    for name in ("difference", "medians"):
-        monkeypatch.setattr(_peers, name, lambda *args: (seen.append(torch.get_num_threads()) or 1.0, 1.0))
+    torch_peer, medians = _peers.torch, _peers.medians
+
+    def seeing(*args: Any) -> _peers.Peer:
+        peer = torch_peer(*args)
+        return peer._replace(call=lambda: seen.append(torch.get_num_threads()) or peer.call())
+
+    monkeypatch.setattr(_peers, "torch", seeing)
+    monkeypatch.setattr(_peers, "medians", lambda peers, *_: (peers[1].call(), medians(peers, 1))[1])
     main(["check", "lstm.npz", "--against", "torch", "--threads", str(before + 1)])
     main(["bench", "lstm.npz", "--rounds", "1", "--steps", "2", "--threads", str(before + 2)])
-    assert seen == [before + 1, before + 2]
+    assert {*seen} == {before + 1, before + 2}
     assert torch.get_num_threads() == before
     with pytest.raises(KeyError), _peers.running(before + 1):
         raise KeyError
@@ -241,7 +247,7 @@ def test_what_onnxruntime_finds_out_in_the_call(files: Path, cell: str, capfd: p
         assert message.startswith(refused)
         assert "does not support double" in message
         assert message.endswith(end)
-    assert "within" in printed(capfd, "check", "double.onnx", "--against", "reference")
+    assert "passed" in printed(capfd, "check", "double.onnx", "--against", "reference")
 
 
 @needs("onnx")
