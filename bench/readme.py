@@ -10,7 +10,7 @@ from bench.results import TITLES, Run, as_table, microseconds
 
 BEGIN = "<!-- times: made by python -m bench --from docs/results/results-*.json --readme README.md -->"
 END = "<!-- end of times -->"
-PEERS = ["torch", "onnxruntime", "openvino"]
+PEERS = ["torch", "onnxruntime", "openvino", "numpy"]
 # The case, and which of `OURS` it is about.
 ROWS = [
     ("lstm-T1-B1-I24-H24", "stream"),
@@ -31,7 +31,7 @@ ROWS = [
 def block(runs: list[Run]) -> str:
     """What stands between the marks: the machine, how often fastrnn was slower, and a table of some cases."""
     one, *more = runs
-    versions = [f"{TITLES[name]} {one.about['timed'][name]['version'].partition('-')[0]}" for name in PEERS]
+    versions = [f"{TITLES[name]} {one.about['timed'][name]['version'].partition('-')[0]}" for name in PEERS[:3]]
     lines = [
         f"Here: {one.about['processor']}, {', '.join(version.partition('+')[0] for version in versions)}.",
         *(sentence for run in runs for sentence in sentences(run)),
