@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from bench.results import TITLES, Run, as_table, microseconds
 
 BEGIN = "<!-- times: made by python -m bench --from docs/results/results-*.json --readme README.md -->"
 END = "<!-- end of times -->"
+RATIO = "best peer / fastrnn"
 PEERS = ["torch", "onnxruntime", "openvino", "numpy"]
 # The case, and which of `OURS` it is about.
 ROWS = [
@@ -31,20 +33,14 @@ ROWS = [
 def block(runs: list[Run]) -> str:
     """What stands between the marks: the machine, how often fastrnn was slower, and a table of some cases."""
     one, *more = runs
-    versions = [f"{TITLES[name]} {one.about['timed'][name]['version'].partition('-')[0]}" for name in PEERS[:3]]
+    timed = [name for name in PEERS if name in one.about["timed"]]
+    versions = [f"{TITLES[name]} {re.split('[-+]', one.about['timed'][name]['version'])[0]}" for name in timed[:3]]
     lines = [
-        f"Here: {one.about['processor']}, {', '.join(version.partition('+')[0] for version in versions)}.",
+        f"Here: {one.about['processor']}, {', '.join(versions)}.",
         *(sentence for run in runs for sentence in sentences(run)),
         "",
         *as_table(
-            [
-                "case",
-                "by",
-                "us",
-                *(f"{TITLES[name]}, us" for name in PEERS),
-                "best peer / fastrnn",
-                *map(on_threads, more),
-            ],
+            ["case", "by", "us", *(f"{TITLES[name]}, us" for name in PEERS), RATIO, *map(on_threads, more)],
             [row(case, ours, runs) for case, ours in ROWS],
         ),
     ]

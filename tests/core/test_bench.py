@@ -191,12 +191,16 @@ class ThreeForms(PEERS["numpy"]):  # type: ignore[misc] # its class is chosen by
         return {"slow": lambda: (time.sleep(0.02), call())[1], "fast": call, "wrong": lambda: wrong}[form]
 
 
-def test_filling_the_caches_is_not_timed() -> None:
+def test_caches_are_filled_before_each_call_and_that_is_not_timed() -> None:
+    done = []
+
     class Slow:
         def fill(self) -> None:
+            done.append("fill")
             time.sleep(0.02)
 
-    assert worker.seconds_cold(lambda: None, 3, Slow()) < 0.01  # type: ignore[arg-type] # as little as is needed
+    assert worker.seconds_cold(lambda: done.append("call"), 3, Slow()) < 0.01  # type: ignore[arg-type]
+    assert done == ["fill", "call"] * 3
 
 
 def test_caches_are_filled_with_more_than_they_hold(monkeypatch: pytest.MonkeyPatch) -> None:
