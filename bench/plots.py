@@ -24,6 +24,7 @@ STYLES_OF_OURS = {
     "fastrnn": {"linestyle": "-", "marker": "o", "linewidth": 1.2},
     "stream": {"linestyle": "--", "marker": "s", "linewidth": 1.2},
 }
+PICTURE_RATIOS = [0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50, 100]
 PICTURE_SIZES = [16, 32, 64, 128, 256, 512, 1024]
 Line = tuple[str, list[tuple[int, float]], dict[str, Any]]
 
@@ -69,7 +70,7 @@ def write_ratio_by_size(run: Run, results: str, path: Path) -> None:
             if panel.lines[1:]:
                 panel.legend()
         low, high = panels[0].get_ylim()
-        set_ticks(panels[0].yaxis, [tick for tick in RATIOS if low <= tick <= high])
+        set_ticks(panels[0].yaxis, [tick for tick in PICTURE_RATIOS if low <= tick <= high])
         panels[0].set_ylabel("time of the fastest peer / time of fastrnn")
         threads = f"{run.limits.threads} thread{'s' if run.limits.threads > 1 else ''}"
         figure.suptitle(f"One row, {threads}, {run.about['processor']}; above 1, fastrnn is faster", fontsize=9)
