@@ -79,13 +79,15 @@ def row(case: str, ours: str, runs: list[Run]) -> list[str]:
     return [f"`{case}`", TITLES[ours], *times, *("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios)]
 
 
-def between_marks(text: str) -> str:
-    """The part of README that is made."""
+def parts(text: str) -> tuple[str, str, str]:
+    """What stands before the marks, between them and after them."""
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise SystemExit(f"--readme: expected the lines {BEGIN!r} and {END!r}, each once")
-    return text.partition(BEGIN)[2].partition(END)[0].strip("\n")
+    before, _, rest = text.partition(BEGIN)
+    between, _, after = rest.partition(END)
+    return before, between.strip("\n"), after
 
 
 def write_readme(runs: list[Run], path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace(between_marks(text), block(runs)), encoding="utf-8")
+    before, _, after = parts(path.read_text(encoding="utf-8"))
+    path.write_text(f"{before}{BEGIN}\n{block(runs)}\n{END}{after}", encoding="utf-8")
