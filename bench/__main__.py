@@ -22,6 +22,7 @@ from bench.results import TITLES, Run, describe_limits, describe_machine, table_
 from bench.roofline import Limits, roofline
 from bench.run import FEWEST_ROUNDS, ROUND_SECONDS, Bench
 
+GRIDS = {"quick": grids.quick, "published": grids.published, "full": grids.full}
 THEIRS = [name for name in PEERS if name not in OURS]
 
 
@@ -71,6 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").split("\n")[0])
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--quick", action="store_true", help="some cases of every kind, in under 2 minutes; the default")
+    which.add_argument("--published", action="store_true", help="the cases of docs/results, in about ten minutes")
     which.add_argument("--full", action="store_true", help="the whole grid, in about half an hour")
     which.add_argument(
         "--case",
@@ -95,16 +97,20 @@ def make_parser() -> argparse.ArgumentParser:
         "--threads", type=as_argument(parse_threads), default=1, metavar="N", help="for all; 1 if not given"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write results to a file, as they come")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the file of --json, and measure again what was disturbed"
+    )
     parser.add_argument("--page", type=Path, metavar="FOLDER", help="write results.md and plots into a folder")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="write the times between the marks of a README")
     return parser
 
 
 def list_cases() -> None:
     for name, model in MODELS.items():
         print(f"{name:16} {model.case:28} {model.what}")
-    for title, cases in (("--quick", grids.quick()), ("--full", grids.full())):
-        print(f"\n{title}: {len(cases)} cases")
-        print("\n".join(map(str, cases)))
+    for title, cases in GRIDS.items():
+        print(f"\n--{title}: {len(cases())} cases")
+        print("\n".join(map(str, cases())))
 
 
 def estimate(cases: list[Case], limits: Limits, peers: int, rounds: int, most_seconds: float) -> float:
@@ -112,50 +118,95 @@ def estimate(cases: list[Case], limits: Limits, peers: int, rounds: int, most_se
     total = 0.0
     for case in cases:
         one_round = peers * max(2 * ROUND_SECONDS, 1.5 * roofline(case, limits))
+        if case.cold:
+            one_round += peers * limits.levels[-1].measured_at / limits.levels[-1].bandwidth
         total += 0.5 + one_round + max(min(rounds * one_round, most_seconds), FEWEST_ROUNDS * one_round)
     return total
 
 
+def chosen_cases(arguments: argparse.Namespace) -> list[Case]:
+    grid = next((name for name in GRIDS if getattr(arguments, name)), "quick")
+    return arguments.case or GRIDS[grid]()
+
+
+def effort(arguments: argparse.Namespace) -> tuple[int, float]:
+    """Rounds of a case, and the most seconds of them."""
+    if arguments.case:
+        return 25, 3.0
+    return (25 if arguments.full or arguments.published else 15), 1.5
+
+
+def begin(bench: Bench, arguments: argparse.Namespace) -> Run:
+    """A run without results; or that of --resume, without the results that were disturbed."""
+    about = describe() | {
+        "command": command_line(),
+        "timed": bench.about,
+        "missing": bench.missing,
+        "used": sorted(bench.cpus),
+    }
+    if not (arguments.resume and arguments.json.is_file()):
+        return Run(about, bench.limits())
+    run = Run.load(arguments.json)
+    differing = [key for key in ("processor", "commit", "timed", "used") if run.about[key] != about[key]]
+    if differing:
+        words = "; ".join(f"{key} was {run.about[key]}, is {about[key]}" for key in differing)
+        raise SystemExit(f"--resume: {arguments.json} is of another run: {words}")
+    run.results = [result for result in run.results if not result.disturbed]
+    return run
+
+
 def measure(arguments: argparse.Namespace) -> Run:
     """Measure and print, a row as soon as it is known."""
-    tqdm = needed("tqdm", "the progress bar").tqdm
-    cases = arguments.case or (grids.full() if arguments.full else grids.quick())
-    rounds, most_seconds = (15, 1.5) if not (arguments.full or arguments.case) else (25, 1.5 if arguments.full else 3.0)
+    cases, (rounds, most_seconds) = chosen_cases(arguments), effort(arguments)
     with Bench(arguments.peers, arguments.threads) as bench:
-        about = describe() | {
-            "command": command_line(),
-            "timed": bench.about,
-            "missing": bench.missing,
-            "used": sorted(bench.cpus),
-        }
-        run = Run(about, bench.limits())
+        run = begin(bench, arguments)
         for name, value in [*describe_machine(run), *describe_limits(run.limits)]:
             print(f"{name + ':':24}{value}")
-        minutes = estimate(cases, run.limits, len(run.columns), rounds, most_seconds) / 60
-        print(f"{len(cases)} cases, about {minutes:.1f} minutes\n")
-        width = max(len(str(case)) for case in cases) + 2
-        print(table_head(run.columns, width), flush=True)
-        reasons: dict[str, list[str]] = {}
-        with tqdm(cases, disable=None, leave=False, unit="case") as progress:
-            for case in progress:
-                progress.set_postfix_str(str(case), refresh=True)
-                result = bench.measure(case, run.limits, rounds, most_seconds)
-                run.results.append(result)
-                for name, words in result.left_out.items():
-                    if name not in OURS:
-                        reasons.setdefault(f"{TITLES[name]}: {words}", []).append(result.case)
-                tqdm.write(table_row(result, run.columns, width), file=sys.stdout)
-                sys.stdout.flush()
-                if arguments.json:
-                    run.save(arguments.json)
+        there = {result.case for result in run.results}
+        missing = [case for case in cases if str(case) not in there]
+        minutes = estimate(missing, run.limits, len(run.columns), rounds, most_seconds) / 60
+        print(f"{len(missing)} cases, about {minutes:.1f} minutes\n")
+        measure_cases(bench, run, missing, rounds, most_seconds, arguments.json)
+    order = {str(case): number for number, case in enumerate(cases)}
+    run.results.sort(key=lambda result: order.get(result.case, len(order)))
+    if arguments.json:
+        run.save(arguments.json)
+    print_doubts(run)
+    return run
+
+
+def measure_cases(
+    bench: Bench, run: Run, cases: list[Case], rounds: int, most_seconds: float, file: Path | None
+) -> None:
+    """Add a result for each case, and print it; the file, if there is one, has it at once."""
+    tqdm = needed("tqdm", "the progress bar").tqdm
+    width = max((len(str(case)) for case in cases), default=0) + 2
+    print(table_head(run.columns, width), flush=True)
+    with tqdm(cases, disable=None, leave=False, unit="case") as progress:
+        for case in progress:
+            progress.set_postfix_str(str(case), refresh=True)
+            result = bench.measure(case, run.limits, rounds, most_seconds)
+            run.results.append(result)
+            tqdm.write(table_row(result, run.columns, width), file=sys.stdout)
+            sys.stdout.flush()
+            if file:
+                run.save(file)
+
+
+def print_doubts(run: Run) -> None:
+    """Print which cases were disturbed, and which peers were left out and why."""
     disturbed = [result.case for result in run.results if result.disturbed]
     if disturbed:
-        print(f"\ndisturbed by other processes, so measure again: {some_of(disturbed)}")
+        print(f"\ndisturbed by other processes, so measure again (--resume does): {some_of(disturbed)}")
+    reasons: dict[str, list[str]] = {}
+    for result in run.results:
+        for name, words in result.left_out.items():
+            if name not in OURS:
+                reasons.setdefault(f"{TITLES[name]}: {words}", []).append(result.case)
     if reasons:
         print("\nleft out:")
         for words, where in reasons.items():
             print(f"- {words} ({some_of(where)})")
-    return run
 
 
 def some_of(names: list[str]) -> str:
@@ -172,10 +223,14 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.list:
         return list_cases()
-    if arguments.files and not arguments.page:
-        parser.error("--from: expected --page with it")
+    if arguments.files and not (arguments.page or arguments.readme):
+        parser.error("--from: expected --page or --readme with it")
+    if arguments.resume and not arguments.json:
+        parser.error("--resume: expected --json with it")
     if arguments.page:
         needed("matplotlib", "--page")
+    if not arguments.files:
+        needed("tqdm", "the progress bar")
     if arguments.files:
         runs = [Run.load(path) for path in arguments.files]
     else:
@@ -186,7 +241,12 @@ def main() -> None:
     if arguments.page:
         from bench.page import write_page
 
-        print(f"wrote {write_page(runs, arguments.page, command_line())}")
+        print(f"wrote {write_page(runs, arguments.page)}")
+    if arguments.readme:
+        from bench.readme import write_readme
+
+        write_readme(runs, arguments.readme)
+        print(f"wrote {arguments.readme}")
     return None
 
 

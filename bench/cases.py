@@ -35,11 +35,11 @@ CELLS = {
     "gru_before": Cell("gru", "rzn", 3, {"reset_after": False}),
 }
 EXAMPLE = "lstm-T100-B1-I128-H128"
-GRAMMAR = "CELL-T1-B1-I1-H1[-L2][-bi][-P1][-ragged][-f64] with CELL one of " + ", ".join(CELLS)
+GRAMMAR = "CELL-T1-B1-I1-H1[-L2][-bi][-P1][-ragged][-f64][-cold] with CELL one of " + ", ".join(CELLS)
 PATTERN = re.compile(
     rf"(?P<cell>{'|'.join(CELLS)})"
     r"-T(?P<T>[1-9]\d*)-B(?P<B>[1-9]\d*)-I(?P<I>[1-9]\d*)-H(?P<H>[1-9]\d*)"
-    r"(?:-L(?P<L>[1-9]\d*))?(?P<bi>-bi)?(?:-P(?P<P>[1-9]\d*))?(?P<ragged>-ragged)?(?P<f64>-f64)?"
+    r"(?:-L(?P<L>[1-9]\d*))?(?P<bi>-bi)?(?:-P(?P<P>[1-9]\d*))?(?P<ragged>-ragged)?(?P<f64>-f64)?(?P<cold>-cold)?"
 )
 
 
@@ -48,7 +48,8 @@ class Case:
     """One layer or stack, and the input that it is given.
 
     `cell` is ``rnn``, ``lstm``, ``gru`` (resets after the recurrent product, as PyTorch's) or ``gru_before``; `P` is 0
-    without a projection; `ragged` rows have lengths of their own; `f64` is float64 throughout, not float32.
+    without a projection; `ragged` rows have lengths of their own; `f64` is float64 throughout, not float32; before each
+    call of a `cold` case the caches are filled with other data.
     """
 
     cell: str
@@ -61,12 +62,15 @@ class Case:
     P: int = 0
     ragged: bool = False
     f64: bool = False
+    cold: bool = False
 
     def __post_init__(self) -> None:
         if self.P and self.cell != "lstm":
             raise ValueError(f"{self}: only an lstm may have a projection")
         if self.P and self.P >= self.H:
             raise ValueError(f"{self}: expected a projection smaller than H")
+        if self.ragged and self.T == 1:
+            raise ValueError(f"{self}: expected more than one step, where rows have lengths of their own")
 
     @classmethod
     def parse(cls, text: str) -> Case:
@@ -75,7 +79,8 @@ class Case:
             raise ValueError(f"expected a case such as {EXAMPLE} ({GRAMMAR}), got {text!r}")
         found = match.groupdict()
         T, B, I, H, L, P = (int(found[size] or default) for size, default in zip("TBIHLP", [0, 0, 0, 0, 1, 0]))  # noqa: E741
-        return cls(found["cell"], T, B, I, H, L, bool(found["bi"]), P, bool(found["ragged"]), bool(found["f64"]))
+        flags = {name: bool(found[name]) for name in ("bi", "ragged", "f64", "cold")}
+        return cls(found["cell"], T, B, I, H, L, P=P, **flags)
 
     def __str__(self) -> str:
         sizes = f"{self.cell}-T{self.T}-B{self.B}-I{self.I}-H{self.H}"
@@ -85,6 +90,7 @@ class Case:
             f"-P{self.P}" if self.P else "",
             "-ragged" if self.ragged else "",
             "-f64" if self.f64 else "",
+            "-cold" if self.cold else "",
         ])  # fmt: skip
 
     @property
@@ -96,6 +102,17 @@ class Case:
     def options(self) -> Mapping[str, bool]:
         """Options of that function of the reference, and of params."""
         return CELLS[self.cell].options
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether a call begins with the state that the call before it returned, as every step of a stream does."""
+        return self.T == 1
+
+    @property
+    def state_names(self) -> list[str]:
+        """A name for each array of the state, as ONNX has them: h0, c0, h1 and so on. None, if it is not carried."""
+        letters = "hc" if self.function == "lstm" else "h"
+        return [f"{letter}{layer}" for layer in range(self.L) for letter in letters if self.carries_state]
 
     @property
     def dtype(self) -> type[np.float32] | type[np.float64]:
@@ -151,20 +168,22 @@ class Case:
 
 @dataclass(frozen=True)
 class Data:
-    """The input of all peers of a case and the output that is expected; a file carries it to them."""
+    """The input of all peers of a case and the outputs that are expected; a file carries it to them."""
 
     x: Array
     weights: dict[str, Array]
-    expected: Array
+    expected: Array  # of the first calls, one after the other: (calls, T, B, outputs)
 
     @classmethod
     def make(cls, case: Case) -> Data:
         from fastrnn import reference  # not at the top: the program itself can do without the package
 
         x, weights = case.arrays()
-        lengths = case.lengths if case.ragged else None
-        y, _ = getattr(reference, case.function)(x, weights, lengths=lengths, **case.options)
-        return cls(x, weights, y)
+        lengths, state, outputs = case.lengths if case.ragged else None, None, []
+        for _ in range(3 if case.carries_state else 1):  # the later ones show whether the state was carried
+            y, state = getattr(reference, case.function)(x, weights, state, lengths=lengths, **case.options)
+            outputs.append(y)
+        return cls(x, weights, np.array(outputs))
 
     def save(self, path: Path) -> None:
         arrays: dict[str, Any] = {"x": self.x, "expected": self.expected, **self.weights}

@@ -14,26 +14,43 @@ import numpy as np
 
 from bench.cases import Array, Case
 
+State = list[tuple[Array, Array]]  # h and c of each layer and direction; only an LSTM uses c
 
-def run(case: Case, x: Array, weights: dict[str, Array]) -> Array:
-    """Outputs (T, B, D * Hout) of the last layer."""
+
+def run(case: Case, x: Array, weights: dict[str, Array], state: State | None = None) -> tuple[Array, State]:
+    """Outputs (T, B, D * Hout) of the last layer, and the final state; the first state is zero if none is given."""
     active = np.arange(case.T)[:, None] < case.lengths if case.ragged else None
+    final: State = []
     for layer in range(case.L):
-        directions = []
+        outputs = []
         for suffix in [f"_l{layer}", f"_l{layer}_reverse"][: case.directions]:
             steps = reversed(range(case.T)) if suffix.endswith("_reverse") else range(case.T)
             own = {name.removesuffix(suffix): array for name, array in weights.items() if name.endswith(suffix)}
-            directions.append(run_direction(case, x, own, steps, active))
-        x = np.concatenate(directions, axis=2) if case.bi else directions[0]
-    return x
+            first = zeros(case) if state is None else state[len(final)]
+            y, last = run_direction(case, x, own, first, steps, active)
+            outputs.append(y)
+            final.append(last)
+        x = np.concatenate(outputs, axis=2) if case.bi else outputs[0]
+    return x, final
 
 
-def run_direction(case: Case, x: Array, weights: dict[str, Array], steps: Iterable[int], active: Array | None) -> Array:
+def zeros(case: Case) -> tuple[Array, Array]:
+    return np.zeros((case.B, case.output), case.dtype), np.zeros((case.B, case.H), case.dtype)
+
+
+def run_direction(
+    case: Case,
+    x: Array,
+    weights: dict[str, Array],
+    state: tuple[Array, Array],
+    steps: Iterable[int],
+    active: Array | None,
+) -> tuple[Array, tuple[Array, Array]]:
     T, B, I = x.shape  # noqa: E741
     U, d = weights["weight_hh"], weights["bias_hh"]
     bias = weights["bias_ih"] + d if case.function != "gru" else weights["bias_ih"]
     inputs = (x.reshape(T * B, I) @ weights["weight_ih"] + bias).reshape(T, B, -1)
-    h, c = np.zeros((B, case.output), x.dtype), np.zeros((B, case.H), x.dtype)
+    h, c = state
     y = np.zeros((T, B, case.output), x.dtype)
     for t in steps:
         if case.cell == "rnn":
@@ -50,7 +67,7 @@ def run_direction(case: Case, x: Array, weights: dict[str, Array], steps: Iterab
         else:
             h = np.where(active[t][:, None], h_new, h)
             y[t, active[t]] = h[active[t]]
-    return y
+    return y, (h, c)
 
 
 def sigmoid(x: Array) -> Array:

@@ -13,15 +13,23 @@ from bench.cases import CELLS, Array, Case
 GATES = {"rnn": "h", "lstm": "iofg", "gru": "zrn"}  # in ONNX's order
 
 
-def make_model(case: Case, weights: dict[str, Array]) -> bytes:
-    """Input X (T, B, I) and, for ragged rows, lengths (B,); output Y (T, D, B, H) of the last layer, as ONNX has it."""
-    number = onnx.TensorProto.FLOAT  # neither runs these nodes in float64
-    inputs = [helper.make_tensor_value_info("X", number, [case.T, case.B, case.I])]
+def make_model(case: Case, weights: dict[str, Array], with_y: bool = True) -> bytes:
+    """Input X (T, B, I) and, for ragged rows, lengths (B,); output Y (T, D, B, H) of the last layer, as ONNX has it.
+
+    Where the state is carried, it has an input for each of `case.state_names`, (D, B, H), and an output of that name
+    with _n behind it. Then Y may be left out: with one step, the last layer's h is the same.
+    """
+    inputs = [value("X", case.T, case.B, case.I)]
     if case.ragged:
         inputs.append(helper.make_tensor_value_info("lengths", onnx.TensorProto.INT32, [case.B]))
-    output = helper.make_tensor_value_info("Y", number, [case.T, case.directions, case.B, case.H])
-    nodes, constants = layer_nodes(case, weights, "X")
-    return serialized(nodes, inputs, [output], constants)
+    states = case.state_names
+    inputs += [value(name, case.directions, case.B, case.H) for name in states]
+    outputs = [value(f"{name}_n", case.directions, case.B, case.H) for name in states]
+    if with_y:
+        outputs.insert(0, value("Y", case.T, case.directions, case.B, case.H))
+
+    nodes, constants = layer_nodes(case, weights, "X", states, with_y)
+    return serialized(nodes, inputs, outputs, constants)
 
 
 def make_whole_model(case: Case, weights: dict[str, Array]) -> bytes:
@@ -31,7 +39,7 @@ def make_whole_model(case: Case, weights: dict[str, Array]) -> bytes:
     "kernels" (I, F, 3) and "dense" (D * H, classes).
     """
     number, (width, classes) = onnx.TensorProto.FLOAT, weights["dense"].shape
-    nodes, constants = layer_nodes(case, weights, "sequence")
+    nodes, constants = layer_nodes(case, weights, "sequence", [], True)
     nodes = [
         helper.make_node("Conv", ["x", "kernels"], ["convolved"], pads=[1, 1]),
         helper.make_node("Relu", ["convolved"], ["features"]),
@@ -55,36 +63,59 @@ def serialized(nodes: list[Any], inputs: list[Any], outputs: list[Any], constant
     return data
 
 
-def layer_nodes(case: Case, weights: dict[str, Array], source: str) -> tuple[list[Any], dict[str, Array]]:
-    """Nodes from `source` to Y, and their constants.
-
-    Between layers, directions are put side by side: (T, D, B, H) becomes (T, B, D * H).
-    """
-    constants = {"joined": np.array([0, 0, case.directions * case.H], np.int64)} if case.L > 1 else {}
+def layer_nodes(
+    case: Case, weights: dict[str, Array], below: str, states: list[str], with_y: bool
+) -> tuple[list[Any], dict[str, Array]]:
+    """Nodes from the input `below` to Y, which take these states, and their constants."""
+    constants: dict[str, Array] = {}
     nodes = []
     for layer in range(case.L):
-        below = f"joined{layer - 1}" if layer else source
-        above = "Y" if layer == case.L - 1 else f"Y{layer}"
-        names = {name: f"{name}{layer}" for name in ("W", "R", "B")}
-        constants |= {names[name]: array for name, array in layer_constants(case, weights, layer).items()}
-        nodes.append(
-            helper.make_node(
-                case.function.upper(),
-                [below, *names.values(), *(["lengths"] if case.ragged else [])],
-                [above],
-                hidden_size=case.H,
-                direction="bidirectional" if case.bi else "forward",
-                **({"linear_before_reset": int(case.cell == "gru")} if case.function == "gru" else {}),
-            )
-        )
-        if above != "Y":
-            nodes.append(helper.make_node("Transpose", [above], [f"swapped{layer}"], perm=[0, 2, 1, 3]))
-            nodes.append(helper.make_node("Reshape", [f"swapped{layer}", "joined"], [f"joined{layer}"]))
+        last = layer == case.L - 1
+        chained = states and not case.bi and not last  # h (1, B, H) is what the next layer takes as (T, B, H)
+        y = "" if chained or (last and not with_y) else "Y" if last else f"Y{layer}"
+        nodes.append(recurrent_node(case, layer, below, y, [name for name in states if int(name[1:]) == layer]))
+        constants |= layer_constants(case, weights, layer)
+        if chained:
+            below = f"h{layer}_n"
+        elif not last:
+            below = f"joined{layer}"
+            join, more = join_nodes(case, y, below)
+            nodes += join
+            constants |= more
     return nodes, constants
 
 
+def value(name: str, *shape: int) -> onnx.ValueInfoProto:
+    """A float32 input or output: no peer runs these nodes in float64."""
+    return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+
+
+def recurrent_node(case: Case, layer: int, below: str, y: str, states: list[str]) -> onnx.NodeProto:
+    inputs = [below, *(f"{name}{layer}" for name in ("W", "R", "B")), "lengths" if case.ragged else "", *states]
+    return helper.make_node(
+        case.function.upper(),
+        inputs,
+        [y, *(f"{name}_n" for name in states)],
+        hidden_size=case.H,
+        direction="bidirectional" if case.bi else "forward",
+        **({"linear_before_reset": int(case.cell == "gru")} if case.function == "gru" else {}),
+    )
+
+
+def join_nodes(case: Case, y: str, joined: str) -> tuple[list[onnx.NodeProto], dict[str, Array]]:
+    """Nodes, and their constants, that make (T, B, D * H) of the (T, D, B, H) between two layers, as exporters do."""
+    if not case.bi:
+        return [helper.make_node("Squeeze", [y, "axis"], [joined])], {"axis": np.array([1], np.int64)}
+    swapped = f"swapped_{joined}"
+    nodes = [
+        helper.make_node("Transpose", [y], [swapped], perm=[0, 2, 1, 3]),
+        helper.make_node("Reshape", [swapped, "size"], [joined]),
+    ]
+    return nodes, {"size": np.array([case.T, case.B, case.directions * case.H], np.int64)}
+
+
 def layer_constants(case: Case, weights: dict[str, Array], layer: int) -> dict[str, Array]:
-    """W (D, G*H, I), R (D, G*H, H) and B (D, 2*G*H) of a layer."""
+    """W (D, G*H, I), R (D, G*H, H) and B (D, 2*G*H) of a layer, by their names in the model."""
     ours = CELLS[case.cell].gates
     order = [ours.index(gate) for gate in GATES[case.function]]
 
@@ -94,7 +125,7 @@ def layer_constants(case: Case, weights: dict[str, Array], layer: int) -> dict[s
 
     biases = zip(directions("bias_ih"), directions("bias_hh"))
     return {
-        "W": np.stack(directions("weight_ih")),
-        "R": np.stack(directions("weight_hh")),
-        "B": np.stack([np.concatenate(pair) for pair in biases]),
+        f"W{layer}": np.stack(directions("weight_ih")),
+        f"R{layer}": np.stack(directions("weight_hh")),
+        f"B{layer}": np.stack([np.concatenate(pair) for pair in biases]),
     }

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.cases import CELLS, MODELS, NAMES, Case
 from bench.machine import ROOT
@@ -25,8 +26,22 @@ from bench.results import (
 )
 from bench.run import Result
 
+
+class Comparison(NamedTuple):
+    """A case, and one of `OURS` beside the best peer: the function, or for a single step the stream."""
+
+    result: Result
+    ours: str
+    ratio: float
+
+    @property
+    def case(self) -> Case:
+        return Case.parse(self.result.case)
+
+
 # The first kind that a case is of is the one it is counted under.
 KINDS: list[tuple[str, Callable[[Case], bool]]] = [
+    ("weights in no cache", lambda c: c.cold),
     ("float64", lambda c: c.f64),
     ("rows of different lengths", lambda c: c.ragged),
     ("projections", lambda c: c.P > 0),
@@ -43,119 +58,175 @@ KINDS: list[tuple[str, Callable[[Case], bool]]] = [
 ]
 
 
-def kind_of(case: Case) -> str:
-    return next(name for name, belongs in KINDS if belongs(case))
+STREAM_KINDS: list[tuple[str, Callable[[Case], bool]]] = [
+    ("weights in no cache", lambda c: c.cold),
+    ("float64", lambda c: c.f64),
+    ("projections", lambda c: c.P > 0),
+    ("stacks", lambda c: c.L > 1),
+    ("one row, H up to 128", lambda c: c.B == 1 and c.H <= 128),
+    ("one row, H above 128", lambda c: c.B == 1),
+    ("several rows", lambda c: True),
+]
 
 
-def write_page(runs: list[Run], folder: Path, command: str) -> Path:
-    """Write results.md and its plots into a folder, and return the page's path."""
-    from bench.plots import write_plots  # needs matplotlib, which the text does not
+def compare(run: Run, ours: str) -> list[Comparison]:
+    """The cases that one of `OURS` was timed in with a peer beside it."""
+    ratios = ((result, result.ratios[ours]) for result in run.results)
+    return [Comparison(result, ours, ratio) for result, ratio in ratios if ratio is not None]
+
+
+PICTURE = "ratio_by_size.svg"
+
+
+def file_of(kind: str, number: int) -> str:
+    """The name of a file in the page's folder, for one of its runs, counted from 1."""
+    return {"results": f"results-{number}.json", "ratio": f"ratio-{number}.svg", "roofline": f"roofline-{number}.svg"}[
+        kind
+    ]
+
+
+def write_page(runs: list[Run], folder: Path) -> Path:
+    """Write results.md, its plots and its files of results into a folder, and return the page's path."""
+    from bench.plots import write_plots, write_ratio_by_size  # need matplotlib, which the text does not
 
     folder.mkdir(parents=True, exist_ok=True)
-    plots = [write_plots(run, folder, str(number)) for number, run in enumerate(runs, 1)]
-    how = Path(os.path.relpath(ROOT / "docs" / "benchmarks.md", folder)).as_posix()
+    for number, run in enumerate(runs, 1):
+        results, ratios, fractions = (file_of(kind, number) for kind in ("results", "ratio", "roofline"))
+        run.save(folder / results)
+        write_plots(Run.load(folder / results), results, folder / ratios, folder / fractions)
+    rounded = read_runs(folder, len(runs))
+    write_ratio_by_size(rounded[0], file_of("results", 1), folder / PICTURE)
     path = folder / "results.md"
-    path.write_text(page(runs, plots, command, how), encoding="utf-8")
+    path.write_text(page(rounded, Path(os.path.relpath(ROOT / "docs" / "benchmarks.md", folder)).as_posix()), "utf-8")
     return path
 
 
-def page(runs: list[Run], plots: list[list[tuple[str, str]]], command: str, how: str) -> str:
-    """The text of the page; `plots` are titles and files for each run, `how` leads to the page that explains."""
+def read_runs(folder: Path, count: int) -> list[Run]:
+    return [Run.load(folder / file_of("results", number)) for number in range(1, count + 1)]
+
+
+def page(runs: list[Run], how: str) -> str:
+    """The text of the page; `how` leads to the page that explains."""
+    files = [file_of("results", number) for number in range(1, len(runs) + 1)]
     lines = [
         "# Results",
         "",
-        f"Made by `{command}`; nothing here is written by hand. [How it is measured]({how}) explains the columns.",
+        f"Made by `python -m bench --from {' '.join(files)} --page .`; nothing here is written by hand.",
+        f"Those files are here: {', '.join(f'[{file}]({file})' for file in files)}.",
+        f"[How it is measured]({how}) explains the columns.",
         "Times are medians of rounds in microseconds a call, ± half the range between their quartiles. The ratio is",
-        "the best peer's time to fastrnn's: below 1, fastrnn was slower.",
+        "the best peer's time to fastrnn's: below 1, fastrnn was slower. In a single step (T1) everybody carries the",
+        "state from call to call. Such a step is timed twice, by the function and by `Stream.step`, each with a ratio.",
         "",
     ]
-    for run, files in zip(runs, plots, strict=True):
-        lines += section(run, files)
+    for number, run in enumerate(runs, 1):
+        lines += section(run, number)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def section(run: Run, plots: list[tuple[str, str]]) -> list[str]:
+def section(run: Run, number: int) -> list[str]:
     threads = run.limits.threads
-    heading = f"{threads} thread{'s' if threads > 1 else ''}: {run.about['processor']}"
-    compared = [result for result in run.results if result.ratio is not None]
-    lines = [f"## {heading}", "", *summary(compared), *losses(run, compared)]
+    functions, streams = (compare(run, ours) for ours in OURS)
+    lines = [f"## {threads} thread{'s' if threads > 1 else ''}: {run.about['processor']}", ""]
+    lines += summary(run, functions, streams)
+    lines += losses([*functions, *streams])
     lines += ["### Against each peer", "", *against_peers(run), ""]
-    if compared:
-        lines += ["### By kind", "", *by_group(compared, kind_of, [name for name, _ in KINDS]), ""]
-        lines += ["### By cell", "", *by_group(compared, lambda case: case.cell, list(CELLS)), ""]
+    if functions:
+        lines += ["### By kind", "", *by_group(functions, KINDS), ""]
+        lines += ["### By cell", "", *by_group(functions, CELL_KINDS), ""]
+    if streams:
+        lines += ["### Single steps of a stream", "", *by_group(streams, STREAM_KINDS), ""]
     lines += models(run)
-    lines += [line for what, file in plots for line in (f"![{what}]({file})", "")]
+    lines += [f"![best peer / fastrnn, by hidden size]({file_of('ratio', number)})", ""]
+    lines += [f"![fraction of the roofline, by hidden size]({file_of('roofline', number)})", ""]
     lines += ["### The machine", "", *as_table(["what", "which"], describe_machine(run), "---"), ""]
     lines += ["### Its limits", "", *as_table(["what", "measured"], describe_limits(run.limits), "---"), ""]
-    lines += left_out(run.results)
+    lines += [*forms(run), *left_out(run.results)]
     return lines + all_cases(run)
 
 
-def summary(compared: list[Result]) -> list[str]:
-    ratios = ratios_of(compared)
-    if not ratios:
+def summary(run: Run, functions: list[Comparison], streams: list[Comparison]) -> list[str]:
+    if not functions:
         return ["No case was timed with a peer beside it.", ""]
-    slower, disturbed = sum(ratio < 1 for ratio in ratios), sum(result.disturbed for result in compared)
+    disturbed = sum(result.disturbed for result in run.results)
     return [
-        f"{len(ratios)} cases. fastrnn was slower than the best peer in {slower} of them, and not slower in "
-        f"{len(ratios) - slower}.",
-        f"The ratio's geometric mean is {statistics.geometric_mean(ratios):.2f}, its median "
-        f"{statistics.median(ratios):.2f}, its lowest {min(ratios):.2f}, its highest {max(ratios):.2f}.",
+        f"{len(functions)} cases. {in_words('fastrnn', functions)}",
+        *([f"{len(streams)} of them are single steps. {in_words('`Stream.step`', streams)}"] if streams else []),
         f"Other processes disturbed {disturbed} of the cases.",
         "",
     ]
 
 
-def losses(run: Run, compared: list[Result]) -> list[str]:
+def in_words(who: str, compared: list[Comparison]) -> str:
+    ratios = [comparison.ratio for comparison in compared]
+    slower = sum(ratio < 1 for ratio in ratios)
+    return (
+        f"{who} was slower than the best peer in {slower} of them, and not slower in {len(ratios) - slower}. "
+        f"The ratio's geometric mean is {statistics.geometric_mean(ratios):.2f}, its median "
+        f"{statistics.median(ratios):.2f}, its lowest {min(ratios):.2f}, its highest {max(ratios):.2f}."
+    )
+
+
+def losses(compared: list[Comparison]) -> list[str]:
     """Every case that a peer won, worst first."""
-    lost = sorted((result for result in compared if below_one(result)), key=lambda result: result.ratio or 0)
+    lost = sorted((one for one in compared if one.ratio < 1), key=lambda one: one.ratio)
     lines = ["### Losses", ""]
     if not lost:
         return [*lines, "No peer was faster in any case.", ""]
     rows = (
         [
             title_of(result),
-            f"{result.ratio:.3f}",
+            TITLES[ours],
+            f"{ratio:.3f}",
             TITLES[str(result.best)],
-            *(
-                f"{microseconds(result.seconds[name])} ±{result.spread[name]:.0%}"
-                for name in ("fastrnn", str(result.best))
-            ),
-            f"{result.roofline:.0%}",
+            *(f"{microseconds(result.seconds[name])} ±{result.spread[name]:.0%}" for name in (ours, str(result.best))),
+            f"{result.roofline_seconds / result.seconds[ours]:.0%}",
         ]
-        for result in lost
+        for result, ours, ratio in lost
     )
-    head = ["case", "ratio", "best peer", "fastrnn, us", "best peer, us", "of the roofline"]
+    head = ["case", "which", "ratio", "best peer", "its time, us", "best peer, us", "of the roofline"]
     return [*lines, *as_table(head, rows), ""]
-
-
-def below_one(result: Result) -> bool:
-    return result.ratio is not None and result.ratio < 1
-
-
-def ratios_of(results: Iterable[Result]) -> list[float]:
-    return [result.ratio for result in results if result.ratio is not None]
 
 
 def against_peers(run: Run) -> list[str]:
     """Ratios to one peer at a time."""
     rows = []
-    for name in (name for name in run.columns if name not in OURS):
-        ratios = [r.seconds[name] / r.seconds["fastrnn"] for r in run.results if name in r.seconds]
-        if ratios:
-            rows.append([TITLES[name], *spread_of(ratios)])
-    return as_table(["peer", "cases", "slower in", "lowest", "median", "geometric mean"], rows)
+    for ours, name in ((ours, name) for ours in OURS for name in run.columns if name not in OURS):
+        timed = [r.seconds for r in run.results if {name, ours} <= r.seconds.keys()]
+        if timed:
+            ratios = [seconds[name] / seconds[ours] for seconds in timed]
+            rows.append([f"{TITLES[name]} / {TITLES[ours]}", *spread_of(ratios)])
+    return as_table(["peer", *SPREAD], rows)
 
 
-def by_group(compared: list[Result], group: Callable[[Case], str], names: list[str]) -> list[str]:
-    groups = {name: ratios_of(r for r in compared if group(Case.parse(r.case)) == name) for name in names}
-    rows = ([name, *spread_of(ratios)] for name, ratios in groups.items() if ratios)
-    return as_table(["cases", "how many", "slower in", "lowest", "median", "geometric mean"], rows)
+CELL_KINDS: list[tuple[str, Callable[[Case], bool]]] = [
+    (cell, lambda case, cell=cell: case.cell == cell)  # type: ignore[misc]
+    for cell in CELLS
+]
+SPREAD = ["cases", "slower in", "lowest", "median", "geometric mean"]
+
+
+def by_group(compared: list[Comparison], groups: list[tuple[str, Callable[[Case], bool]]]) -> list[str]:
+    """A row a group; a case is of the first group that it belongs to."""
+    ratios: dict[str, list[float]] = {name: [] for name, _ in groups}
+    for one in compared:
+        ratios[next(name for name, belongs in groups if belongs(one.case))].append(one.ratio)
+    return as_table(["which", *SPREAD], ([name, *spread_of(some)] for name, some in ratios.items() if some))
 
 
 def spread_of(ratios: list[float]) -> list[str]:
     figures = min(ratios), statistics.median(ratios), statistics.geometric_mean(ratios)
     return [str(len(ratios)), str(sum(ratio < 1 for ratio in ratios)), *(f"{figure:.2f}" for figure in figures)]
+
+
+def forms(run: Run) -> list[str]:
+    """How often each form of a peer's call was its fastest, where there are several."""
+    counts = Counter((name, form) for result in run.results for name, form in result.form.items() if name not in OURS)
+    several = {name for name, form in counts if sum(name == other for other, _ in counts) > 1}
+    rows = [[TITLES[name], form, str(count)] for (name, form), count in sorted(counts.items()) if name in several]
+    if not rows:
+        return []
+    return ["### Fastest forms of a call", "", *as_table(["peer", "form", "cases"], rows), ""]
 
 
 def models(run: Run) -> list[str]:
@@ -166,13 +237,14 @@ def models(run: Run) -> list[str]:
     rows = (
         [
             f"{NAMES[result.case]}: {MODELS[NAMES[result.case]].what}",
-            microseconds(result.seconds["fastrnn"]),
+            *(microseconds(result.seconds[name]) if name in result.seconds else "-" for name in OURS),
             "-" if result.best is None else f"{microseconds(result.seconds[result.best])} ({TITLES[result.best]})",
-            "-" if result.ratio is None else f"{result.ratio:.2f}",
+            *("-" if ratio is None else f"{ratio:.2f}" for ratio in result.ratios.values()),
         ]
         for result in named
     )
-    return ["### Models", "", *as_table(["model", "fastrnn, us", "best peer, us", "ratio"], rows), ""]
+    head = ["model", "fastrnn, us", "Stream.step, us", "best peer, us", "ratio", "ratio of Stream.step"]
+    return ["### Models", "", *as_table(head, rows), ""]
 
 
 def left_out(results: list[Result]) -> list[str]:

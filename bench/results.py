@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,23 +32,41 @@ class Run:
         """The peers that were timed, in the order of `PEERS`."""
         return [name for name in PEERS if name in self.about["timed"]]
 
+    def text(self) -> str:
+        """JSON with a line a case, so that files are short and differences can be read."""
+        about, limits = (json.dumps(shorten(part)) for part in (self.about, asdict(self.limits)))
+        cases = ",\n".join(json.dumps(shorten(asdict(result))) for result in self.results)
+        return f'{{"about": {about},\n"limits": {limits},\n"cases": [\n{cases}\n]}}\n'
+
+    def digest(self) -> str:
+        """What shows that a plot was drawn from this run."""
+        return hashlib.sha256(self.text().encode()).hexdigest()
+
     def save(self, path: Path) -> None:
         """Write the file anew, so that a run that is interrupted leaves all that it has."""
-        content = {
-            "about": self.about,
-            "limits": asdict(self.limits),
-            "cases": [asdict(result) for result in self.results],
-        }
         unfinished = path.with_name(path.name + ".unfinished")
-        unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        unfinished.write_text(self.text(), encoding="utf-8")
         os.replace(unfinished, path)
 
     @classmethod
     def load(cls, path: Path) -> Run:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return cls.parse(path.read_text(encoding="utf-8"))
+
+    @classmethod
+    def parse(cls, text: str) -> Run:
+        content = json.loads(text)
         limits = content["limits"]
         levels = tuple(Level(**level) for level in limits.pop("levels"))
         return cls(content["about"], Limits(levels=levels, **limits), [Result(**result) for result in content["cases"]])
+
+
+def shorten(value: Any) -> Any:
+    """The same, with five digits of each number that has more: times vary in their third."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: shorten(one) for key, one in value.items()}
+    return [shorten(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def microseconds(seconds: float) -> str:
@@ -57,21 +76,21 @@ def microseconds(seconds: float) -> str:
     return f"{value:.{digits}f}"
 
 
-def table_head(columns: Iterable[str], width: int = 4) -> str:
+def table_head(columns: Sequence[str], width: int = 4) -> str:
     titles = [f"{TITLES[name]}, us" for name in columns]
-    return as_row(["case".ljust(width), *titles, "best peer / fastrnn", "of the roofline"]) + "\n" + as_rule(
-        ["-" * (width + 2), *("---:" for _ in titles), "---:", "---:"]
-    )  # fmt: skip
+    ratios = [f"best peer / {TITLES[name]}" for name in OURS if name in columns]
+    head = as_row(["case".ljust(width), *titles, *ratios, "of the roofline"])
+    return head + "\n" + as_rule(["-" * (width + 2), *("---:" for _ in (*titles, *ratios)), "---:"])
 
 
-def table_row(result: Result, columns: Iterable[str], width: int = 0) -> str:
-    """A case: medians with their spread, the ratio, the fraction of the roofline."""
+def table_row(result: Result, columns: Sequence[str], width: int = 0) -> str:
+    """A case: medians with their spread, the ratios, the fraction of the roofline."""
     times = [
         f"{microseconds(result.seconds[name])} ±{result.spread[name]:.0%}" if name in result.seconds else "-"
         for name in columns
     ]
-    ratio = "-" if result.ratio is None else f"{result.ratio:.2f}"
-    return as_row([f"`{result.case}`".ljust(width), *times, ratio, f"{result.roofline:.0%}"])
+    ratios = ["-" if ratio is None else f"{ratio:.2f}" for name, ratio in result.ratios.items() if name in columns]
+    return as_row([f"`{result.case}`".ljust(width), *times, *ratios, f"{result.roofline:.0%}"])
 
 
 def as_row(cells: Iterable[str]) -> str:

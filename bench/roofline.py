@@ -44,7 +44,7 @@ def roofline(case: Case, limits: Limits) -> float:
 
     U = G * H * case.output + case.P * H
     all_bytes = number * D * sum(G * H * inputs + U for inputs in case.inputs)
-    level_of_all = limits.level(all_bytes)
+    level_of_all = limits.levels[-1] if case.cold else limits.level(all_bytes)
     level_of_U = level_of_all if steps == 1 else limits.level(number * U)  # in a single step nothing is used again
 
     seconds = 0.0

@@ -140,8 +140,15 @@ class Result:
     roofline: float  # fraction: roofline_seconds / seconds of fastrnn
     best: str | None = None  # the fastest peer
     ratio: float | None = None  # more than 1: fastrnn was faster than the best peer
+    stream_ratio: float | None = None  # the same for `Stream.step`, in cases of a single step
+    form: dict[str, str] = field(default_factory=dict)  # of each peer's call, where it has several: the fastest
     left_out: dict[str, str] = field(default_factory=dict)  # peers that were not timed, and why
     idle: float = 0.0  # fraction of the rounds' time in which the one thread did not run, since others did
+
+    @property
+    def ratios(self) -> dict[str, float | None]:
+        """The ratio of each of `OURS`."""
+        return {"fastrnn": self.ratio, "stream": self.stream_ratio}
 
     @property
     def disturbed(self) -> bool:
@@ -208,24 +215,26 @@ class Bench:
         left_out: dict[str, str] = {}
         differences: dict[str, float] = {}
         estimates: dict[str, float] = {}
+        forms: dict[str, str] = {}
         for name in [name for name in PEERS if name in self.workers]:
             built = self._ask(name, "build", left_out, case=str(case), path=str(path))
             if built is not None:
                 differences[name] = built["difference"]
                 reason = why_not_timed(case, built, estimates.get("fastrnn"))
                 if reason is None:
-                    estimates[name] = built["seconds"]
+                    estimates[name], forms[name] = built["seconds"], built["form"]
                 else:
                     left_out[name] = reason
             if "fastrnn" in left_out:
                 raise SystemExit(f"{case}: fastrnn: {left_out['fastrnn']}")
         path.unlink()
 
-        times, idle = self._time_in_turns(estimates, left_out, rounds, most_seconds)
+        times, idle = self._time_in_turns(case, estimates, left_out, rounds, most_seconds)
         for name in list(self.workers):
             self._ask(name, "drop", {})
         result = summarise(case, times, roofline(case, limits), self.threads)
         result.difference, result.left_out, result.idle = differences, left_out, idle
+        result.form = {name: forms[name] for name in times}
         return result
 
     def _ask(self, name: str, do: str, left_out: dict[str, str], **arguments: Any) -> dict[str, Any] | None:
@@ -244,10 +253,11 @@ class Bench:
         return answer
 
     def _time_in_turns(
-        self, estimates: dict[str, float], left_out: dict[str, str], rounds: int, most_seconds: float
+        self, case: Case, estimates: dict[str, float], left_out: dict[str, str], rounds: int, most_seconds: float
     ) -> tuple[dict[str, list[float]], float]:
         """Seconds of a call in each round, by peer, and `Result.idle`. Another peer begins each round."""
-        repeats = {name: max(1, round(ROUND_SECONDS / seconds)) for name, seconds in estimates.items()}
+        round_seconds = 0.0 if case.cold else ROUND_SECONDS  # one call, since filling the caches takes far longer
+        repeats = {name: max(1, round(round_seconds / seconds)) for name, seconds in estimates.items()}
         one_round = sum(repeats[name] * seconds for name, seconds in estimates.items())
         rounds = max(FEWEST_ROUNDS, min(rounds, int(most_seconds / one_round)))
         times: dict[str, list[float]] = {name: [] for name in estimates}
@@ -255,7 +265,7 @@ class Bench:
         for first in range(rounds):
             order = list(times)
             for name in order[first % len(order) :] + order[: first % len(order)]:
-                warm = int(estimates[name] < WARM_SECONDS)
+                warm = int(estimates[name] < WARM_SECONDS and not case.cold)
                 answer = self._ask(name, "time", left_out, warm=warm, repeats=repeats[name])
                 if answer is None:
                     del times[name]
@@ -263,7 +273,7 @@ class Bench:
                         raise SystemExit(f"fastrnn: {left_out[name]}")
                 else:
                     times[name].append(answer["seconds"])
-                    idle.append(1 - answer["computing"] / answer["seconds"])
+                    idle.append(answer["idle"])
         return times, max(0.0, statistics.mean(idle)) if self.threads == 1 else 0.0
 
 
@@ -298,8 +308,13 @@ def summarise(case: Case, times: dict[str, list[float]], least: float, threads: 
     peers = [name for name in times if name not in OURS]
     if peers:
         result.best = min(peers, key=medians.__getitem__)
-        result.ratio = statistics.median(theirs / own for theirs, own in zip(times[result.best], ours))
+        result.ratio = ratio_of(times, result.best, "fastrnn")
+        result.stream_ratio = ratio_of(times, result.best, "stream") if "stream" in times else None
     return result
+
+
+def ratio_of(times: dict[str, list[float]], theirs: str, ours: str) -> float:
+    return statistics.median(their / own for their, own in zip(times[theirs], times[ours]))
 
 
 def half_range(values: list[float]) -> float:

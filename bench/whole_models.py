@@ -47,7 +47,7 @@ def make_data(case: Case) -> Data:
     )
     y, _ = getattr(reference, case.function)(np.maximum(sequence, 0), weights, **case.options)
     model = make_whole_model(case, weights | around)
-    return Data(x, {"model": np.frombuffer(model, np.uint8)}, y @ around["dense"].astype(np.float64))
+    return Data(x, {"model": np.frombuffer(model, np.uint8)}, (y @ around["dense"].astype(np.float64))[np.newaxis])
 
 
 def compare(case: Case, peers: list[str], threads: int, rounds: int) -> tuple[list[float], list[list[float]]]:

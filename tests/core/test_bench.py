@@ -6,9 +6,14 @@ Peers that no test environment has are not needed: a NumPy loop is a peer, and t
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
+import os
+import re
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +26,10 @@ from support.environment import ROOT
 sys.path.append(str(ROOT))  # last, so that fastrnn itself is the installed one
 
 from bench import __main__ as program
-from bench import grids, numpy_loop, page, run, versions, worker
+from bench import cold, grids, numpy_loop, page, readme, run, versions, worker
 from bench import limits as machine_limits
 from bench.cases import CELLS, MODELS, Case, Data, find
+from bench.peers import PEERS, Call
 from bench.results import Run, microseconds, table_row
 from bench.roofline import Level, Limits, roofline
 from bench.run import Bench, Result, summarise
@@ -32,7 +38,9 @@ LEVELS = (Level("L1", 1000, 1e9, 500), Level("L2", 100_000, 1e8, 50_000), Level(
 LIMITS = Limits(1, 1e9, LEVELS, 1e-8, 2e-7, 3e-8, 2e-7, "a compiler")
 SPECIAL = ["", "-L2", "-bi", "-L2-bi", "-ragged", "-L2-bi-ragged", "-f64"]
 TINY = [f"{cell}-T5-B3-I4-H6{special}" for cell in CELLS for special in SPECIAL]
-TINY += ["lstm-T5-B3-I4-H6-P2", "lstm-T5-B3-I4-H6-L2-bi-P2-ragged", "lstm-T1-B1-I4-H6"]
+TINY += ["lstm-T5-B3-I4-H6-P2", "lstm-T5-B3-I4-H6-L2-bi-P2-ragged"]
+STEPS = [f"{cell}-T1-B2-I4-H6{special}" for cell in CELLS for special in ("", "-L2", "-L2-bi", "-f64")]
+STEPS += ["lstm-T1-B1-I4-H6-L2-P2", "gru-T1-B1-I4-H6-cold"]
 
 sizes = st.integers(1, 10**6)
 
@@ -41,8 +49,8 @@ sizes = st.integers(1, 10**6)
 def any_case(draw: st.DrawFn) -> Case:
     cell, H = draw(st.sampled_from(list(CELLS))), draw(st.integers(2, 10**6))
     P = draw(st.integers(0, H - 1)) if cell == "lstm" else 0
-    layers, flags = draw(st.integers(1, 9)), [draw(st.booleans()) for _ in range(3)]
-    return Case(cell, draw(sizes), draw(sizes), draw(sizes), H, layers, flags[0], P, flags[1], flags[2])
+    T, L, flags = draw(sizes), draw(st.integers(1, 9)), [draw(st.booleans()) for _ in range(4)]
+    return Case(cell, T, draw(sizes), draw(sizes), H, L, flags[0], P, flags[1] and T > 1, flags[2], flags[3])
 
 
 @given(any_case())
@@ -50,7 +58,7 @@ def test_case_texts_say_all(case: Case) -> None:
     assert Case.parse(str(case)) == case
 
 
-@pytest.mark.parametrize("text", [*grids.QUICK, *(model.case for model in MODELS.values()), *TINY])
+@pytest.mark.parametrize("text", [*grids.QUICK, *grids.ODD, *(model.case for model in MODELS.values()), *TINY])
 def test_texts_in_use_are_in_the_one_form(text: str) -> None:
     assert str(Case.parse(text)) == text
 
@@ -65,6 +73,7 @@ def test_texts_in_use_are_in_the_one_form(text: str) -> None:
         ("silero", "or one of silero-vad"),
         ("gru-T1-B1-I1-H4-P2", "only an lstm may have a projection"),
         ("lstm-T1-B1-I1-H4-P4", "a projection smaller than H"),
+        ("gru-T1-B1-I1-H4-ragged", "expected more than one step"),
     ],
 )
 def test_a_bad_case_is_refused_in_words(text: str, words: str) -> None:
@@ -85,6 +94,18 @@ def test_full_grid() -> None:
         assert any(map(belongs, cases))
 
 
+def test_published_grid() -> None:
+    """It has the models, README's rows, and every kind of layer and of stream."""
+    cases = grids.published()
+    assert len(set(cases)) == len(cases)
+    assert {model.case for model in MODELS.values()} <= set(map(str, cases))
+    assert {case for case, _ in readme.ROWS} <= set(map(str, cases))
+    for groups in (page.KINDS, page.CELL_KINDS):
+        assert all(any(belongs(case) for case in cases) for _, belongs in groups)
+    steps = [case for case in cases if case.T == 1]
+    assert all(any(belongs(case) for case in steps) for _, belongs in page.STREAM_KINDS)
+
+
 def test_roofline_by_hand() -> None:
     """An LSTM with I = 2 and H = 10: W has 80 weights and U 400; 320 + 1600 bytes lie in the second level."""
     sequence = Case("lstm", 100, 1, 2, 10)
@@ -95,6 +116,9 @@ def test_roofline_by_hand() -> None:
 
     step = Case("lstm", 1, 1, 2, 10)  # reads W and U once
     assert roofline(step, LIMITS) == pytest.approx((320 + 1600) / 1e8 + 5 * 10 * 1e-8)
+
+    cold = dataclasses.replace(step, cold=True)
+    assert roofline(cold, LIMITS) == pytest.approx((320 + 1600) / 1e7 + 5 * 10 * 1e-8)
 
     batch = Case("lstm", 100, 50, 2, 10)  # reading U is short beside its arithmetic
     assert roofline(batch, LIMITS) == pytest.approx(50 * (input_part + 2 * 400 * 100 / 1e9 + activations))
@@ -116,9 +140,77 @@ def test_numpy_loop(text: str) -> None:
     case = Case.parse(text)
     data = Data.make(case)
     weights = {name: array.T for name, array in data.weights.items()}
-    y = numpy_loop.run(case, data.x, weights)
+    y, _ = numpy_loop.run(case, data.x, weights)
     assert y.dtype == case.dtype
     assert np.abs(y - data.expected).max() <= case.tolerance / 100
+
+
+@pytest.fixture(scope="module", params=list(PEERS))
+def peer_process(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[run.Worker]:
+    process = run.Worker(request.param, 1, tmp_path_factory.mktemp("peer"))
+    if "missing" in process.greeting:
+        process.close()
+        pytest.skip(f"the peer is not installed: {process.greeting['missing']}")
+    yield process
+    process.close()
+
+
+@pytest.mark.parametrize("text", STEPS)
+def test_single_steps_carry_the_state(peer_process: run.Worker, text: str, tmp_path: Path) -> None:
+    """Every form of every peer is right in the first call, and in two that go on from there."""
+    case, path = Case.parse(text), tmp_path / "case.npz"
+    data = Data.make(case)
+    data.save(path)
+    first, second, third = data.expected
+    assert min(np.abs(first - second).max(), np.abs(second - third).max()) > 100 * case.tolerance
+    answer = peer_process.ask("build", case=text, path=str(path))
+    assert "error" not in answer
+    if "unable" not in answer:
+        assert max(answer["differences"].values()) <= case.tolerance / 10
+
+
+def test_the_fastest_form_that_is_right_is_timed(tmp_path: Path) -> None:
+    session = worker.Session(ThreeForms(1))
+    names = {"case": "gru-T3-B2-I4-H6", "path": str(tmp_path / "case.npz")}
+    session.prepare(**names)
+    answer = session.build(**names)
+    assert answer["form"] == "fast"
+    assert answer["difference"] < 1e-6
+    assert answer["seconds"] < 0.01
+
+
+class ThreeForms(PEERS["numpy"]):  # type: ignore[misc] # its class is chosen by a name
+    """A NumPy loop as it is, one that takes longer, and one that is faster and wrong."""
+
+    def forms(self, case: Case) -> list[str]:
+        return ["slow", "fast", "wrong"]
+
+    def build(self, case: Case, data: Data, form: str) -> Call:
+        call = super().build(case, data, form)
+        wrong = call() + 0.5
+        return {"slow": lambda: (time.sleep(0.02), call())[1], "fast": call, "wrong": lambda: wrong}[form]
+
+
+def test_caches_are_filled_before_each_call_and_that_is_not_timed() -> None:
+    done = []
+
+    class Slow:
+        def fill(self) -> None:
+            done.append("fill")
+            time.sleep(0.02)
+
+    assert worker.seconds_cold(lambda: done.append("call"), 3, Slow()) < 0.01  # type: ignore[arg-type]
+    assert done == ["fill", "call"] * 3
+
+
+def test_caches_are_filled_with_more_than_they_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cold, "cache_sizes", lambda threads: [("L1", 1000), ("L2", 4096)])
+    caches = cold.Caches()
+    assert caches.buffer.nbytes == 2 * 4096
+    assert caches.buffer.all()
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    caches.fill()
+    assert allowed is None or os.sched_getaffinity(0) == allowed
 
 
 @pytest.mark.parametrize("name", ["numpy", "fastrnn"])
@@ -138,7 +230,9 @@ def test_protocol(name: str, tmp_path: Path) -> None:
     assert prepared == dropped == {}
     assert built["difference"] < 1e-6
     assert built["seconds"] > 0
+    assert built["form"]
     assert timed["seconds"] > 0
+    assert timed["idle"] <= 1
     assert failed["error"].startswith("TypeError")
 
 
@@ -148,7 +242,7 @@ def bench() -> Bench:
         yield made
 
 
-@pytest.mark.parametrize("text", TINY)
+@pytest.mark.parametrize("text", [*TINY, *STEPS])
 def test_measure(bench: Bench, text: str) -> None:
     result = bench.measure(Case.parse(text), LIMITS, rounds=3, most_seconds=0.1)
     assert {"fastrnn", "numpy"} <= set(result.seconds)
@@ -157,6 +251,8 @@ def test_measure(bench: Bench, text: str) -> None:
     assert result.best == "numpy"
     assert result.ratio is not None
     assert result.ratio > 0
+    assert (result.stream_ratio is None) == ("stream" not in result.seconds)
+    assert result.form.keys() == result.seconds.keys()
     assert not set(result.left_out) - {"stream"}
     assert max(result.difference.values()) <= Case.parse(text).tolerance / 100
 
@@ -181,7 +277,7 @@ def test_missing_peers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_peer_that_is_wrong_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "import bench.numpy_loop as loop; right = loop.run; loop.run = lambda *a: right(*a) + 0.5"
+    code = "import bench.numpy_loop as loop; right = loop.run; loop.run = lambda *a: (right(*a)[0] + 0.5, None)"
     _, result = measure_with(monkeypatch, code, ["numpy"])
     assert "away from the reference" in result.left_out["numpy"]
     assert result.difference["numpy"] == pytest.approx(0.5)
@@ -213,18 +309,18 @@ fastrnn.Stream = Stream
 """
 
 
-def test_streams_have_a_column_and_no_part_in_the_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streams_are_timed_where_there_is_a_single_step(monkeypatch: pytest.MonkeyPatch) -> None:
     launch_with(monkeypatch, STREAM)
     with Bench([], threads=1) as bench:
         step, sequence = (bench.measure(Case.parse(f"lstm-T{T}-B3-I2-H4"), LIMITS, 3, 0.1) for T in (1, 2))
     assert set(step.seconds) == {"fastrnn", "stream"}
-    assert step.best is step.ratio is None
+    assert step.best is step.ratio is step.stream_ratio is None
     assert set(sequence.seconds) == {"fastrnn"}
     assert sequence.left_out == {"stream": "takes one step at a time"}
 
 
 def test_a_wrong_fastrnn_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "from bench.peers import FastRNN; FastRNN.outputs = lambda self, case, result: result[0] + 0.5"
+    code = "from bench.peers import FastRNN; FastRNN.outputs = lambda self, case, result: result + 0.5"
     with pytest.raises(SystemExit, match=r"lstm-T3-B1-I2-H4: fastrnn: .* away from the reference"):
         measure_with(monkeypatch, code, ["numpy"])
 
@@ -234,6 +330,9 @@ def test_ratio_is_that_of_rounds() -> None:
     times = {"fastrnn": [1.0, 5.0, 1.0], "torch": [2.0, 10.0, 2.0], "numpy": [4.0, 4.0, 9.0]}
     result = summarise(Case.parse("lstm-T1-B1-I4-H6"), times, least=0.25, threads=1)
     assert (result.best, result.ratio, result.roofline) == ("torch", 2.0, 0.25)
+    assert result.stream_ratio is None
+    times["stream"] = [0.25, 0.5, 1.0]
+    assert summarise(Case.parse("lstm-T1-B1-I4-H6"), times, least=0.25, threads=1).stream_ratio == 8.0
     assert result.spread["fastrnn"] == 1.0
 
 
@@ -256,37 +355,49 @@ def canned() -> Run:
     about = {
         "processor": "A processor", "processors": 2, "virtual": False, "memory": 2**33, "system": "Linux",
         "python": "3.11", "commit": "abc+", "date": "2026-01-01", "command": "python -m bench", "used": [1],
-        "timed": {"fastrnn": {"version": "1", "target": "avx2", "compiler": "gcc"}, "torch": {"version": "2"}},
+        "timed": {
+            "fastrnn": {"version": "1", "target": "avx2", "compiler": "gcc"},
+            "stream": {"version": "1", "target": "avx2", "compiler": "gcc"},
+            "torch": {"version": "2"},
+        },
         "missing": {"openvino": "No module named 'openvino'"},
     }  # fmt: skip
     made = Run(about, LIMITS)
     for text, ratio in (("lstm-T1-B1-I128-H128", 2.0), ("gru-T9-B1-I8-H8", 0.99), ("rnn-T9-B64-I8-H512", 0.5)):
-        seconds = {"fastrnn": 1e-3, "torch": ratio * 1e-3}
-        left_out = {"numpy": "takes about 3.0 s a call"}
-        result = Result(text, 1, seconds, dict.fromkeys(seconds, 0.01), {}, 9, 5e-4, 0.5, "torch", ratio, left_out)
+        seconds = {"fastrnn": 1e-3, "torch": ratio * 1e-3} | ({"stream": 4e-3} if "-T1-" in text else {})
+        result = Result(text, 1, seconds, dict.fromkeys(seconds, 0.01), {}, 9, 5e-4, 0.5, "torch", ratio)
+        result.stream_ratio = ratio / 4 if "-T1-" in text else None
+        result.form = {"torch": "cells" if "-T1-" in text else "module"}
+        result.left_out = {"numpy": "takes about 3.0 s a call"}
         made.results.append(result)
     return made
 
 
 def test_page_shows_losses_first() -> None:
-    text = page.page([canned()], [[("a plot", "plot.svg")]], "python -m bench", "../benchmarks.md")
+    text = page.page([canned()], "../benchmarks.md")
     before, _, after = text.partition("### Against each peer")
     assert "slower than the best peer in 2 of them, and not slower in 1" in before
     losses = [line for line in before.splitlines() if line.startswith("| `")]
-    assert [line.split(" | ")[:3] for line in losses] == [
-        ["| `rnn-T9-B64-I8-H512`", "0.500", "PyTorch"],
-        ["| `gru-T9-B1-I8-H8`", "0.990", "PyTorch"],
+    assert [line.split(" | ")[:4] for line in losses] == [
+        ["| `rnn-T9-B64-I8-H512`", "fastrnn", "0.500", "PyTorch"],
+        ["| `lstm-T1-B1-I128-H128` (silero-vad)", "Stream.step", "0.500", "PyTorch"],
+        ["| `gru-T9-B1-I8-H8`", "fastrnn", "0.990", "PyTorch"],
     ]
     assert "silero-vad" in after
     assert "No module named 'openvino'" in after
     assert "| NumPy loop | so slow that it can't be the best | 3 |" in after
     assert all(f"| `{result.case}` | 1000 ±1% |" in after for result in canned().results)
+    streams = after.partition("### Single steps of a stream")[2].splitlines()
+    assert "| one row, H up to 128 | 1 | 1 | 0.50 | 0.50 | 0.50 |" in streams
+    assert "| PyTorch | cells | 1 |" in after
+    assert "| PyTorch | module | 2 |" in after
 
 
 def test_page_without_losses_says_so() -> None:
     made = canned()
     made.results = made.results[:1]
-    assert "No peer was faster in any case." in page.page([made], [[]], "", "")
+    made.results[0].stream_ratio = 3.0
+    assert "No peer was faster in any case." in page.page([made], "")
 
 
 def test_results_file_keeps_all(tmp_path: Path) -> None:
@@ -300,10 +411,87 @@ def test_results_file_keeps_all(tmp_path: Path) -> None:
 def test_plots_are_the_same_bytes_again(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="plots need the extra `bench`")
     again = tmp_path / "again"
-    page.write_page([canned()], tmp_path, "")
-    page.write_page([canned()], again, "")
-    for name in ("ratio-1.svg", "roofline-1.svg"):
-        assert (tmp_path / name).read_bytes() == (again / name).read_bytes()
+    page.write_page([canned()], tmp_path)
+    page.write_page([canned()], again)
+    for path in again.glob("*.svg"):
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+    made_from = f"results-1.json, SHA-256 {hashlib.sha256((again / 'results-1.json').read_bytes()).hexdigest()}"
+    for name in ("ratio-1.svg", "roofline-1.svg", page.PICTURE):
+        assert made_from in (again / name).read_text(encoding="utf-8")
+
+
+RESULTS = ROOT / "docs" / "results"
+
+
+def published() -> list[Run]:
+    return page.read_runs(RESULTS, len(list(RESULTS.glob("results-*.json"))))
+
+
+def test_the_published_page_is_that_of_its_results() -> None:
+    assert (RESULTS / "results.md").read_text(encoding="utf-8") == page.page(published(), "../benchmarks.md")
+
+
+def test_the_published_plots_are_those_of_their_results() -> None:
+    """A plot names its file of results, with a digest. Bytes are not compared: versions of matplotlib differ."""
+    plots = sorted(RESULTS.glob("*.svg"))
+    assert plots
+    assert page.PICTURE in {plot.name for plot in plots}
+    for plot in plots:
+        found = re.search(r"(results-\d\.json), SHA-256 ([0-9a-f]{64})", plot.read_text(encoding="utf-8"))
+        assert found, plot
+        assert hashlib.sha256((RESULTS / found[1]).read_bytes()).hexdigest() == found[2], plot
+
+
+def test_readme_has_the_published_times() -> None:
+    """Make them anew with: python -m bench --from docs/results/results-*.json --readme README.md."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.parts(text)[1] == readme.block(published())
+    assert f"docs/results/{page.PICTURE}" in text
+
+
+@pytest.mark.parametrize("old", ["", "before\n"])
+def test_readme_is_written_between_its_marks(tmp_path: Path, old: str) -> None:
+    path = tmp_path / "README.md"
+    path.write_text(f"before\n\n{readme.BEGIN}\n{old}{readme.END}\n\nafter\n", encoding="utf-8")
+    readme.write_readme(published(), path)
+    expected = f"before\n\n{readme.BEGIN}\n{readme.block(published())}\n{readme.END}\n\nafter\n"
+    assert path.read_text(encoding="utf-8") == expected
+    with pytest.raises(SystemExit, match="each once"):
+        readme.parts("no marks")
+
+
+def test_results_are_rounded_where_they_are_saved(tmp_path: Path) -> None:
+    made = canned()
+    made.results[0].seconds["fastrnn"] = 1.23456789e-6
+    made.save(tmp_path / "results.json")
+    assert Run.load(tmp_path / "results.json").results[0].seconds["fastrnn"] == 1.2346e-6
+
+
+def test_a_run_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Cases in the file are kept, but for disturbed ones; the others are measured. Another version is refused."""
+    pytest.importorskip("tqdm", reason="the program needs the extra `bench`")
+    file = tmp_path / "results.json"
+    cases = ["lstm-T1-B1-I2-H3", "gru-T2-B1-I2-H3", "rnn-T2-B1-I2-H3"]
+
+    def measure(*texts: str) -> Run:
+        chosen = [part for text in texts for part in ("--case", text)]
+        monkeypatch.setattr(sys, "argv", ["bench", "--peers", "numpy", "--json", str(file), "--resume", *chosen])
+        program.main()
+        return Run.load(file)
+
+    run = measure(*cases[:2])
+    for result, idle in zip(run.results, (0.0, 0.5), strict=True):
+        result.idle, result.rounds = idle, 1000
+    run.save(file)
+    resumed = measure(*cases)
+    assert [result.case for result in resumed.results] == cases
+    assert [result.rounds == 1000 for result in resumed.results] == [True, False, False]
+    assert resumed.limits == run.limits
+    resumed.about["commit"] = "another"
+    resumed.save(file)
+    with pytest.raises(SystemExit, match="of another run: commit was another, is "):
+        measure(*cases)
+    assert "2 cases, about" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -317,6 +505,8 @@ def test_microseconds(seconds: float, text: str) -> None:
 def test_row_of_a_peer_that_was_not_timed() -> None:
     row = table_row(canned().results[0], ["fastrnn", "torch", "numpy"])
     assert row == "| `lstm-T1-B1-I128-H128` | 1000 ±1% | 2000 ±1% | - | 2.00 | 50% |"
+    row = table_row(canned().results[0], ["fastrnn", "stream", "torch"])
+    assert row == "| `lstm-T1-B1-I128-H128` | 1000 ±1% | 4000 ±1% | 2000 ±1% | 2.00 | 0.50 | 50% |"
 
 
 @pytest.mark.parametrize(
@@ -326,7 +516,8 @@ def test_row_of_a_peer_that_was_not_timed() -> None:
         (["--peers", "torch,jax"], "expected some of torch,onnxruntime,openvino,numpy, got 'jax'"),
         (["--threads", "0"], "expected from 1 to"),
         (["--from", "nowhere.json"], "expected a file that --json wrote, got 'nowhere.json'"),
-        (["--from", __file__], "expected --page with it"),
+        (["--from", __file__], "expected --page or --readme with it"),
+        (["--resume"], "--resume: expected --json with it"),
         (["--quick", "--full"], "not allowed with"),
     ],
 )
@@ -352,7 +543,7 @@ def test_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     monkeypatch.setattr(sys, "argv", ["bench", "--list"])
     program.main()
     listed = capsys.readouterr().out
-    assert all(str(case) in listed for case in [*grids.quick(), *grids.full()])
+    assert all(str(case) in listed for case in [*grids.quick(), *grids.published(), *grids.full()])
     assert all(name in listed for name in MODELS)
 
 

@@ -1,0 +1,106 @@
+"""PyTorch: a module of `torch.nn`, or cells for a single step, under inference_mode, from tensor to tensor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bench.cases import Array, Case, Data
+from bench.peers.peer import Call, Unable
+
+MODULE, WITHOUT_ONEDNN, CELLS = "module", "module without oneDNN", "cells"
+
+
+class Torch:
+    """Its LSTM goes through oneDNN, which reorders all weights at every call: for few steps it is faster without."""
+
+    title = "PyTorch"
+
+    def __init__(self, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        torch.set_num_interop_threads(1)
+        torch.set_flush_denormal(True)
+        self.torch, self.mode = torch, torch.inference_mode()
+        self.mode.__enter__()  # for as long as the process lives
+
+    def about(self) -> dict[str, str]:
+        return {"version": str(self.torch.__version__)}
+
+    def forms(self, case: Case) -> list[str]:
+        if case.cell == "gru_before":
+            raise Unable("has no GRU that resets before the product")
+        forms = [MODULE]
+        if case.cell == "lstm" and not (case.P or case.f64 or case.ragged):  # else oneDNN has no part in it
+            forms.append(WITHOUT_ONEDNN)
+        if case.carries_state and not (case.P or case.bi):
+            forms.append(CELLS)
+        return forms
+
+    def build(self, case: Case, data: Data, form: str) -> Call:
+        self.torch.backends.mkldnn.set_flags(form != WITHOUT_ONEDNN)
+        x, weights = self.torch.from_numpy(data.x), {k: self.torch.from_numpy(w) for k, w in data.weights.items()}
+        if form == CELLS:
+            return self.step_of_cells(case, x, weights)
+        module = self.module(case, weights)
+        if case.ragged:
+            return self.call_of_packed(case, x, module)
+        return carrying(lambda state: module(x, state)) if case.carries_state else lambda: module(x)[0]
+
+    def module(self, case: Case, weights: dict[str, Any]) -> Any:
+        options: dict[str, Any] = {"num_layers": case.L, "bidirectional": case.bi}
+        if case.P:
+            options["proj_size"] = case.P
+        kind = getattr(self.torch.nn, case.cell.upper())
+        module = kind(case.I, case.H, dtype=self.dtype(case), **options).eval()
+        module.load_state_dict(weights)
+        return module
+
+    def dtype(self, case: Case) -> Any:
+        return getattr(self.torch, np.dtype(case.dtype).name)
+
+    def call_of_packed(self, case: Case, x: Any, module: Any) -> Call:
+        rnn, lengths, T = self.torch.nn.utils.rnn, self.torch.from_numpy(case.lengths), case.T
+
+        def run_packed() -> Any:
+            packed = rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
+            return rnn.pad_packed_sequence(module(packed)[0], total_length=T)[0]
+
+        return run_packed
+
+    def step_of_cells(self, case: Case, x: Any, weights: dict[str, Any]) -> Call:
+        kind = getattr(self.torch.nn, case.cell.upper() + "Cell")
+        cells = []
+        for layer, inputs in enumerate(case.inputs):
+            cell = kind(inputs, case.H, dtype=self.dtype(case)).eval()
+            suffix = f"_l{layer}"
+            cell.load_state_dict({k.removesuffix(suffix): w for k, w in weights.items() if k.endswith(suffix)})
+            cells.append(cell)
+        states: list[Any] = [None] * case.L
+        lstm, x_t = case.cell == "lstm", x[0]
+
+        def step() -> Any:
+            y = x_t
+            for layer, cell in enumerate(cells):
+                states[layer] = state = cell(y, states[layer])
+                y = state[0] if lstm else state
+            return y
+
+        return step
+
+    def outputs(self, case: Case, result: Any) -> Array:
+        return np.array(result.numpy(), ndmin=3)
+
+
+def carrying(function: Any) -> Call:
+    """Calls of a function that takes a state and answers outputs and the next state; the first takes None."""
+    state = None
+
+    def step() -> Any:
+        nonlocal state
+        y, state = function(state)
+        return y
+
+    return step
