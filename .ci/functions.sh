@@ -65,14 +65,14 @@ find_python() {
 
 # Debian's package, where its proof (a program or a file) is missing: need PACKAGE PROOF.
 need() {
-    local package=$1 proof=$2 as_root=()
+    local package=$1 proof=$2 as_root=() waits=(-o DPkg::Lock::Timeout=600) # for another script that installs
     if [ -e "$proof" ] || command -v "$proof" >/dev/null; then return; fi
     if [ "$(id -u)" != 0 ]; then as_root=(sudo); fi
     if [ ! -f "$work/updated" ]; then
-        "${as_root[@]}" apt-get update -qq
+        "${as_root[@]}" apt-get "${waits[@]}" update -qq
         touch "$work/updated"
     fi
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package" >/dev/null
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get "${waits[@]}" install -y -qq "$package" >/dev/null
 }
 
 # An environment, $work/NAME, with what is built from a clone of its own: prepare NAME [VARIABLE=VALUE..] -- PACKAGE..

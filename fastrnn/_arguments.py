@@ -21,6 +21,7 @@ _OPPOSITES = {"reset_after": "reset-before"}
 _ABOUT = {
     "input_forget": "an LSTM whose forget gate is 1 - i",
     "reset_after": "a GRU that resets before the recurrent product",
+    "batch_first": "x is (B, T, I) in calls that do not say it",
 }
 _READ = f"what {', '.join(ENDINGS)} files hold, whatever its name; - is the standard input"
 EXAMPLES = """examples:

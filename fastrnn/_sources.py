@@ -18,7 +18,7 @@ from fastrnn._formats import Opener
 from fastrnn._names import listed
 from fastrnn._state_dict import prefixes, select
 from fastrnn._untrusted import check_regular
-from fastrnn.params import CLASSES, Params
+from fastrnn.params import Params
 from fastrnn.torch import file as torch_file
 
 Loaders = dict[str, Callable[[], Params]]
@@ -95,12 +95,6 @@ def _varint(file: BinaryIO) -> int:
 # How each kind is read.
 
 
-def _in_dtype(params: Params, dtype: str | None) -> Params:
-    if dtype is None:
-        return params
-    return CLASSES[params._cell.name](params.weights, dtype=dtype, **params._shown_options())
-
-
 def _find_onnx(path: str) -> Loaders:
     from fastrnn.onnx import load  # which imports the package onnx
 
@@ -125,8 +119,9 @@ def _find_torch(path: str) -> Loaders:
 
 
 def _load_torch(path: str, flags: Mapping[str, Any], dtype: str | None) -> Params:
-    state = torch_file.state_dict(path)
-    return _in_dtype(torch_file.load_layer(path, state, flags.get("prefix", ""), flags.get("activation")), dtype)
+    state, prefix, activation = torch_file.state_dict(path), flags.get("prefix", ""), flags.get("activation")
+    first = flags.get("batch_first", False)
+    return torch_file.load_layer(path, state, prefix, activation, batch_first=first, dtype=dtype)
 
 
 def _torch_tensors(path: str, prefix: str) -> Mapping[str, Any]:
@@ -152,7 +147,7 @@ SOURCES = (
         "PyTorch",
         (".pt", ".pth"),
         holds=_has_tensors,
-        flags=("prefix", "activation"),
+        flags=("prefix", "activation", "batch_first"),
         find=_find_torch,
         load=_load_torch,
         peers=("torch", "reference"),

@@ -47,9 +47,9 @@ def from_onnx(
     Returns
     -------
     RNNParams, LSTMParams or GRUParams
-        One layer in the node's direction or directions; `batch_first` with ``layout=1``. Weights that other nodes compute
-        from constants alone are computed. Initial states and lengths that are not constants are arguments of the call.
-        Y is (T, D, B, H) in ONNX; ours is (T, B, D*H).
+        One layer in the node's direction or directions; `batch_first` with ``layout=1``. Weights that other nodes
+        compute from constants alone are computed. Initial states and lengths that are not constants are arguments of
+        the call. Y is (T, D, B, H) in ONNX; ours is (T, B, D*H).
 
     Raises
     ------

@@ -13,8 +13,9 @@ from fastrnn.onnx.candidates import Candidate, find_candidates
 from fastrnn.onnx.choice import Choice, Way
 from fastrnn.onnx.graph import Graph
 from fastrnn.onnx.inference import NodeArg, Report
-from fastrnn.onnx.model import onnx, opened_model
+from fastrnn.onnx.model import opened_model
 from fastrnn.onnx.pipeline import Pipeline
+from fastrnn.onnx.tensors import onnx
 
 
 class Plan:

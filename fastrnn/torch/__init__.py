@@ -79,9 +79,7 @@ def from_torch(
 
     With PyTorch: ``fastrnn.from_torch(torch.nn.LSTM(8, 20))``, ``fastrnn.from_torch(model, "encoder.lstm")``.
     """
-    return layer_of(
-        module_or_state_dict, prefix, nonlinearity, batch_first=batch_first, dtype=dtype, target=target
-    )
+    return layer_of(module_or_state_dict, prefix, nonlinearity, batch_first=batch_first, dtype=dtype, target=target)
 
 
 def accelerate(model: torch.nn.Module) -> Report:

@@ -63,7 +63,9 @@ def _entries(content: object) -> Iterator[tuple[str, str, object]]:
             stack.append((f"{name}.{key}" if name else str(key), f"{origin}[{_check.shown(key)}]", part, False))
 
 
-def load_layer(path: str, state: dict[str, Any], prefix: str, activation: Any) -> AnyParams:
+def load_layer(
+    path: str, state: dict[str, Any], prefix: str, activation: Any, *, batch_first: bool = False, dtype: Any = None
+) -> AnyParams:
     """A layer, in words of the command line; a state_dict does not tell the activation of an RNN."""
     cell = cell_of(select(state, prefix, path))
     got = "none" if activation is None else _check.shown(activation)
@@ -73,7 +75,7 @@ def load_layer(path: str, state: dict[str, Any], prefix: str, activation: Any) -
         )
     if cell != "rnn" and activation is not None:
         raise ValueError(f"--activation: expected none, since the layer is of kind {cell!r}, got {got}")
-    return layer_of(state, prefix, activation)
+    return layer_of(state, prefix, activation, batch_first=batch_first, dtype=dtype)
 
 
 def load_by_shapes(path: str, state: dict[str, Any], prefix: str) -> AnyParams:

@@ -529,7 +529,7 @@ TypeError: x: expected a numpy.ndarray, got list; numpy.asarray(x) makes one
 >>> gru.run(chunk.astype("float64"))
 TypeError: x: expected float32 (the dtype of params), got float64; ...
 >>> gru.run(chunk.swapaxes(0, 1))
-ValueError: x: expected (T, 3, 3), ... batch_size being 3, got (3, 5, 3); with batch_first=True it fits, and x is (B, T, I)
+ValueError: x: expected (T, 3, 3), ... got (3, 5, 3); with batch_first=True it fits, and x is (B, T, I)
 >>> gru.run(chunk[:, :2])
 ValueError: x: expected (T, 3, 3), the stream's batch_size being 3, got (5, 2, 3)
 >>> gru.run(chunk[:, 0])
