@@ -24,10 +24,12 @@ from typing import TYPE_CHECKING, Any
 from fastrnn import config as _config
 from fastrnn import functional as _functional
 from fastrnn import params as _params
+from fastrnn import sequences as _sequences
 from fastrnn import stream as _stream
 from fastrnn.config import *
 from fastrnn.functional import *
 from fastrnn.params import *
+from fastrnn.sequences import *
 from fastrnn.stream import *
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ __all__ = ["from_keras", "from_onnx", "from_torch", "load"]
 __all__ += _config.__all__
 __all__ += _functional.__all__
 __all__ += _params.__all__
+__all__ += _sequences.__all__
 __all__ += _stream.__all__
 
 # Imported when they are first used, since most programs use one of them or none.

@@ -30,7 +30,7 @@ cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() noexcept
     PyObject *PyErr_Occurred() noexcept
     int PyErr_CheckSignals() noexcept  # leaves its error set: of cpython.exc it would be raised at once
-    PyObject *PyList_GET_ITEM(PyObject *, Py_ssize_t) noexcept  # of cpython.list it would be one more reference
+    PyObject *PyTuple_GET_ITEM(PyObject *, Py_ssize_t) noexcept  # of cpython.tuple it would be one more reference
     Py_ssize_t Py_REFCNT(PyObject *) noexcept
 
 

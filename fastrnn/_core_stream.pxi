@@ -29,11 +29,11 @@ cdef class Memory:
 
     cdef frnn_stream *stream
     cdef Packed packed
-    cdef list moved  # for each slot the block that it was moved to, or None
+    cdef tuple moved  # for each slot the block that it was moved to, or None
 
     def __cinit__(self, Packed packed not None, Py_ssize_t B):
         self.packed = packed
-        self.moved = [None, None]
+        self.moved = (None, None)
         if frnn_stream_new(packed.params, B, &self.stream) != FRNN_OK:
             raise MemoryError(f"no memory for a stream of B={B} rows")
 
@@ -44,7 +44,7 @@ cdef class Memory:
         """Moves the slot that is written next to new memory."""
         cdef Block memory = Block(frnn_stream_slot_bytes(self.stream))
         frnn_stream_move_slot(self.stream, memory.data)
-        self.moved[not frnn_stream_newest(self.stream)] = memory
+        self.moved = replaced(self.moved, not frnn_stream_newest(self.stream), memory)
         return 0
 
     cdef cnp.ndarray output(self, int slot, int ndim, Py_ssize_t B):
@@ -59,9 +59,13 @@ cdef class Memory:
         return array
 
 
-cdef inline bint is_kept(list outputs, int slot) noexcept:
-    """Whether anything but the list refers to an output: a view of it, or a buffer, does so too."""
-    return Py_REFCNT(PyList_GET_ITEM(<PyObject *>outputs, slot)) > 1
+cdef tuple replaced(tuple of_slots, int slot, value):
+    return (of_slots[0], value) if slot else (value, of_slots[1])
+
+
+cdef inline bint is_kept(tuple outputs, int slot) noexcept:
+    """Whether anything but the tuple refers to an output: a view of it, or a buffer, does so too."""
+    return Py_REFCNT(PyTuple_GET_ITEM(<PyObject *>outputs, slot)) > 1
 
 
 @cython.auto_pickle(False)
@@ -73,7 +77,7 @@ cdef class Stream:
     cdef Memory memory
     cdef frnn_stream *stream  # of memory
     cdef Packed packed
-    cdef list rows, single  # of each slot the output (B, size), and (size,) where there is one row
+    cdef tuple rows, single  # of each slot the output (B, size), and (size,) where there is one row
     cdef bint brief
     # While C is at work without the GIL, or a signal handler runs within, nobody else may come in.
     cdef unsigned long busy  # the generation of the process in which C began its work; 0: it is not at work
@@ -89,15 +93,15 @@ cdef class Stream:
         self._batch_size = _check.batch_size(batch_size)
         self.memory = Memory(self.packed, self._batch_size)
         self.stream = self.memory.stream
-        self.rows, self.single = [None, None], [None, None]
+        self.rows = self.single = (None, None)
         self.make_outputs(0)
         self.make_outputs(1)
         self.brief = is_brief(self.packed, 1, self._batch_size)
 
     cdef int make_outputs(self, int slot) except -1:
-        self.rows[slot] = self.memory.output(slot, 2, self._batch_size)
+        self.rows = replaced(self.rows, slot, self.memory.output(slot, 2, self._batch_size))
         if self._batch_size == 1:
-            self.single[slot] = self.memory.output(slot, 1, 1)
+            self.single = replaced(self.single, slot, self.memory.output(slot, 1, 1))
         return 0
 
     cdef bint is_orphaned(self) noexcept:

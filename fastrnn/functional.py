@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import update_wrapper
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import _core
+from fastrnn import _check, _core
 from fastrnn._arrays import SupportsArray
-from fastrnn.params import GRUParams, LSTMParams, RNNParams
+from fastrnn.params import AnyParams, GRUParams, LSTMParams, Params, RNNParams
 
-__all__ = ["gru", "lstm", "rnn"]
+__all__ = ["gru", "lstm", "rnn", "run"]
 
 Weights = Mapping[str, SupportsArray]
 F = TypeVar("F", np.float32, np.float64)
@@ -187,3 +187,71 @@ def lstm(
     True
     """
     raise NotImplementedError  # _core.pyx does it
+
+
+@overload
+def run(
+    x: NDArray[F],
+    params: RNNParams | GRUParams,
+    state: NDArray[F] | None = None,
+    *,
+    lengths: Lengths | None = None,
+    batch_first: bool | None = None,
+    return_sequences: bool = True,
+    out: NDArray[F] | None = None,
+    threads: int | None = None,
+) -> tuple[NDArray[F], NDArray[F]]: ...
+
+
+@overload
+def run(
+    x: NDArray[F],
+    params: LSTMParams,
+    state: tuple[NDArray[F], NDArray[F]] | None = None,
+    *,
+    lengths: Lengths | None = None,
+    batch_first: bool | None = None,
+    return_sequences: bool = True,
+    out: NDArray[F] | None = None,
+    threads: int | None = None,
+) -> tuple[NDArray[F], tuple[NDArray[F], NDArray[F]]]: ...
+
+
+def run(x: Any, params: AnyParams, state: Any = None, **options: Any) -> Any:
+    """Run the layers of any params: `rnn`, `gru` or `lstm`, by the class of the params.
+
+    Parameters
+    ----------
+    x : (T, B, I) ndarray, (B, T, I) with `batch_first`, or (T, I) without a batch
+        Inputs.
+    params : RNNParams, LSTMParams or GRUParams
+        Weights; no mapping of arrays, which would not tell the cell.
+    state : ndarray, or for LSTMParams a tuple of two, optional
+        Initial states, as that function takes them.
+    **options
+        lengths, batch_first, return_sequences, out, threads: those of `rnn`.
+
+    Returns
+    -------
+    y : ndarray
+        Outputs of the last layer.
+    h_n, or for LSTMParams (h_n, c_n) : ndarray or tuple of ndarrays
+        Final states.
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError
+        As in `rnn`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn
+    >>> weights = {"weight_ih_l0": np.ones((8, 3)), "weight_hh_l0": np.zeros((8, 2))}
+    >>> y, (h_n, c_n) = fastrnn.run(np.full((4, 1, 3), 0.1), fastrnn.LSTMParams(weights))
+    >>> y.shape
+    (4, 1, 2)
+    """
+    if not isinstance(params, Params):
+        cure = "; lstm, gru and rnn take a mapping of weights" if isinstance(params, Mapping) else ""
+        raise TypeError(f"params: expected {_check.params_names()}, got {type(params).__name__}{cure}")
+    return getattr(_core, params._cell.name)(x, params, state, **options)

@@ -214,7 +214,7 @@ def test_commands_of_readme_are_run_by_ci() -> None:
     shell = [block.text for block in BLOCKS if block.path == ROOT / "README.md" and block.language == "sh"]
     assert shell[0].splitlines() == COMMANDS
     run, python = ((ROOT / ".ci" / name).read_text(encoding="utf-8").splitlines() for name in ("run", "python"))
-    assert {".ci/python", ".ci/native"} <= {*run}
+    assert "for script in python native; do" in run
     for command in COMMANDS:
         assert f'bash -c "{command}"' in python, f".ci/python does not run: {command}"
 

@@ -97,7 +97,7 @@ def test_nodes_in_bodies(op: str) -> None:
 def test_nodes_in_functions() -> None:
     opset = [helper.make_opsetid("", 22)]
     weights = [constant(name, array) for name, array in WEIGHTS["GRU"].items()]
-    inside = helper.make_function("own", "GRU", ["X"], ["Y"], [*weights, layer(layout=1)], opset)
+    inside = helper.make_function("own", "GRU", ["X"], ["Y"], [*weights, layer()], opset)
     call = helper.make_node("GRU", ["X"], ["Z"], domain="own")
     assert fastrnn.from_onnx(make(call, weights={}, functions=[inside])) == GRU
     outside = helper.make_function("own", "f", ["X", "W", "R", "B"], ["Y"], [layer()], opset)

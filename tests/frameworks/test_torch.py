@@ -117,13 +117,16 @@ def test_wrappers(wrap: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning")
 def test_scripted() -> None:
-    for layer in (nn.LSTM(3, 4, 2, bidirectional=True), nn.GRUCell(3, 4), nn.RNN(3, 4, nonlinearity="relu")):
+    for layer in (nn.LSTM(3, 4, 2, bidirectional=True, batch_first=True), nn.GRUCell(3, 4), nn.RNN(3, 4, 1, "relu")):
         assert fastrnn.from_torch(torch.jit.script(layer)) == fastrnn.from_torch(layer)
     relu = nn.RNNCell(3, 4, nonlinearity="relu")
     assert fastrnn.from_torch(torch.jit.script(relu)) == fastrnn.from_torch(relu)
     tagger = Tagger().eval()
-    for source in (torch.jit.script(tagger), torch.jit.trace(tagger, torch.ones(5, 2, 3))):
-        assert fastrnn.from_torch(source) == fastrnn.from_torch(tagger)
+    traced = torch.jit.trace(tagger, torch.ones(5, 2, 3))
+    assert fastrnn.from_torch(torch.jit.script(tagger)) == fastrnn.from_torch(tagger)
+    assert fastrnn.from_torch(traced, batch_first=False) == fastrnn.from_torch(tagger)
+    with pytest.raises(ValueError, match=r"^batch_first: .* which a traced module does not tell"):
+        fastrnn.from_torch(traced)
 
 
 @pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

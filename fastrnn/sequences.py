@@ -1,0 +1,74 @@
+"""Sequences of different lengths, made into a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn import _check
+from fastrnn._arrays import SupportsArray
+
+__all__ = ["pad"]
+
+Array = NDArray[Any]
+
+
+def pad(sequences: Iterable[SupportsArray], batch_first: bool = False) -> tuple[Array, NDArray[np.intp]]:
+    """Put sequences of different lengths side by side, with zeros after the end of each.
+
+    Parameters
+    ----------
+    sequences : iterable of (T_b, I) ndarrays
+        A sequence for each row of the batch, of any lengths, 0 among them; all with the same I and dtype.
+    batch_first : bool
+        Whether `x` is (B, T, I).
+
+    Returns
+    -------
+    x : (T, B, I) ndarray, (B, T, I) with `batch_first`
+        Of the dtype of the sequences; T is the length of the longest.
+    lengths : (B,) ndarray of intp
+        Steps of each row. Pass them on as `lengths`: without them the zeros would be read as input.
+
+    Raises
+    ------
+    TypeError
+        Sequences that are no arrays, or of different dtypes; one array in place of several.
+    ValueError
+        No sequences, or of other shapes.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn
+    >>> x, lengths = fastrnn.pad([np.ones((3, 2)), np.ones((5, 2))])
+    >>> x.shape, lengths
+    ((5, 2, 2), array([3, 5]))
+    >>> weights = {"weight_ih_l0": np.ones((4, 2)), "weight_hh_l0": np.zeros((4, 4))}
+    >>> y, h_n = fastrnn.rnn(x, weights, lengths=lengths)
+    >>> print(y[:, 0, 0].round(4))
+    [0.964 0.964 0.964 0.    0.   ]
+    """
+    batch_first = _check.flag("batch_first", batch_first)
+    if hasattr(sequences, "__array__") or not isinstance(sequences, Iterable):
+        got = type(sequences).__name__
+        raise TypeError(f"sequences: expected a list of arrays, one for each row, got one {got}; [x] is a list of one")
+    arrays = [_check.converted(f"sequences[{row}]", sequence) for row, sequence in enumerate(sequences)]
+    if not arrays:
+        raise ValueError("sequences: expected at least one, got none")
+    width, dtype = arrays[0].shape[-1] if arrays[0].ndim else 0, arrays[0].dtype
+    for row, array in enumerate(arrays):
+        if array.ndim != 2 or array.shape[1] != width:
+            expected = f"(T, {width})" if row and arrays[0].ndim == 2 else "(T, I)"
+            cure = f"; sequences[{row}][:, None] has one number a step" if array.ndim == 1 else ""
+            raise ValueError(f"sequences[{row}]: expected {expected}, got {array.shape}{cure}")
+        if array.dtype != dtype:
+            raise TypeError(f"sequences[{row}]: expected {dtype}, as sequences[0] is, got {array.dtype}")
+    lengths = np.array([len(array) for array in arrays], np.intp)
+    rows, steps = len(arrays), int(lengths.max())
+    x = np.zeros((rows, steps, width) if batch_first else (steps, rows, width), dtype)
+    for row, array in enumerate(arrays):
+        (x[row] if batch_first else x[:, row])[: len(array)] = array
+    return x, lengths
