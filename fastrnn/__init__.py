@@ -21,6 +21,7 @@ except ImportError as error:
 
 from typing import TYPE_CHECKING, Any
 
+from fastrnn import _check
 from fastrnn import config as _config
 from fastrnn import functional as _functional
 from fastrnn import params as _params
@@ -61,8 +62,16 @@ def __getattr__(name: str) -> Any:
     if name in _LATER:
         value = globals()[name] = getattr(import_module(f"fastrnn.{_LATER[name]}"), name)
         return value
-    raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+    raise AttributeError(f"module 'fastrnn' has no attribute {name!r}{_cure(name)}")
+
+
+def _cure(name: str) -> str:
+    """What to write instead of a name that is not there."""
+    kind = name.removesuffix("Cell")
+    if f"{kind}Params" in __all__:
+        return f"; fastrnn.{kind}Params(weights) has the weights, and fastrnn.{kind.lower()}(x, params) runs the layer"
+    return "" if name.startswith("_") else _check.meant(name, [*__all__, *_ROOMS])
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_ROOMS})
+    return sorted({*__all__, *_ROOMS})

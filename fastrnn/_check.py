@@ -37,6 +37,14 @@ def shown(value: object) -> str:
     return text if len(text) <= 100 else f"{text[:100]}..."
 
 
+def meant(value: object, known: Iterable[str]) -> str:
+    """The cure where a value is nearly one of these words."""
+    import difflib  # for errors alone: importing fastrnn is faster without
+
+    near = difflib.get_close_matches(value.lower(), known, n=1) if isinstance(value, str) and len(value) < 100 else []
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
 def either(words: Iterable[str]) -> str:
     """Join words: ``a, b or c``."""
     *first, last = words
@@ -100,12 +108,26 @@ def params_cure(value: Any) -> str:
     return "; fastrnn.LSTMParams(weights) makes them" if isinstance(value, Mapping) else ""
 
 
+def _is_sequences(value: object) -> bool:
+    """Whether this is a list of sequences of different lengths, which no array can hold."""
+    if not isinstance(value, (list, tuple)) or not all(hasattr(part, "__len__") for part in value):
+        return False
+    return len({len(part) for part in value}) > 1
+
+
 def as_array(name: str, value: object) -> Array:
     """An array of NumPy, or of a subclass that adds no meaning to the numbers."""
     refuse_mask(name, value)
     if not issubclass(type(value), np.ndarray):
         can = name != "out" and (isinstance(value, (list, tuple)) or hasattr(value, "__array__"))
         cure = f"; {_array_of(_expression(name), value)} makes one" if can else ""
+        if name == "x" and _is_sequences(value):
+            cure = "; x, lengths = fastrnn.pad(x) makes a batch of sequences, and lengths=lengths goes to the call"
+        elif type(value).__name__ == "PackedSequence":
+            cure = (
+                "; torch.nn.utils.rnn.pad_packed_sequence(x) gives a tensor, whose .numpy() is x, and lengths, "
+                "which go to the call"
+            )
         raise TypeError(f"{name}: expected a numpy.ndarray, got {_type_name(value)}{cure}")
     return np.asarray(value)
 

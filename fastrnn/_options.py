@@ -34,7 +34,8 @@ def check_activation(argument: str, value: object) -> tuple[str, float, float]:
         raise TypeError(f"{argument}: expected a name or (name, alpha, beta), got {_check.shown(value)}")
     name = str(parts[0])
     if name not in _core.FUNCTIONS:
-        raise ValueError(f"{argument}: expected one of {', '.join(_core.FUNCTIONS)}, got {_check.shown(name)}")
+        meant = _check.meant(name, _core.FUNCTIONS)
+        raise ValueError(f"{argument}: expected one of {', '.join(_core.FUNCTIONS)}, got {_check.shown(name)}{meant}")
     if not isinstance(value, tuple):
         return (name, *_ALPHA_BETA.get(name, (0.0, 0.0)))
     if name not in _ALPHA_BETA:

@@ -39,7 +39,8 @@ def resolve_target(target: str | None) -> str:
     if target not in usable:
         built = [name for name, _ in _core.TARGETS]
         why = "which this machine can't run" if target in built else "which this build does not hold"
-        raise ValueError(f"{source}: expected one of {', '.join(usable)}, got {_check.shown(target)}, {why}")
+        meant = "" if target in built else _check.meant(target, usable)
+        raise ValueError(f"{source}: expected one of {', '.join(usable)}, got {_check.shown(target)}, {why}{meant}")
     return target
 
 

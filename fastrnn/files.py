@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 Path = str | os.PathLike[str]
 
+_TORCH = "fastrnn.from_torch(torch.load(path, map_location='cpu', weights_only=True)) reads it"
+_KERAS = "fastrnn.from_keras takes a layer of keras.models.load_model(path)"
+_OTHER_DOORS = {".onnx": "fastrnn.from_onnx(path) reads it", ".pt": _TORCH, ".pth": _TORCH}
+_OTHER_DOORS |= {".keras": _KERAS, ".h5": _KERAS}
 _NAMES = [repr(name) for name in CELLS]
 
 
@@ -125,6 +129,9 @@ def load(
     LSTMParams(input_size=3, hidden_size=2, num_layers=1, direction='forward', dtype='float64', ...)
     """
     name = path_name(path)
+    cure = _OTHER_DOORS.get(os.path.splitext(name)[1])
+    if cure is not None:
+        raise ValueError(f"path: expected a file of weights in .safetensors or .npz, got {_check.shown(name)}; {cure}")
     if not (cell is None or isinstance(cell, str)):
         raise TypeError(f"cell: expected {_check.either([*_NAMES, 'None'])}, got {_check.shown(cell)}")
     if not (cell is None or cell in CELLS):

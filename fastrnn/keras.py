@@ -134,6 +134,8 @@ def _class_name(path: str, value: Any, expected: tuple[str, ...]) -> str:
     got = _full_name(type(value)) + (f" of Keras {version}" if version and not classes else "")
     if name is None:
         cure = "; give one of its layers" if hasattr(value, "layers") else ""
+        if isinstance(value, list):
+            cure = "; give the layer itself, which knows its class, options and names beside get_weights()"
         raise TypeError(f"{path}: expected {', '.join(expected)} of Keras 3, got {got}{cure}")
     own = _own_methods(value, classes[name])
     if own:

@@ -120,6 +120,20 @@ TABLE = r"""
 x
 >>> rnn(x.tolist(), RNN)
 TypeError: x: expected a numpy.ndarray, got list; numpy.asarray(x) makes one
+>>> lstm([x[:, 0], x[:2, 0]], LSTM)
+TypeError: x: expected a numpy.ndarray, got list; x, lengths = fastrnn.pad(x) makes a batch of sequences, and ...
+>>> fastrnn.load("model.onnx")
+ValueError: path: expected a file of weights in .safetensors or .npz, got 'model.onnx'; fastrnn.from_onnx(path) reads it
+>>> fastrnn.load("model.pth")
+ValueError: path: expected a file of ... got 'model.pth'; fastrnn.from_torch(torch.load(path, ...)) reads it
+>>> fastrnn.LSTM(3, 4)
+AttributeError: module 'fastrnn' has no attribute 'LSTM'; fastrnn.LSTMParams(weights) has the weights, and ...
+>>> fastrnn.GRUCell
+AttributeError: module 'fastrnn' has no attribute 'GRUCell'; fastrnn.GRUParams(weights) has ...
+>>> fastrnn.from_pytorch
+AttributeError: module 'fastrnn' has no attribute 'from_pytorch'; did you mean 'from_torch'?
+>>> fastrnn.quantize
+AttributeError: module 'fastrnn' has no attribute 'quantize'
 >>> rnn(None, RNN)
 TypeError: x: expected a numpy.ndarray, got NoneType
 >>> rnn(np.ma.array(x), RNN)
@@ -375,7 +389,7 @@ TypeError: dtype: expected float32, float64 or None, got <class 'int'>
 >>> option(dtype=Odd())
 TypeError: dtype: expected float32, float64 or None, got an object of type Odd
 >>> option(activation="Tanh")
-ValueError: activation: expected one of tanh, sigmoid, relu, hard_sigmoid, softsign, linear, got 'Tanh'
+ValueError: activation: expected one of tanh, sigmoid, relu, ... got 'Tanh'; did you mean 'tanh'?
 >>> option(recurrent_activation=None)
 TypeError: recurrent_activation: expected a name or (name, alpha, beta), got None
 >>> option(output_activation=b"tanh")
@@ -405,7 +419,7 @@ TypeError: input_forget: expected True or False, got str
 >>> GRUParams(W["gru"], reset_after=None)
 TypeError: reset_after: expected True or False, got NoneType
 >>> option(target="AVX2")
-ValueError: target: expected one of ..., got 'AVX2', which this build does not hold
+ValueError: target: expected one of ..., got 'AVX2', which this build does not hold; did you mean 'avx2'?
 >>> option(target=b"scalar")
 TypeError: target: expected a name or None, got bytes
 >>> option(reset_after=True)

@@ -74,3 +74,9 @@ def test_strided_input_is_not_copied() -> None:
     lengths = np.ones(1 << 10, int)
     y, _ = fastrnn.rnn(x, weights, lengths=lengths, return_sequences=False)
     assert y.shape == (1 << 10, 1)
+
+
+def test_public_names_alone_are_listed() -> None:
+    assert {"lstm", "LSTMParams", "load", "onnx", "torch"} <= set(dir(fastrnn))
+    assert [name for name in dir(fastrnn) if name.startswith("_") and name != "__version__"] == []
+    assert all(hasattr(fastrnn, name) for name in dir(fastrnn) if name not in ("from_onnx", "onnx"))
