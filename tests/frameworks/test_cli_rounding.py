@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrnn
@@ -20,6 +20,7 @@ from support.command_line import needs, printed
 
 torch = pytest.importorskip("torch")
 KINDS = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
+SOME = settings(max_examples=max(settings.default.max_examples // 8, 1))  # each runs the reference many times
 ONNX_ORDER = {"rnn": [0], "lstm": [0, 3, 1, 2], "gru": [1, 0, 2]}  # LSTM i o f g, GRU z r n, in PyTorch's order
 
 
@@ -37,6 +38,7 @@ def verdicts(params: Any, x: np.ndarray, *peers: _peers.Peer) -> list[_rounding.
     return [_rounding.judge(_peers.results(peer), exact, limits) for peer in (_peers.ours(params, x, 1), *peers)]
 
 
+@SOME
 @given(
     cell=st.sampled_from(list(KINDS)),
     seed=st.integers(0, 2**32 - 1),
@@ -67,6 +69,7 @@ def test_right_conversions_to_torch(
         assert all(verdict.right for verdict in verdicts(params, x, _peers.torch(params, x)))
 
 
+@SOME
 @given(
     cell=st.sampled_from(list(CELLS)),
     seed=st.integers(0, 2**32 - 1),
@@ -118,6 +121,7 @@ def onnx_file(
 
 
 @needs("onnx", "onnxruntime")
+@SOME
 @given(
     cell=st.sampled_from(list(KINDS)),
     seed=st.integers(0, 2**32 - 1),

@@ -59,7 +59,8 @@ class Chain:
         return f"v{len(self.nodes)}_{len(self.tensors)}_{self.rng.integers(2**60)}"
 
     def axis(self, array: Array) -> int:
-        return int(self.draw(st.integers(-array.ndim, array.ndim - 1)))
+        """An axis, counted from the end too from opset 11 on, since when all operators allow that."""
+        return int(self.draw(st.integers(-array.ndim if self.opset >= 11 else 0, array.ndim - 1)))
 
     def numbers(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return self.rng.uniform(-1, 1, shape).astype(dtype)
@@ -102,9 +103,11 @@ class Chain:
         end = after - 1 if after else -(2**62)
         return self.one("Slice", self.ending_in(backwards, length), *map(self.ints, (start, end, axis, -1)))
 
-    def concat(self, array: Array, length: int) -> str:
+    def concat(self, array: Array, length: int) -> str | None:
         axis = self.axis(array)
-        cut = self.draw(st.integers(0, array.shape[axis]))
+        if array.shape[axis] < 2:
+            return None
+        cut = self.draw(st.integers(1, array.shape[axis] - 1))  # no part is empty: a 0 of Reshape means another size
         first, second = np.split(array, [cut], axis)
         names = [self.ending_in(first, length), self.ending_in(second, length // 2)]
         return self.one("Concat", *names, axis=axis)
@@ -121,7 +124,7 @@ class Chain:
 
     def unsqueeze(self, array: Array, length: int) -> str | None:
         ones = [axis for axis, size in enumerate(array.shape) if size == 1]
-        if not ones:
+        if not ones or array.ndim == 1:
             return None
         axis = self.draw(st.sampled_from(ones))
         return self.with_axes("Unsqueeze", self.ending_in(array.squeeze(axis), length), [axis])
@@ -206,7 +209,7 @@ class Chain:
 
     def mul(self, array: Array, length: int) -> str:
         halves = self.ending_in(array / 2, length)
-        return self.one("Mul", *self.draw(st.permutations([halves, self.constant(np.full((1, 1), 2, array.dtype))])))
+        return self.one("Mul", *self.draw(st.permutations([halves, self.constant(np.full((1,) * array.ndim, 2, array.dtype))])))
 
     def div(self, array: Array, length: int) -> str:
         return self.one("Div", self.ending_in(array / 4, length), self.constant(np.array(0.25, array.dtype)))
