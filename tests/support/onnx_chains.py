@@ -104,9 +104,10 @@ class Chain:
         return self.one("Slice", self.ending_in(backwards, length), *map(self.ints, (start, end, axis, -1)))
 
     def concat(self, array: Array, length: int) -> str | None:
-        axis = self.axis(array)
-        if array.shape[axis] < 2:
+        axes = [axis for axis, size in enumerate(array.shape) if size > 1]
+        if not axes:
             return None
+        axis = self.draw(st.sampled_from([*axes, *(axis - array.ndim for axis in axes if self.opset >= 11)]))
         cut = self.draw(st.integers(1, array.shape[axis] - 1))  # no part is empty: a 0 of Reshape means another size
         first, second = np.split(array, [cut], axis)
         names = [self.ending_in(first, length), self.ending_in(second, length // 2)]
