@@ -209,8 +209,8 @@ class Chain:
         return self.one("Sub", self.ending_in(array, length), self.zeros_of(array))
 
     def mul(self, array: Array, length: int) -> str:
-        halves = self.ending_in(array / 2, length)
-        return self.one("Mul", *self.draw(st.permutations([halves, self.constant(np.full((1,) * array.ndim, 2, array.dtype))])))
+        two = np.full((1,) * array.ndim, 2, array.dtype)
+        return self.one("Mul", *self.draw(st.permutations([self.ending_in(array / 2, length), self.constant(two)])))
 
     def div(self, array: Array, length: int) -> str:
         return self.one("Div", self.ending_in(array / 4, length), self.constant(np.array(0.25, array.dtype)))
