@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastrnn
+from support.apart import run_python
 from support.environment import ROOT, package
 from support.onnx_models import helper, numpy_helper, onnx
 
@@ -421,7 +420,7 @@ def test_types_in_words() -> None:
 
 def test_a_missing_package_is_named() -> None:
     code = "import sys; sys.modules['onnxruntime'] = None\nimport fastrnn.onnx\nfastrnn.onnx.session('model.onnx')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = run_python(code)
     assert "fastrnn.onnx.session: expected the package onnxruntime, which is not installed" in done.stderr
 
 
