@@ -37,7 +37,10 @@ SOURCES = ["call", "cell", "cpu", "explain", "matrix", "params", "plan", "strand
 
 # What functional.py documents.
 FUNCTION = """
-def {1}(x, params, state=None, *, lengths=None, batch_first=None, return_sequences=True, out=None, threads=None):
+def {1}(x, params, state=None, *, lengths=None, batch_first=None, return_sequences=True, out=None, threads=None,
+        **unexpected):
+    if unexpected:
+        _keywords.fail_call("{1}", unexpected)
     return run(<frnn_cell>{0}, x, params, state, lengths, batch_first, return_sequences, out, threads)
 """
 

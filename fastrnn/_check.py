@@ -7,6 +7,7 @@ that need more than a comparison. A function that is named `fail_` always raises
 from __future__ import annotations
 
 import operator
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from importlib import import_module
@@ -91,20 +92,38 @@ def converted(name: str, value: object) -> Array:
         raise TypeError(f"{name}: expected an array, got {_type_name(value)}: {error}") from error
 
 
-def _array_of(expression: str, value: Any) -> str:
-    """What makes an array of a list, a tensor of PyTorch or another object that NumPy knows."""
+def _dense(expression: str, dtype: np.dtype[Any]) -> str:
+    return f"numpy.ascontiguousarray({expression}, dtype={dtype.name!r})"
+
+
+def _array_of(expression: str, value: Any, dtype: np.dtype[Any]) -> str:
+    """What makes a dense array of a dtype, of a list, a tensor or another object that NumPy knows."""
     if not (hasattr(value, "detach") and hasattr(value, "device")):
-        return f"numpy.asarray({expression})"
+        return _dense(expression, dtype)
     detached = ".detach()" if getattr(value, "requires_grad", False) else ""
     moved = "" if value.device.type == "cpu" else ".cpu()"
-    widened = ".float()" if str(value.dtype) == "torch.bfloat16" else ""  # which NumPy lacks
-    return f"{expression}{detached}{moved}{widened}.numpy()"
+    converted = "" if str(value.dtype) == f"torch.{dtype.name}" else {4: ".float()", 8: ".double()"}[dtype.itemsize]
+    dense = "" if value.is_contiguous() else ".contiguous()"
+    return f"{expression}{detached}{moved}{converted}{dense}.numpy()"
+
+
+def _kind_of(params: Any) -> str:
+    """The word of a cell whose params these are, or ""."""
+    return next((cell.name for cell in CELLS.values() if cell.params == _type_name(params)), "")
 
 
 def params_cure(value: Any) -> str:
-    """What to write where the layer of a framework came in the place of params."""
+    """What to write where another cell's params, or the layer of a framework, came in the place of params."""
+    if _kind_of(value):
+        return f"; fastrnn.{_kind_of(value)} runs them, and fastrnn.run(x, params) those of any class"
+    if isinstance(value, np.ndarray):
+        return "; x comes first, then params"
+    if type(value).__module__.partition(".")[0] == "keras":  # some of its layers are modules of PyTorch too
+        return "; fastrnn.from_keras(layer) makes them"
     if hasattr(value, "state_dict") and hasattr(value, "named_modules"):
         return "; fastrnn.from_torch(module) makes them"
+    if isinstance(value, (str, os.PathLike)):
+        return "; fastrnn.load(path), from_onnx(path) and from_torch(torch.load(path)) make them"
     return "; fastrnn.LSTMParams(weights) makes them" if isinstance(value, Mapping) else ""
 
 
@@ -115,19 +134,33 @@ def _is_sequences(value: object) -> bool:
     return len({len(part) for part in value}) > 1
 
 
-def as_array(name: str, value: object) -> Array:
+def _array_cure(name: str, value: object, dtype: np.dtype[Any]) -> str:
+    """What to write where an argument is no array of NumPy."""
+    if _kind_of(value) and name == "x":
+        return "; x comes first, then params"
+    if name == "x" and _is_sequences(value):
+        return "; x, lengths = fastrnn.pad(x) makes a batch of sequences, and lengths=lengths goes to the call"
+    if _type_name(value) == "PackedSequence":
+        return (
+            "; torch.nn.utils.rnn.pad_packed_sequence(x) gives a tensor, whose .numpy() is x, and lengths, "
+            "which go to the call"
+        )
+    if name == "out" or not (isinstance(value, (list, tuple)) or hasattr(value, "__array__")):
+        return ""
+    made = f"; {_array_of(_expression(name), value, dtype)} makes one"
+    if getattr(value, "_keras_mask", None) is None:
+        return made
+    return (
+        f"{made}; its mask is not seen: where it is True for the first steps of each row and False after them, pass "
+        f"lengths=numpy.asarray({name}._keras_mask).sum(axis=1)"
+    )
+
+
+def as_array(name: str, value: object, type_num: int) -> Array:
     """An array of NumPy, or of a subclass that adds no meaning to the numbers."""
     refuse_mask(name, value)
     if not issubclass(type(value), np.ndarray):
-        can = name != "out" and (isinstance(value, (list, tuple)) or hasattr(value, "__array__"))
-        cure = f"; {_array_of(_expression(name), value)} makes one" if can else ""
-        if name == "x" and _is_sequences(value):
-            cure = "; x, lengths = fastrnn.pad(x) makes a batch of sequences, and lengths=lengths goes to the call"
-        elif type(value).__name__ == "PackedSequence":
-            cure = (
-                "; torch.nn.utils.rnn.pad_packed_sequence(x) gives a tensor, whose .numpy() is x, and lengths, "
-                "which go to the call"
-            )
+        cure = _array_cure(name, value, _DTYPES[type_num])
         raise TypeError(f"{name}: expected a numpy.ndarray, got {_type_name(value)}{cure}")
     return np.asarray(value)
 
@@ -135,17 +168,20 @@ def as_array(name: str, value: object) -> Array:
 def _array_problem(name: str, array: Array, dtype: np.dtype[Any]) -> None:
     """Raise where C could not use the array: dtype, byte order, alignment, dense last axis."""
     expression, is_input = _expression(name), name != "out"  # a copy of `out` would be of no use
+    dense = not (array.size and array.shape[-1] > 1 and array.strides[-1] != array.itemsize)
     if array.dtype.num != dtype.num:
-        cure = f"; {expression}.astype({dtype.name!r}) converts it" if array.dtype.kind in "fiu" and is_input else ""
+        copy = f"{expression}.astype({dtype.name!r})" if dense else _dense(expression, dtype)
+        cure = f"; {copy} converts it" if array.dtype.kind in "fiu" and is_input else ""
         if array.dtype.num in _DTYPES and is_input:
             cure += f", or params with dtype={array.dtype.name!r}"
         raise TypeError(f"{name}: expected {dtype.name} (the dtype of params), got {array.dtype}{cure}")
     if not array.dtype.isnative:
-        raise TypeError(f"{name}: expected {dtype.name} in native byte order, got {array.dtype.str!r}")
+        cure = f"; {_dense(expression, dtype)} converts it" if is_input else ""
+        raise TypeError(f"{name}: expected {dtype.name} in native byte order, got {array.dtype.str!r}{cure}")
     if not array.flags.aligned:
         cure = f"; {expression}.copy() is aligned" if is_input else ""
         raise ValueError(f"{name}: expected aligned memory, got an array that is not{cure}")
-    if array.size and array.shape[-1] > 1 and array.strides[-1] != dtype.itemsize:
+    if not dense:
         cure = f"; numpy.ascontiguousarray({expression}) makes a dense copy" if is_input else ""
         raise ValueError(
             f"{name}: expected a dense last axis (stride {dtype.itemsize} bytes), got stride {array.strides[-1]}{cure}"
@@ -166,17 +202,18 @@ def _other_layout(batch_first: bool) -> str:
     return f"; with batch_first={not batch_first} it fits, and x is {'(T, B, I)' if batch_first else '(B, T, I)'}"
 
 
-def _fail_array(x: Array, expected: str, shape_fits: bool, type_num: int) -> NoReturn:
+def _fail_array(x: Array, expected: str, shape_fits: bool, type_num: int, cure: str) -> NoReturn:
     """Raise for a stream's input: for its shape if that does not fit, else for its dtype or layout."""
     if shape_fits:
         _array_problem("x", x, _DTYPES[type_num])
-    raise ValueError(f"x: expected {expected}, got {x.shape}")
+    raise ValueError(f"x: expected {expected}, got {x.shape}{cure}")
 
 
 def fail_step(x: Array, rows: int, input_size: int, type_num: int) -> NoReturn:
     expected = f"({rows}, {input_size})" + (f" or ({input_size},)" if rows == 1 else "")
     fits = x.shape == (rows, input_size) or (rows == 1 and x.shape == (input_size,))
-    _fail_array(x, expected, fits, type_num)
+    chunk = x.ndim == 3 or (x.ndim == 2 and rows == 1)
+    _fail_array(x, expected, fits, type_num, "; run() takes a chunk of steps" if chunk else "")
 
 
 def fail_chunk(x: Array, rows: int, input_size: int, batch_first: bool) -> NoReturn:
@@ -243,7 +280,7 @@ def state_array(
     """
     if isinstance(value, (tuple, list)):
         raise TypeError(f"{name}: expected one array, got a {_type_name(value)} of {len(value)}")
-    array = as_array(name, value)
+    array = as_array(name, value, type_num)
     if array.shape != shape:
         axes = f"(layers * directions, {'B, ' if len(shape) == 3 else ''}size)"
         other = _other_layout(batch_first) if len(shape) == 3 and array.shape == (shape[0], steps, shape[2]) else ""
@@ -320,7 +357,7 @@ def _overlap(a: Array, b: Array) -> bool:
 
 def writable(value: object, shape: tuple[int, ...], type_num: int) -> Array:
     """An array of this shape that results may be written to."""
-    array = as_array("out", value)
+    array = as_array("out", value, type_num)
     if array.shape != shape:
         raise ValueError(f"out: expected {shape}, got {array.shape}")
     _array_problem("out", array, _DTYPES[type_num])

@@ -21,7 +21,7 @@ from libc.string cimport memcpy
 import os
 import threading
 
-from fastrnn import _check
+from fastrnn import _check, _keywords
 
 cnp.import_array()
 

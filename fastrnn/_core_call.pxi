@@ -107,7 +107,7 @@ cdef cnp.ndarray read_x(Call *call, x, Packed packed, batch_first):
     else:
         call.batch_first = _check.flag("batch_first", batch_first, or_none=True)
     if not cnp.PyArray_CheckExact(x):
-        x = _check.as_array("x", x)
+        x = _check.as_array("x", x, packed.type_num)
     cdef cnp.ndarray array = x
     cdef int ndim = cnp.PyArray_NDIM(array)
     if (

@@ -83,7 +83,9 @@ cdef class Stream:
     cdef unsigned long busy  # the generation of the process in which C began its work; 0: it is not at work
     cdef unsigned long worker  # the thread
 
-    def __cinit__(self, params, batch_size=1):
+    def __cinit__(self, params=None, batch_size=1, **unexpected):
+        if unexpected:
+            _keywords.fail_stream(unexpected)
         if not isinstance(params, Params) or (<Params>params)._packed is None:
             _check.fail_stream_params(params)
         self._params = params
@@ -145,7 +147,7 @@ cdef class Stream:
             it: a later step then takes new memory, that of h of all layers.
         """
         if not cnp.PyArray_CheckExact(x):
-            x = _check.as_array("x", x)
+            x = _check.as_array("x", x, self.packed.type_num)
         cdef cnp.ndarray array = x, to = None, y
         cdef Packed packed = self.packed
         cdef int ndim = cnp.PyArray_NDIM(array), slot

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from fastrnn import _check
 from fastrnn._arrays import Array
-from fastrnn._cells import Cell
+from fastrnn._cells import CELLS, Cell
 from fastrnn._names import Names
 
 _TRANSPOSED = "transposed (Keras keeps kernels so); its .T fits"
@@ -41,11 +42,19 @@ def infer_sizes(cell: Cell, names: Names, weights: Mapping[str, Array]) -> Sizes
         raise ValueError(f"{first['weight_hh']}: expected {expected}, got {U}, which looks {_TRANSPOSED}")
     if W[0] == 0 or W[0] % gates:
         hint = f", which looks {_TRANSPOSED}" if W[1] == U[0] > 0 else ""
-        raise ValueError(f"{first['weight_ih']}: expected ({gates} * hidden_size, input_size), got {W}{hint}")
+        raise ValueError(
+            f"{first['weight_ih']}: expected ({gates} * hidden_size, input_size), got {W}{hint or _other_cell(cell, U)}"
+        )
     if V is not None and V[0] == 0:
         raise ValueError(f"{first['weight_hr']}: expected at least one row, got {V}")
     directions = (any(not reverse for _, reverse in names), any(reverse for _, reverse in names))
     return Sizes(W[1], W[0] // gates, V[0] if V else 0, len(names) // sum(directions), directions)
+
+
+def _other_cell(cell: Cell, shape: tuple[int, ...]) -> str:
+    """The cure where recurrent weights have the rows of another cell's gates."""
+    fits = [other.params for other in CELLS.values() if other is not cell and shape[0] == len(other.gates) * shape[1]]
+    return f"; the rows of weight_hh, {shape}, are those of {_check.either(fits)}" if shape[1] and fits else ""
 
 
 def check_shapes(cell: Cell, names: Names, weights: Mapping[str, Array], sizes: Sizes) -> None:
@@ -58,4 +67,5 @@ def check_shapes(cell: Cell, names: Names, weights: Mapping[str, Array], sizes: 
             expected, got = tuple(axes[axis] for axis in cell.weights[plain]), weights[name].shape
             if got != expected:
                 hint = f", which looks {_TRANSPOSED}" if got[::-1] == expected else ""
+                hint = hint or (_other_cell(cell, got) if plain == "weight_hh" else "")
                 raise ValueError(f"{name}: expected {expected}, {reason}, got {got}{hint}")

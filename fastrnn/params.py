@@ -26,18 +26,18 @@ from fastrnn._arrays import (
 )
 from fastrnn._cells import GRU, LSTM, RNN, Cell
 from fastrnn._equality import numbers_of, rounded_options
+from fastrnn._keywords import fail_params
 from fastrnn._names import check_names
 from fastrnn._options import check_activation, check_dtype, check_options, check_range
 from fastrnn._packing import pack
 from fastrnn._shapes import check_shapes, infer_sizes
+from fastrnn._types import Activation, TargetName
 from fastrnn.config import resolve_target
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 __all__ = ["GRUParams", "LSTMParams", "Params", "RNNParams"]
-
-Activation = str | tuple[str, float, float]
 
 
 class Params(_core.Params):
@@ -63,17 +63,30 @@ class Params(_core.Params):
 
     _cell: ClassVar[Cell]
 
+    def __new__(cls, *arguments: Any, **options: Any) -> Any:
+        """Look at the arguments before `__init__` does, for the sake of the errors: Python calls both."""
+        if not hasattr(cls, "_cell"):
+            raise TypeError(f"{cls.__name__}: expected {_check.params_names()}, which are made of weights")
+        if "_cell" in vars(cls):  # a subclass may take other arguments
+            _check_arguments(cls, arguments, options)
+        return super().__new__(cls)
+
     def __init__(
-        self, weights: Mapping[str, SupportsArray], dtype: DTypeLike | None, target: str | None, options: dict[str, Any]
+        self,
+        weights: Mapping[str, SupportsArray],
+        dtype: DTypeLike | None,
+        target: TargetName | None,
+        options: dict[str, Any],
     ) -> None:
         self._options = check_options(self._cell, options)
         if not isinstance(weights, Mapping):
-            raise TypeError(f"weights: expected a mapping of names to arrays, got {type(weights).__name__}")
+            cure = _check.params_cure(weights) or '; {"weight_ih_l0": W, "weight_hh_l0": U} is one'
+            raise TypeError(f"weights: expected a mapping of names to arrays, got {type(weights).__name__}{cure}")
         asked, keep = check_dtype(dtype), isinstance(weights, Unpickled)
         weights = dict(weights)
         self._names = check_names(weights, self._cell)
         self._requested_target = target
-        self._target = str(resolve_target(target))
+        self._target = resolve_target(target)
         arrays = {name: check_array(name, value, asked is not None) for name, value in weights.items()}
         self._dtype = asked or common_dtype(arrays)
         check_range(self._options, self._dtype)
@@ -126,7 +139,7 @@ class Params(_core.Params):
         return self._dtype
 
     @property
-    def target(self) -> str:
+    def target(self) -> TargetName:
         """The instruction set that the weights are packed for."""
         return self._target
 
@@ -266,6 +279,18 @@ class Params(_core.Params):
         return hash(self._key())
 
 
+def _check_arguments(kind: type[Params], arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+    """Raise where arguments are those of another library's layer."""
+    if len(arguments) > 1:
+        got = ", ".join(map(_check.shown, arguments))
+        cure = f"{kind.__name__}(weights) reads the sizes from the weights"
+        raise TypeError(f"{kind.__name__}: expected one argument without a keyword, weights, got {got}; {cure}")
+    known = ("weights", "dtype", "target", *kind._cell.defaults)
+    unexpected = [name for name in options if name not in known]
+    if unexpected:
+        fail_params(kind.__name__, unexpected, known)
+
+
 def _rebuild(kind: Any, weights: dict[str, Array], arguments: dict[str, Any]) -> Any:
     """The function that pickles call: its module and its name are part of their format."""
     return kind(Unpickled(weights), **arguments)
@@ -316,7 +341,7 @@ class RNNParams(Params):
         weights: Mapping[str, SupportsArray],
         *,
         dtype: DTypeLike | None = None,
-        target: str | None = None,
+        target: TargetName | None = None,
         activation: Activation = "tanh",
         clip: float | None = None,
         batch_first: bool = False,
@@ -362,7 +387,7 @@ class LSTMParams(Params):
         weights: Mapping[str, SupportsArray],
         *,
         dtype: DTypeLike | None = None,
-        target: str | None = None,
+        target: TargetName | None = None,
         activation: Activation = "tanh",
         recurrent_activation: Activation = "sigmoid",
         output_activation: Activation | None = None,
@@ -419,7 +444,7 @@ class GRUParams(Params):
         weights: Mapping[str, SupportsArray],
         *,
         dtype: DTypeLike | None = None,
-        target: str | None = None,
+        target: TargetName | None = None,
         activation: Activation = "tanh",
         recurrent_activation: Activation = "sigmoid",
         reset_after: bool = True,

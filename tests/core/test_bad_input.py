@@ -119,7 +119,7 @@ def option(**options: Any) -> LSTMParams:
 TABLE = r"""
 x
 >>> rnn(x.tolist(), RNN)
-TypeError: x: expected a numpy.ndarray, got list; numpy.asarray(x) makes one
+TypeError: x: expected a numpy.ndarray, got list; numpy.ascontiguousarray(x, dtype='float32') makes one
 >>> lstm([x[:, 0], x[:2, 0]], LSTM)
 TypeError: x: expected a numpy.ndarray, got list; x, lengths = fastrnn.pad(x) makes a batch of sequences, and ...
 >>> fastrnn.load("model.onnx")
@@ -155,7 +155,7 @@ TypeError: x: expected float32 (the dtype of params), got object
 >>> lstm(x.astype("<U8"), LSTM)
 TypeError: x: expected float32 (the dtype of params), got <U8
 >>> rnn(swapped(x), RNN)
-TypeError: x: expected float32 in native byte order, got '...f4'
+TypeError: x: expected ... byte order, got '...f4'; numpy.ascontiguousarray(x, dtype='float32') converts it
 >>> rnn(np.array(x[0, 0, 0]), RNN)
 ValueError: x: expected (T, B, 3) or (T, 3), got 0 axes: ()
 >>> rnn(x[None], RNN, batch_first=True)
@@ -305,21 +305,45 @@ TypeError: n: expected an integer, got NoneType
 >>> fastrnn.set_num_threads(-1)
 ValueError: n: expected from 1 to 256, got -1
 >>> gru(x, LSTM)
-TypeError: params: expected GRUParams or a mapping of weights, got LSTMParams
+TypeError: params: expected GRUParams ..., got LSTMParams; fastrnn.lstm runs them, and fastrnn.run(x, params) ...
+>>> lstm(LSTM, x)
+TypeError: params: expected LSTMParams or a mapping of weights, got ndarray; x comes first, then params
+>>> lstm(LSTM, LSTM)
+TypeError: x: expected a numpy.ndarray, got LSTMParams; x comes first, then params
+>>> gru(x, "layer.npz")
+TypeError: params: expected GRUParams ..., got str; fastrnn.load(path), ... make them
 >>> gru(x, None)
 TypeError: params: expected GRUParams or a mapping of weights, got NoneType
 >>> gru(x, {name: array.tolist() for name, array in W["gru"].items()})
 TypeError: weight_ih_l0: expected an array, got list
 >>> rnn(x, W["lstm"])
-ValueError: weight_hh_l0: expected (16, 16), since weight_ih_l0 is (16, 3), got (16, 4)
+ValueError: weight_hh_l0: expected (16, 16), since ...; the rows of weight_hh, (16, 4), are those of LSTMParams
+>>> gru(x, W["lstm"])
+ValueError: weight_ih_l0: ...got (16, 3); the rows of weight_hh, (16, 4), are those of LSTMParams
 >>> rnn(x, RNN, length=[1, 2, 3])
-TypeError: rnn() got an unexpected keyword argument 'length'...
+TypeError: rnn() got an unexpected keyword argument 'length'; did you mean 'lengths'?
+>>> lstm(x, LSTM, hx=(h, c))
+TypeError: lstm() got an unexpected keyword argument 'hx'; state= takes the initial state: h, or (h, c) for an LSTM
+>>> gru(x, GRU, h0=h)
+TypeError: gru() got an unexpected keyword argument 'h0'; state= takes the initial state: h, or (h, c) for an LSTM
+>>> gru(x, GRU, initial_state=h)
+TypeError: gru() got ... argument 'initial_state'; state= takes the initial state: h, or (h, c) for an LSTM
+>>> gru(x, GRU, mask=x)
+TypeError: gru() got ... argument 'mask'; lengths= takes the number of steps of each row, which are mask.sum(axis) ...
+>>> gru(x, GRU, seq_lens=[1, 2, 3])
+TypeError: gru() got an unexpected keyword argument 'seq_lens'; lengths= takes the number of steps of each row
+>>> gru(x, GRU, num_threads=2)
+TypeError: gru() got an unexpected keyword argument 'num_threads'; threads= takes the number of threads
+>>> gru(x, GRU, spam=2)
+TypeError: gru() got ... argument 'spam'; its keywords are state, lengths, batch_first, return_sequences, out, threads
+>>> fastrnn.run(x, GRU, hx=h)
+TypeError: gru() got an unexpected keyword argument 'hx'; state= takes the initial state: h, or (h, c) for an LSTM
 >>> rnn(x, RNN, None, [1, 2, 3])
 TypeError: rnn() takes at most 3 positional arguments (4 given)
 
 names of weights
 >>> LSTMParams(LSTM)
-TypeError: weights: expected a mapping of names to arrays, got LSTMParams
+TypeError: weights: expected a mapping of names to arrays, got LSTMParams...
 >>> LSTMParams({})
 ValueError: weights: missing 'weight_ih_l0', 'weight_hh_l0', got none
 >>> change(weight_hh_l1=None)
@@ -423,7 +447,19 @@ ValueError: target: expected one of ..., got 'AVX2', which this build does not h
 >>> option(target=b"scalar")
 TypeError: target: expected a name or None, got bytes
 >>> option(reset_after=True)
-TypeError: ...__init__() got an unexpected keyword argument 'reset_after'...
+TypeError: LSTMParams() got ... argument 'reset_after'; its keywords are weights, dtype, target, activation, ...
+>>> option(hidden_size=4)
+TypeError: LSTMParams() got ... argument 'hidden_size'; sizes, layers and directions are read from the ... weights
+>>> option(bidirectional=True)
+TypeError: LSTMParams() got ... argument 'bidirectional'; sizes, layers and directions are read from the ... weights
+>>> RNNParams(W["rnn"], nonlinearity="relu")
+TypeError: RNNParams() got an unexpected keyword argument 'nonlinearity'; activation= takes the activation
+>>> LSTMParams(3, 4)
+TypeError: LSTMParams: expected one argument without a keyword, ..., got 3, 4; LSTMParams(weights) reads ...
+>>> LSTMParams([W["lstm"]["weight_ih_l0"]])
+TypeError: weights: expected a mapping of names to arrays, got list; {"weight_ih_l0": W, "weight_hh_l0": U} is one
+>>> fastrnn.Params(W["lstm"])
+TypeError: Params: expected RNNParams, LSTMParams or GRUParams, which are made of weights
 """
 
 

@@ -293,7 +293,7 @@ ValueError: prefix: expected one of 'encoder.', got ''
 >>> load("theirs.npz", "gru", 3)
 TypeError: prefix: expected text, got 3
 >>> load("theirs.npz", "lstm", "encoder")
-ValueError: theirs.npz: weight_ih_l0: expected (4 * hidden_size, input_size), got (15, 3)
+ValueError: theirs.npz: weight_ih_l0: ..., got (15, 3); the rows of weight_hh, (15, 5), are those of GRUParams
 >>> load("theirs.npz", "gru", "encoder", recurrent_activation="swish")
 ValueError: recurrent_activation: expected one of tanh,...
 >>> load("theirs.npz", "gru", "encoder", peephole=True)

@@ -461,17 +461,19 @@ TypeError: batch_size: expected an integer, got NoneType
 >>> Stream(LSTM, 2**58)
 MemoryError: no memory for a stream of B=288230376151711744 rows
 >>> Stream()
-TypeError: ...
+TypeError: params: expected RNNParams, LSTMParams or GRUParams, got NoneType
+>>> Stream(LSTM, batch=4)
+TypeError: Stream() got an unexpected keyword argument 'batch'; batch_size= takes the number of rows
 >>> Stream(LSTM, 1, 2)
 TypeError: ...
 >>> Stream(LSTM, dtype="float32")
-TypeError: ...dtype...
+TypeError: Stream() got an unexpected keyword argument 'dtype'; its keywords are params, batch_size
 >>> Stream.__new__(Stream)
 TypeError: ...
 
 step
 >>> gru.step(x.tolist())
-TypeError: x: expected a numpy.ndarray, got list; numpy.asarray(x) makes one
+TypeError: x: expected a numpy.ndarray, got list; numpy.ascontiguousarray(x, dtype='float32') makes one
 >>> gru.step(None)
 TypeError: x: expected a numpy.ndarray, got NoneType
 >>> gru.step(np.ma.array(x))
@@ -481,7 +483,7 @@ TypeError: x: expected float32 (the dtype of params), got float64; x.astype('flo
 >>> gru.step(x.astype("int64"))
 TypeError: x: expected float32 (the dtype of params), got int64; x.astype('float32') converts it
 >>> gru.step(x.astype(x.dtype.newbyteorder()))
-TypeError: x: expected float32 in native byte order, got '...f4'
+TypeError: x: expected ... byte order, got '...f4'; numpy.ascontiguousarray(x, dtype='float32') converts it
 >>> gru.step(misaligned(x))
 ValueError: x: expected aligned memory, got an array that is not; x.copy() is aligned
 >>> gru.step(wide[0][:, ::2])
@@ -497,13 +499,13 @@ ValueError: x: expected (3, 3), got (3, 2)
 >>> gru.step(x[0])
 ValueError: x: expected (3, 3), got (3,)
 >>> gru.step(chunk[:1])
-ValueError: x: expected (3, 3), got (1, 3, 3)
+ValueError: x: expected (3, 3), got (1, 3, 3); run() takes a chunk of steps
 >>> one.step(x)
-ValueError: x: expected (1, 3) or (3,), got (3, 3)
+ValueError: x: expected (1, 3) or (3,), got (3, 3); run() takes a chunk of steps
 >>> one.step(x[0, :2])
 ValueError: x: expected (1, 3) or (3,), got (2,)
 >>> one.step(huge(2**59, 3))
-ValueError: x: expected (1, 3) or (3,), got (576460752303423488, 3)
+ValueError: x: expected (1, 3) or (3,), got (576460752303423488, 3); run() takes a chunk of steps
 >>> gru.step()
 TypeError: step() takes at least 1 positional argument (0 given)
 >>> gru.step(x, x)
@@ -525,7 +527,7 @@ ValueError: assignment destination is read-only
 
 run
 >>> gru.run(chunk.tolist())
-TypeError: x: expected a numpy.ndarray, got list; numpy.asarray(x) makes one
+TypeError: x: expected a numpy.ndarray, got list; numpy.ascontiguousarray(x, dtype='float32') makes one
 >>> gru.run(chunk.astype("float64"))
 TypeError: x: expected float32 (the dtype of params), got float64; ...
 >>> gru.run(chunk.swapaxes(0, 1))

@@ -232,3 +232,15 @@ def test_bad_layers(layer: str, error: str, message: str) -> None:
         message = message.replace(word, text)
     with raises_as_said(error, message):
         fastrnn.from_keras(value)
+
+
+def test_masks_of_calls_are_refused_in_words() -> None:
+    """A tensor with a mask, and a layer in the place of params."""
+    params = fastrnn.from_keras(layer := built(layers.LSTM(4)))
+    x = layers.Masking()(np.float32([[[1, 2, 3], [4, 5, 6], [0, 0, 0]], [[1, 2, 3], [0, 0, 0], [0, 0, 0]]]))
+    with pytest.raises(TypeError, match=r"^x: .* makes one; its mask is not seen: .* lengths=.*$") as caught:
+        fastrnn.lstm(x, params)
+    lengths = str(caught.value).rpartition("lengths=")[2]
+    assert [*eval(lengths, {"numpy": np, "x": x})] == [2, 1]
+    with pytest.raises(TypeError, match=r"^params: .*, got LSTM; fastrnn.from_keras\(layer\) makes them$"):
+        fastrnn.lstm(np.asarray(x), layer)

@@ -284,6 +284,10 @@ TypeError: dtype: expected float32, float64 or None, got 'float16'
 ValueError: target: ...
 >>> fastrnn.lstm(x, params)
 TypeError: x: expected a numpy.ndarray, got Tensor; x.numpy() makes one
+>>> fastrnn.lstm(x.double().requires_grad_(), params)
+TypeError: x: expected a numpy.ndarray, got Tensor; x.detach().float().numpy() makes one
+>>> fastrnn.lstm(x.transpose(0, 2), params)
+TypeError: x: expected a numpy.ndarray, got Tensor; x.contiguous().numpy() makes one
 >>> fastrnn.lstm(x.bfloat16().requires_grad_(), params)
 TypeError: x: expected a numpy.ndarray, got Tensor; x.detach().float().numpy() makes one
 >>> fastrnn.lstm(x.to("meta"), params)

@@ -1,0 +1,87 @@
+"""Keywords that other libraries have, and what to write here in their place: for errors alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NoReturn
+
+from fastrnn import _check
+
+_STATE = "state= takes the initial state: h, or (h, c) for an LSTM"
+_LENGTHS = "lengths= takes the number of steps of each row"
+_MASK = f"{_LENGTHS}, which are mask.sum(axis) over the time axis where the padding comes after the steps"
+_THREADS = "threads= takes the number of threads"
+_LAYOUT = "batch_first= takes the layout"
+_SIZES = "sizes, layers and directions are read from the shapes and names of the weights"
+_ACTIVATION = "activation= takes the activation"
+_NO_TRAINING = "it acts in training alone: leave it out"
+
+_CALLS = {
+    **dict.fromkeys(("hx", "h0", "h_0", "hidden", "hidden_state", "initial_state", "initial_h", "init_state"), _STATE),
+    **dict.fromkeys(("cx", "c0", "c_0", "cell_state", "initial_c", "states"), _STATE),
+    **dict.fromkeys(("mask", "attention_mask", "padding_mask", "key_padding_mask"), _MASK),
+    **dict.fromkeys(("seq_lens", "seq_len", "sequence_lens", "sequence_length", "sequence_lengths"), _LENGTHS),
+    **dict.fromkeys(("input_lengths", "x_lengths", "lens", "batch_sizes"), _LENGTHS),
+    **dict.fromkeys(("num_threads", "n_threads", "nthreads", "num_workers", "n_jobs", "workers"), _THREADS),
+    **dict.fromkeys(("time_major", "layout", "batch_major"), _LAYOUT),
+    **dict.fromkeys(("training", "dropout", "recurrent_dropout"), _NO_TRAINING),
+    "return_state": "every call returns the state: y, state = ...",
+    "go_backwards": "weights whose names end in _reverse run in reverse",
+    "bidirectional": "weights with names that end in _reverse beside the others make a layer bidirectional",
+    "precision": "dtype= of the params is the precision",
+    "dtype": "dtype= goes to the params",
+    "target": "target= goes to the params",
+    "device": "fastrnn runs on CPUs: leave it out",
+    "input": "x is the first argument",
+    "inputs": "x is the first argument",
+    "weights": "params is the second argument",
+}
+
+_PARAMS = {
+    **dict.fromkeys(("input_size", "hidden_size", "num_layers", "proj_size", "units", "bidirectional"), _SIZES),
+    **dict.fromkeys(("nonlinearity", "act", "activations"), _ACTIVATION),
+    **dict.fromkeys(("bias", "use_bias"), "biases are there where the weights have them"),
+    **dict.fromkeys(("training", "dropout", "recurrent_dropout"), _NO_TRAINING),
+    "gate_activation": "recurrent_activation= takes the activation of the gates",
+    "inner_activation": "recurrent_activation= takes the activation of the gates",
+    "linear_before_reset": "reset_after= takes it",
+    "cell_clip": "clip= bounds the inputs of the activations, as ONNX has it, and nothing bounds the cell state",
+    "threads": "threads= goes to the calls",
+    "num_threads": "threads= goes to the calls",
+    "device": "fastrnn runs on CPUs: leave it out",
+    "return_sequences": "return_sequences= goes to the calls",
+    "return_state": "every call returns the state: y, state = ...",
+    "stateful": "a Stream keeps the state from call to call",
+    "lengths": "lengths= goes to the calls",
+    "state": "state= goes to the calls",
+    "go_backwards": "weights whose names end in _reverse run in reverse",
+}
+
+_STREAMS = {
+    **dict.fromkeys(("batch", "batchsize", "rows", "n", "B", "num_streams"), "batch_size= takes the number of rows"),
+    **dict.fromkeys(("hx", "h0", "initial_state"), "set stream.state after it is made"),
+    "state": "set stream.state after it is made",
+    **dict.fromkeys(("threads", "num_threads"), "a step runs on one thread, and run() takes threads="),
+    "batch_first": "batch_first= goes to run(), or to the params",
+}
+
+
+def fail_unexpected(function: str, unexpected: Iterable[str], known: Iterable[str], cures: dict[str, str]) -> NoReturn:
+    """Raise a TypeError in Python's words, with what to write in the keyword's place."""
+    name, known = next(iter(unexpected)), list(known)
+    cure = f"; {cures[name]}" if name in cures else _check.meant(name, known)
+    cure = cure or f"; its keywords are {', '.join(known)}"
+    raise TypeError(f"{function}() got an unexpected keyword argument {_check.shown(name)}{cure}")
+
+
+def fail_call(function: str, unexpected: Iterable[str]) -> NoReturn:
+    known = ("state", "lengths", "batch_first", "return_sequences", "out", "threads")
+    fail_unexpected(function, unexpected, known, _CALLS)
+
+
+def fail_params(kind: str, unexpected: Iterable[str], known: Iterable[str]) -> NoReturn:
+    fail_unexpected(kind, unexpected, known, _PARAMS)
+
+
+def fail_stream(unexpected: Iterable[str]) -> NoReturn:
+    fail_unexpected("Stream", unexpected, ("params", "batch_size"), _STREAMS)
