@@ -3,11 +3,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn._types import TargetName
+
 F = TypeVar("F", np.float32, np.float64)
 
 COMPILER: str
 MOST_THREADS: int
-TARGETS: tuple[tuple[str, bool], ...]
+TARGETS: tuple[tuple[TargetName, bool], ...]
 CELLS: dict[str, int]
 CELL_SIZES: dict[str, tuple[int, int]]
 FUNCTIONS: dict[str, int]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fastrnn import _check, _rounding, functional, reference
 from fastrnn._cells import RNN
 from fastrnn._shapes import Sizes
+from fastrnn._types import TargetName
 from fastrnn.config import __version__, usable_targets
 from fastrnn.params import CLASSES, Params
 
@@ -165,7 +166,7 @@ def number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def self_check(cell: str, dtype: str, target: str) -> dict[str, Any]:
+def self_check(cell: str, dtype: str, target: TargetName) -> dict[str, Any]:
     """Compare a layer of a kind whose accuracy docs/numerics.md promises with the reference and the best target."""
     rng, kind = np.random.default_rng(0), CLASSES[cell]
     sizes, row = Sizes(12, 20, 0, 1, (True, True)), kind._cell

@@ -18,10 +18,10 @@ from fastrnn._formats import Opener
 from fastrnn._names import listed
 from fastrnn._state_dict import prefixes, select
 from fastrnn._untrusted import check_regular
-from fastrnn.params import Params
+from fastrnn.params import AnyParams
 from fastrnn.torch import file as torch_file
 
-Loaders = dict[str, Callable[[], Params]]
+Loaders = dict[str, Callable[[], AnyParams]]
 _ARRAYS = ("prefix", "cell", *OPTIONS)
 _MOST_FIELDS = 10_000  # of a protobuf message: a model has some tens, and one for each function
 
@@ -34,7 +34,7 @@ class Source(NamedTuple):
     holds: Callable[[BinaryIO, list[str]], bool]  # whether a file is one, given the names in it if it is a zip archive
     flags: tuple[str, ...]  # of the command line: they name a layer, and tell its cell and options
     find: Callable[[str], Loaders]  # a function that loads each layer, or raises, by a label
-    load: Callable[[str, Mapping[str, Any], str | None], Params]  # the layer that the flags name, in a dtype
+    load: Callable[[str, Mapping[str, Any], str | None], AnyParams]  # the layer that the flags name, in a dtype
     peers: tuple[str, ...]  # what its layers are compared with, best first
     remark: Callable[[str], str] = lambda path: ""  # on a file without a layer
     tensors: Callable[[str, str], Mapping[str, Any]] | None = None  # PyTorch's own, under a prefix
@@ -101,7 +101,7 @@ def _find_onnx(path: str) -> Loaders:
     return {**load.loaders(path)}
 
 
-def _load_onnx(path: str, flags: Mapping[str, Any], dtype: str | None) -> Params:
+def _load_onnx(path: str, flags: Mapping[str, Any], dtype: str | None) -> AnyParams:
     from fastrnn.onnx import load
 
     return load.params_of(path, flags.get("node"), dtype=dtype)
@@ -118,7 +118,7 @@ def _find_torch(path: str) -> Loaders:
     return {prefix: partial(torch_file.load_by_shapes, path, state, prefix) for prefix in prefixes(state)}
 
 
-def _load_torch(path: str, flags: Mapping[str, Any], dtype: str | None) -> Params:
+def _load_torch(path: str, flags: Mapping[str, Any], dtype: str | None) -> AnyParams:
     state, prefix, activation = torch_file.state_dict(path), flags.get("prefix", ""), flags.get("activation")
     first = flags.get("batch_first", False)
     return torch_file.load_layer(path, state, prefix, activation, batch_first=first, dtype=dtype)
@@ -128,7 +128,7 @@ def _torch_tensors(path: str, prefix: str) -> Mapping[str, Any]:
     return select(torch_file.state_dict(path), prefix, path)
 
 
-def _load_arrays(opened: Opener, path: str, flags: Mapping[str, Any], dtype: str | None) -> Params:
+def _load_arrays(opened: Opener, path: str, flags: Mapping[str, Any], dtype: str | None) -> AnyParams:
     return files.load_with(opened, path, dtype=dtype, **flags)
 
 

@@ -9,13 +9,14 @@ import re
 import numpy as np
 
 from fastrnn import _check, _core
+from fastrnn._types import TargetName
 
 __all__ = ["__version__", "get_num_threads", "set_num_threads", "show_config", "usable_targets"]
 
 __version__ = "0.1.0"
 
 
-def usable_targets() -> tuple[str, ...]:
+def usable_targets() -> tuple[TargetName, ...]:
     """Names of the targets that this build holds and this machine can run, best first.
 
     Examples
@@ -27,7 +28,7 @@ def usable_targets() -> tuple[str, ...]:
     return tuple(name for name, usable in _core.TARGETS if usable)
 
 
-def resolve_target(target: str | None) -> str:
+def resolve_target(target: str | None) -> TargetName:
     """The target of new params: as asked for, else FASTRNN_TARGET, else the best that can be used."""
     usable = usable_targets()
     source = "target"
@@ -41,7 +42,7 @@ def resolve_target(target: str | None) -> str:
         why = "which this machine can't run" if target in built else "which this build does not hold"
         meant = "" if target in built else _check.meant(target, usable)
         raise ValueError(f"{source}: expected one of {', '.join(usable)}, got {_check.shown(target)}, {why}{meant}")
-    return target
+    return usable[usable.index(target)]  # a plain str, where a subclass of it came
 
 
 def _cpu_quota() -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, overload
 
 from fastrnn import _check
 from fastrnn._cells import CELLS
@@ -17,9 +17,10 @@ from fastrnn._formats import VERSION, Opener, format_of, path_name
 from fastrnn._names import listed
 from fastrnn._options import check_dtype, check_option
 from fastrnn._state_dict import cell_of, prefixes, select
+from fastrnn._types import CellName, TargetName
 from fastrnn._untrusted import MOST_TEXT, Entry, said_of, strict_json
 from fastrnn.config import resolve_target
-from fastrnn.params import CLASSES, Params
+from fastrnn.params import CLASSES, AnyParams, GRUParams, LSTMParams, Params, RNNParams
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -74,15 +75,63 @@ def save(params: Params, path: Path) -> None:
     params.save(path)
 
 
+@overload
 def load(
     path: Path,
-    cell: str | None = None,
+    cell: Literal["rnn"],
     prefix: str = "",
     *,
     dtype: DTypeLike | None = None,
-    target: str | None = None,
+    target: TargetName | None = None,
     **options: Any,
-) -> Params:
+) -> RNNParams: ...
+
+
+@overload
+def load(
+    path: Path,
+    cell: Literal["lstm"],
+    prefix: str = "",
+    *,
+    dtype: DTypeLike | None = None,
+    target: TargetName | None = None,
+    **options: Any,
+) -> LSTMParams: ...
+
+
+@overload
+def load(
+    path: Path,
+    cell: Literal["gru"],
+    prefix: str = "",
+    *,
+    dtype: DTypeLike | None = None,
+    target: TargetName | None = None,
+    **options: Any,
+) -> GRUParams: ...
+
+
+@overload
+def load(
+    path: Path,
+    cell: CellName | None = None,
+    prefix: str = "",
+    *,
+    dtype: DTypeLike | None = None,
+    target: TargetName | None = None,
+    **options: Any,
+) -> AnyParams: ...
+
+
+def load(
+    path: Path,
+    cell: CellName | None = None,
+    prefix: str = "",
+    *,
+    dtype: DTypeLike | None = None,
+    target: TargetName | None = None,
+    **options: Any,
+) -> AnyParams:
     """Read params from a file that `Params.save` or another program wrote.
 
     Parameters
@@ -90,7 +139,8 @@ def load(
     path : str or path
         Ends in ``.safetensors`` or ``.npz``.
     cell : "rnn", "lstm" or "gru", optional
-        Needed where fastrnn did not write the file.
+        Needed where fastrnn did not write the file. Where it did, another cell is an error; type checkers know the
+        class of the params by it.
     prefix : str
         What stands before the names of the layer's weights in a file of another program, such as ``"encoder."``.
     dtype : "float32", "float64" or None
@@ -148,9 +198,9 @@ def load_with(
     prefix: str = "",
     *,
     dtype: DTypeLike | None = None,
-    target: str | None = None,
+    target: TargetName | None = None,
     **options: Any,
-) -> Params:
+) -> AnyParams:
     """`load` of a file of one format, whatever its name ends in."""
     with opened(name) as (entries, text):
         if text is None:
@@ -167,12 +217,12 @@ def load_with(
         raise ValueError(f"{name}: {error}") from None
 
 
-def find(path: Path, opened: Opener | None = None) -> dict[str, Callable[[], Params]]:
+def find(path: Path, opened: Opener | None = None) -> dict[str, Callable[[], AnyParams]]:
     """A function that loads each layer, by prefix; shapes tell the cell in a file that fastrnn did not write."""
     name = path_name(path)
     opened = opened or format_of(name).opened
 
-    def load_by_shapes(prefix: str) -> Params:
+    def load_by_shapes(prefix: str) -> AnyParams:
         with opened(name) as (entries, _):
             cell = cell_of(select(entries, prefix, name))
         return load_with(opened, name, cell, prefix)

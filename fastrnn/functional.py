@@ -114,7 +114,42 @@ def gru(
     ``n = act(W_n x + b_n + r * (U_n h + d_n))`` (reset after, PyTorch's) or
     ``n = act(W_n x + b_n + U_n (r * h) + d_n)`` (reset before, the original).
 
-    Parameters and results are those of `rnn`, with `GRUParams`.
+    Parameters
+    ----------
+    x : (T, B, I) ndarray, (B, T, I) with `batch_first`, or (T, I) without a batch
+        Inputs, of the params' dtype. Any strides whose last axis is dense are read in place, without a copy.
+    params : GRUParams or mapping
+        Weights. A plain mapping of arrays in PyTorch's names is packed for this one call, which costs about as much as
+        reading and writing all weights, so keep a `GRUParams` for weights that are used again.
+    state : (L*D, B, H) ndarray, or (L*D, H) without a batch, optional
+        Initial hidden states, layer by layer, forward before reverse; zeros if not given.
+    lengths : (B,) integers, optional
+        Steps of each row, from 0 to T, in any order. The reverse direction starts at each row's own end.
+    batch_first : bool, optional
+        Whether `x` and `y` are (B, T, ...); as `params.batch_first` says if not given. States are not affected.
+    return_sequences : bool
+        If False, `y` is the last step that each direction took of each row, (B, D*H), and no memory grows with T (but
+        in a bidirectional stack, where each layer needs all of the one below).
+    out : ndarray, optional
+        Where `y` is written: of its shape and dtype, last axis dense, sharing no memory with the inputs.
+    threads : int, optional
+        Threads at most; `get_num_threads` if not given. The results do not depend on it.
+
+    Returns
+    -------
+    y : (T, B, D*H) ndarray, laid out as `x` is
+        Outputs of the last layer, forward beside reverse; 0 past a row's length.
+    h_n : (L*D, B, H) ndarray
+        Final hidden states; of a row of length 0, its initial ones.
+
+    Raises
+    ------
+    TypeError
+        An argument of a wrong type or dtype.
+    ValueError
+        An argument of a wrong shape, layout or value.
+    MemoryError
+        Results or scratch can't be had.
 
     Notes
     -----
@@ -149,19 +184,42 @@ def lstm(
     ``i = s(W_i x + b_i + U_i h + d_i)``, ``f`` and ``o`` alike, ``g = act(W_g x + b_g + U_g h + d_g)``,
     ``c' = f * c + i * g``, ``h' = o * act(c')``; with a projection ``h' = V (o * act(c'))``.
 
-    Parameters are those of `rnn`, with `LSTMParams`, but for the state.
-
     Parameters
     ----------
-    state : tuple of (L*D, B, P or H) and (L*D, B, H) ndarrays, optional
-        Initial hidden and cell states, (h, c).
+    x : (T, B, I) ndarray, (B, T, I) with `batch_first`, or (T, I) without a batch
+        Inputs, of the params' dtype. Any strides whose last axis is dense are read in place, without a copy.
+    params : LSTMParams or mapping
+        Weights. A plain mapping of arrays in PyTorch's names is packed for this one call, which costs about as much as
+        reading and writing all weights, so keep an `LSTMParams` for weights that are used again.
+    state : tuple of (L*D, B, P or H) and (L*D, B, H) ndarrays, (L*D, ...) without a batch, optional
+        Initial hidden and cell states, (h, c), layer by layer, forward before reverse; zeros if not given.
+    lengths : (B,) integers, optional
+        Steps of each row, from 0 to T, in any order. The reverse direction starts at each row's own end.
+    batch_first : bool, optional
+        Whether `x` and `y` are (B, T, ...); as `params.batch_first` says if not given. States are not affected.
+    return_sequences : bool
+        If False, `y` is the last step that each direction took of each row, (B, D*H) or (B, D*P), and no memory grows
+        with T (but in a bidirectional stack, where each layer needs all of the one below).
+    out : ndarray, optional
+        Where `y` is written: of its shape and dtype, last axis dense, sharing no memory with the inputs.
+    threads : int, optional
+        Threads at most; `get_num_threads` if not given. The results do not depend on it.
 
     Returns
     -------
-    y : (T, B, D*H) ndarray, (T, B, D*P) with a projection
-        As in `rnn`.
+    y : (T, B, D*H) ndarray, or (T, B, D*P) with a projection, laid out as `x` is
+        Outputs of the last layer, forward beside reverse; 0 past a row's length.
     (h_n, c_n) : tuple of (L*D, B, P or H) and (L*D, B, H) ndarrays
-        Final hidden and cell states.
+        Final hidden and cell states; of a row of length 0, its initial ones.
+
+    Raises
+    ------
+    TypeError
+        An argument of a wrong type or dtype.
+    ValueError
+        An argument of a wrong shape, layout or value.
+    MemoryError
+        Results or scratch can't be had.
 
     Notes
     -----

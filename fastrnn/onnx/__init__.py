@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from onnx.reference.op_run import OpRun
 
+    from fastrnn._types import TargetName
     from fastrnn.params import GRUParams, LSTMParams, RNNParams
 
 __all__ = ["NodeArg", "Report", "Session", "from_onnx", "ops", "session"]
@@ -27,7 +28,7 @@ def from_onnx(
     node: str | None = None,
     *,
     dtype: DTypeLike | None = None,
-    target: str | None = None,
+    target: TargetName | None = None,
 ) -> RNNParams | LSTMParams | GRUParams:
     """Take the weights and attributes of an RNN, LSTM or GRU node.
 

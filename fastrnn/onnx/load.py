@@ -13,6 +13,7 @@ import numpy as np
 from fastrnn import _check
 from fastrnn._names import listed
 from fastrnn._options import check_dtype
+from fastrnn._types import TargetName
 from fastrnn.config import resolve_target
 from fastrnn.onnx.decomposed import remark
 from fastrnn.onnx.model import Node, opened, opened_model, recurrent_nodes
@@ -37,7 +38,7 @@ _NOT_OF_PARAMS = {
 
 
 def params_of(
-    path_or_model: Any, node: str | None = None, *, dtype: DTypeLike | None = None, target: str | None = None
+    path_or_model: Any, node: str | None = None, *, dtype: DTypeLike | None = None, target: TargetName | None = None
 ) -> RNNParams | LSTMParams | GRUParams:
     """What `fastrnn.from_onnx` documents."""
     if node is not None and not isinstance(node, str):
@@ -127,7 +128,7 @@ def _pick(model: ModelProto, folder: str | None, wanted: str | None) -> Node:
 
 
 def _params(
-    node: Node, dtype: DTypeLike | None = None, target: str | None = None
+    node: Node, dtype: DTypeLike | None = None, target: TargetName | None = None
 ) -> RNNParams | LSTMParams | GRUParams:
     with named(f"node {_check.shown(node.name)}"):
         layer = node.layer()

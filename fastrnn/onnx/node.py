@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastrnn import _check
 from fastrnn._cells import GRU, LSTM, RNN, Cell
+from fastrnn._types import TargetName
 from fastrnn.params import CLASSES, GRUParams, LSTMParams, RNNParams
 
 Array = NDArray[Any]
@@ -254,7 +255,7 @@ def check_shapes(layer: Layer, shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 
 def make_params(
-    layer: Layer, arrays: Mapping[str, Array], dtype: DTypeLike | None = None, target: str | None = None
+    layer: Layer, arrays: Mapping[str, Array], dtype: DTypeLike | None = None, target: TargetName | None = None
 ) -> RNNParams | LSTMParams | GRUParams:
     """Params of a node with these W, R and perhaps B and P; `dtype` converts arrays of float16 and the others."""
     check_dtypes(arrays, FLOATS if dtype is None else (*FLOATS, "float16"))

@@ -6,11 +6,12 @@ Importing this module does not import PyTorch: a module that is given has brough
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fastrnn import _check
 from fastrnn._arrays import SupportsArray
 from fastrnn._report import Report
+from fastrnn._types import TargetName
 from fastrnn.params import GRUParams, LSTMParams, RNNParams
 from fastrnn.torch.load import layer_of
 
@@ -21,14 +22,65 @@ if TYPE_CHECKING:
 __all__ = ["Report", "accelerate", "from_torch", "restore"]
 
 
+@overload  # first: where PyTorch is not there, type checkers take its classes for anything
+def from_torch(
+    module_or_state_dict: Mapping[str, SupportsArray],
+    prefix: str = "",
+    *,
+    nonlinearity: Literal["tanh", "relu"] | None = None,
+    batch_first: bool | None = None,
+    dtype: DTypeLike | None = None,
+    target: TargetName | None = None,
+) -> RNNParams | LSTMParams | GRUParams: ...
+
+
+@overload
+def from_torch(
+    module_or_state_dict: torch.nn.RNN | torch.nn.RNNCell,
+    *,
+    dtype: DTypeLike | None = None,
+    target: TargetName | None = None,
+) -> RNNParams: ...
+
+
+@overload
+def from_torch(  # type: ignore[overload-cannot-match]
+    module_or_state_dict: torch.nn.LSTM | torch.nn.LSTMCell,
+    *,
+    dtype: DTypeLike | None = None,
+    target: TargetName | None = None,
+) -> LSTMParams: ...
+
+
+@overload
+def from_torch(  # type: ignore[overload-cannot-match]
+    module_or_state_dict: torch.nn.GRU | torch.nn.GRUCell,
+    *,
+    dtype: DTypeLike | None = None,
+    target: TargetName | None = None,
+) -> GRUParams: ...
+
+
+@overload
+def from_torch(
+    module_or_state_dict: torch.nn.Module,
+    prefix: str = "",
+    *,
+    nonlinearity: Literal["tanh", "relu"] | None = None,
+    batch_first: bool | None = None,
+    dtype: DTypeLike | None = None,
+    target: TargetName | None = None,
+) -> RNNParams | LSTMParams | GRUParams: ...
+
+
 def from_torch(
     module_or_state_dict: torch.nn.Module | Mapping[str, SupportsArray],
     prefix: str = "",
     *,
-    nonlinearity: str | None = None,
+    nonlinearity: Literal["tanh", "relu"] | None = None,
     batch_first: bool | None = None,
     dtype: DTypeLike | None = None,
-    target: str | None = None,
+    target: TargetName | None = None,
 ) -> RNNParams | LSTMParams | GRUParams:
     """Take the weights and options of a recurrent layer of PyTorch.
 

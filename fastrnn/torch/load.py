@@ -15,6 +15,7 @@ from fastrnn._cells import RNN
 from fastrnn._names import listed
 from fastrnn._options import check_dtype
 from fastrnn._state_dict import cell_of, only_prefix, plain_prefix, prefixes, select
+from fastrnn._types import TargetName
 from fastrnn.params import CLASSES, AnyParams
 from fastrnn.torch.modules import activation_of, cell_of_class, layer_class, own_methods, weight_names
 
@@ -28,7 +29,7 @@ def layer_of(
     *,
     batch_first: bool | None = None,
     dtype: Any = None,
-    target: str | None = None,
+    target: TargetName | None = None,
 ) -> AnyParams:
     """What `fastrnn.from_torch` documents."""
     asked = check_dtype(dtype)
