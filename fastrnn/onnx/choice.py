@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Way = Callable[[list[str], Mapping[str, Any], Any], list[Any]]
-Shapes = tuple[tuple[int, ...], ...]
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]  # of each input by name, in the order of the names
 _MOST_SHAPES = 10_000  # of which the choice is kept; then all are looked up anew
 _MOST_PAIRS, _FEWEST_PAIRS = 25, 3
 _ENOUGH_SECONDS = 0.05  # of measuring one class
@@ -17,7 +17,7 @@ _ENOUGH_SECONDS = 0.05  # of measuring one class
 
 def _class_of(shapes: Shapes) -> Shapes:
     """Shapes whose sizes are within a factor of two are one class."""
-    return tuple(tuple(size.bit_length() for size in shape) for shape in shapes)
+    return tuple((name, tuple(size.bit_length() for size in shape)) for name, shape in shapes)
 
 
 class Choice:
@@ -40,7 +40,7 @@ class Choice:
         """The outputs, from the way that is faster."""
         if self._only is not None:
             return self._only(names, feeds, run_options)
-        shapes = tuple([getattr(value, "shape", ()) for value in feeds.values()])
+        shapes = tuple([(name, getattr(feeds[name], "shape", ())) for name in sorted(feeds)])
         way = self._by_shapes.get(shapes)
         if way is None:
             way = self._decide(shapes, names, feeds, run_options)
@@ -53,7 +53,7 @@ class Choice:
                 return self._only or self._by_class[kind]
             if kind not in self._by_class:
                 ratio = _measure(*(lambda way=way: way(names, feeds, run_options) for way in self._ways))
-                self.ratios[", ".join(f"{name} {shape}" for name, shape in zip(feeds, shapes))] = ratio
+                self.ratios[", ".join(f"{name} {shape}" for name, shape in shapes)] = ratio
                 self._by_class[kind] = self._ways[ratio < 1]
                 if self._fixed:
                     self._only, self._ways = self._by_class[kind], None

@@ -339,6 +339,16 @@ def test_the_faster_way_is_taken_for_a_class_of_shapes(monkeypatch: pytest.Monke
     assert set(taken) == {wins}
 
 
+def test_the_order_of_feeds_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[float] = []
+    monkeypatch.setattr(choice, "_measure", lambda *_: measured.append(2.0) or measured[-1])
+    chosen = choice.Choice(lambda *_: [0], lambda *_: [1], fixed=False)
+    feeds = {"X": np.zeros((4, 1)), "h": np.zeros((9, 2))}
+    for some in (feeds, dict(reversed(feeds.items())), {"X": feeds["h"], "h": feeds["X"]}):
+        chosen.run([], some, None)
+    assert list(chosen.ratios) == ["X (4, 1), h (9, 2)", "X (9, 2), h (4, 1)"]
+
+
 def test_equal_inputs_have_equal_bits() -> None:
     session = fastrnn.onnx.session(simple(), 1)
     outputs = [session.run(None, x_of())[0] for _ in range(5)]
