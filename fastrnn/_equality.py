@@ -36,10 +36,12 @@ def numbers_of(cell: Cell, part: Part, separate: str, unused: str) -> list[Array
     )
     both = np.repeat([gate in separate for gate in cell.gates], H) & kept
     b, d = (np.zeros(kept.size, dtype) if bias is None else bias for bias in (part.bias_ih, part.bias_hh))
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite biases are compared as any others
+        added = b + d
     return [
         _rows(part.weight_ih, kept),
         _rows(part.weight_hh, kept),
-        np.where(both, b, b + d)[kept],
+        np.where(both, b, added)[kept],
         d[both],
         _rows(part.weight_hr),
         _rows(part.weight_peephole, kept_peepholes),  # zeros are not the same as none: 0 times infinity is not 0

@@ -104,6 +104,13 @@ def test_biases_that_are_added_are_one() -> None:
     assert fastrnn.GRUParams(both) != fastrnn.GRUParams(weights)  # n's second bias is inside the reset gate
 
 
+def test_infinite_biases_are_compared_without_a_warning() -> None:
+    infinite = {name: np.full_like(a, np.inf) for name, a in weights_of("lstm").items()}
+    opposite = {name: -a if name == "bias_hh_l0" else a for name, a in infinite.items()}
+    assert fastrnn.LSTMParams(infinite) == fastrnn.LSTMParams(infinite)
+    assert fastrnn.LSTMParams(opposite) == fastrnn.LSTMParams(opposite) != fastrnn.LSTMParams(infinite)
+
+
 def test_unused_rows_do_not_count() -> None:
     weights = weights_of("lstm", peepholes=True)
     other = {name: a.copy() for name, a in weights.items()}
