@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import _check
-from fastrnn._names import Names
+from fastrnn._names import Names, listed
 
 Array = NDArray[Any]
 
@@ -44,6 +44,18 @@ def common_dtype(weights: Mapping[str, Array]) -> np.dtype[Any]:
         got = ", ".join(f"{name} {array.dtype}" for name, array in weights.items())
         raise TypeError(f"weights: expected one dtype, got {got}; dtype= converts them")
     return dtypes.pop()
+
+
+def check_alike(arrays: Mapping[str, Array], old: Mapping[str, Array], dtype: np.dtype[Any]) -> None:
+    """Raise where arrays are not of the names, the shapes and the dtypes of old ones, or of a dtype that is good too."""
+    if arrays.keys() != old.keys():
+        raise ValueError(f"weights: expected the names {listed([*old])}, got {listed([*arrays]) or 'none'}")
+    for name, array in arrays.items():
+        if array.shape != old[name].shape:
+            raise ValueError(f"{name}: expected {old[name].shape}, as before, got {array.shape}")
+        if array.dtype not in (old[name].dtype, dtype):
+            expected = _check.either(dict.fromkeys((old[name].dtype.name, dtype.name)))
+            raise TypeError(f"{name}: expected {expected}, as before, got {array.dtype}")
 
 
 def frozen(array: Array, keep: bool) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from fastrnn._arrays import (
     Part,
     SupportsArray,
     Unpickled,
+    check_alike,
     check_array,
     common_dtype,
     frozen,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 __all__ = ["GRUParams", "LSTMParams", "Params", "RNNParams"]
+
+P = TypeVar("P", bound="Params")
 
 
 class Params(_core.Params):
@@ -186,6 +189,46 @@ class Params(_core.Params):
         """The arrays as they were given, by the names that they were given under; they can't be written to."""
         # A view of an array could be made writeable again where the buffer of a pickle can be written to.
         return {name: np.asarray(array.data.toreadonly()) for name, array in self._weights.items()}
+
+    def with_weights(self: P, weights: Mapping[str, SupportsArray]) -> P:
+        """Make params of the same layers with other numbers, as an optimiser's step does.
+
+        It packs, and nothing else: the options, the sizes and the target are those of these params.
+
+        Parameters
+        ----------
+        weights : mapping of str to ndarray
+            The same names and shapes as `weights`, each array of the dtype that it had there, or of `dtype`.
+
+        Returns
+        -------
+        Params
+            Of the same class.
+
+        Raises
+        ------
+        TypeError
+            An array of another dtype.
+        ValueError
+            Other names or shapes.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrnn
+        >>> params = fastrnn.RNNParams({"weight_ih": np.ones((2, 3)), "weight_hh": np.zeros((2, 2))}, activation="relu")
+        >>> halved = params.with_weights({name: 0.5 * array for name, array in params.weights.items()})
+        >>> fastrnn.rnn(np.ones((1, 1, 3)), halved)[0]
+        array([[[1.5, 1.5]]])
+        """
+        if not isinstance(weights, Mapping):
+            raise TypeError(f"weights: expected a mapping of names to arrays, got {type(weights).__name__}")
+        arrays = {name: check_array(name, value, True) for name, value in weights.items()}
+        check_alike(arrays, self._weights, self._dtype)
+        other: P = type(self).__new__(type(self))
+        vars(other).update(vars(self))
+        other._weights = {name: frozen(arrays[name], False) for name in self._weights}
+        other._packed = pack(self._cell, self._sizes, other._parts(), self._options, self._target)
+        return other
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the weights and options to a file that `fastrnn.load` reads.

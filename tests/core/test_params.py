@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 import fastrnn
 from fastrnn import _core
@@ -45,6 +46,54 @@ def test_weights_come_back_unchanged(case: Case) -> None:
     for name, array in params.weights.items():
         assert array.dtype == case.weights[name].dtype
         np.testing.assert_array_equal(array, case.weights[name])
+
+
+@given(case=cases(), target=st.sampled_from(TARGETS))
+def test_with_weights_are_params_of_these_weights(case: Case, target: str) -> None:
+    """The same bits, and all else the same, as params that were made of the new weights; the old params stay."""
+    weights = {name: array[::-1] * 0.5 for name, array in case.weights.items()}
+    params = case.params(target=target)
+    before = fastrnn_run(case, params)
+    changed, made = params.with_weights(weights), case.but(weights=weights).params(target=target)
+    assert type(changed) is type(made)
+    assert changed == made
+    assert repr(changed) == repr(made)
+    assert_same_bits(fastrnn_run(case, changed), fastrnn_run(case, made))
+    assert_same_bits(fastrnn_run(case, params), before)
+    assert pickle.loads(pickle.dumps(changed)) == made
+    assert changed.with_weights(params.weights) == params
+
+
+def test_with_weights_takes_either_dtype() -> None:
+    weights = {name: array.astype("float64") for name, array in weights_of("gru").items()}
+    params = fastrnn.GRUParams(weights, dtype="float32")
+    narrow = {name: array.astype("float32") for name, array in weights.items()}
+    assert params.with_weights(weights) == params.with_weights(narrow) == params
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda w: [*w.values()], TypeError, "weights: expected a mapping of names to arrays, got list"),
+        (lambda w: {}, ValueError, "weights: expected the names 'weight_ih_l0', .*'bias_hh_l0', got none"),
+        (
+            lambda w: w | {"weight_hr_l0": w["weight_hh_l0"]},
+            ValueError,
+            "weights: expected the names .*, got .*'weight_hr_l0'",
+        ),
+        (
+            lambda w: w | {"bias_ih_l0": np.zeros((57, 1), "f4")},
+            ValueError,
+            r"bias_ih_l0: expected \(57,\), as before, got \(57, 1\)",
+        ),
+        (lambda w: w | {"bias_ih_l0": np.zeros(57)}, TypeError, "bias_ih_l0: expected float32, as before, got float64"),
+        (lambda w: w | {"bias_ih_l0": [0.0] * 57}, TypeError, "bias_ih_l0: expected an array, got list"),
+    ],
+)
+def test_with_other_weights_is_refused(change: Any, error: type[Exception], message: str) -> None:
+    weights = weights_of("gru")
+    with pytest.raises(error, match=f"^{message}$"):
+        fastrnn.GRUParams(weights).with_weights(change(weights))
 
 
 def fastrnn_run(case: Case, params: Any) -> tuple[np.ndarray, ...]:
