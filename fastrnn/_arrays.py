@@ -47,7 +47,7 @@ def common_dtype(weights: Mapping[str, Array]) -> np.dtype[Any]:
 
 
 def check_alike(arrays: Mapping[str, Array], old: Mapping[str, Array], dtype: np.dtype[Any]) -> None:
-    """Raise where arrays are not of the names, the shapes and the dtypes of old ones, or of a dtype that is good too."""
+    """Raise where arrays are not of the names, shapes and dtypes of old ones; another dtype may be good too."""
     if arrays.keys() != old.keys():
         raise ValueError(f"weights: expected the names {listed([*old])}, got {listed([*arrays]) or 'none'}")
     for name, array in arrays.items():
