@@ -66,7 +66,7 @@ class Params(_core.Params):
 
     _cell: ClassVar[Cell]
 
-    def __new__(cls, *arguments: Any, **options: Any) -> Any:
+    def __new__(cls: type[P], *arguments: Any, **options: Any) -> P:
         """Look at the arguments before `__init__` does, for the sake of the errors: Python calls both."""
         if not hasattr(cls, "_cell"):
             raise TypeError(f"{cls.__name__}: expected {_check.params_names()}, which are made of weights")

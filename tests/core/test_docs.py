@@ -1,8 +1,8 @@
 """The documents: their Python runs, their links lead somewhere, and what they name is there.
 
-A block of Python is a test, run after the blocks above it in the same file and in the same namespace. Where it prints
-``print(...)  # expected``, the comments are compared with the output. A block that imports a package which is not
-installed is skipped, and so is one that uses what such a block would have defined.
+A block of Python is a test, run after the blocks above it in the same section and in the same namespace: each section
+can be pasted on its own. Where it prints ``print(...)  # expected``, the comments are compared with the output. A block
+that imports a package which is not installed is skipped, and so is one that uses what such a block would have defined.
 """
 
 from __future__ import annotations
@@ -14,70 +14,22 @@ import io
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 import fastrnn
+from support.documents import BLOCKS, DOCUMENTS, PYTHON, Block, imports, prose, read_blocks, section_of
 from support.environment import ROOT, expected_packages
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 COMMANDS = ["pip install . && python examples/char_lm/generate.py", "pip install '.[test]' && pytest"]
 
 # What may follow the opening fence of a block. Python under any other name would not be run.
 LANGUAGES = {"python", "sh", "c", "text"}
 
-FENCE = re.compile(r"(?P<indent>\s*)(?P<fence>```+|~~~+)\s*(?P<language>.*?)\s*")
 LINK = re.compile(r"\]\(\s*<?([^)\s>]+)>?[^)]*\)")
 PATH = re.compile(r"`((?:csrc|fastrnn|tests|docs|examples)/[\w./-]+\.\w+)`")
 EXPECTED = re.compile(r"print\(.*\)  # (.*)")
-
-
-class Block(NamedTuple):
-    """A fenced block: the file, the line of its first line of text, its language and its text."""
-
-    path: Path
-    line: int
-    language: str
-    text: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.path.relative_to(ROOT).as_posix()}:{self.line}"
-
-
-def read_blocks(path: Path) -> list[Block]:
-    """All fenced blocks of a document, whatever is in them."""
-    blocks: list[Block] = []
-    opening: re.Match[str] | None = None
-    lines: list[str] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        match = FENCE.fullmatch(line)
-        if opening is None and match:
-            opening, lines = match, []
-        elif opening and match and not match["language"] and match["fence"].startswith(opening["fence"]):
-            blocks.append(Block(path, number - len(lines), opening["indent"] + opening["language"], "\n".join(lines)))
-            opening = None
-        else:
-            lines.append(line)
-    if opening is not None:
-        raise ValueError(f"{path.name}: a block is not closed")
-    return blocks
-
-
-BLOCKS = [block for path in DOCUMENTS for block in read_blocks(path)]
-PYTHON = [block for block in BLOCKS if block.language == "python"]
-
-
-def prose(path: Path) -> str:
-    """A document without its blocks."""
-    text, inside = [], False
-    for line in path.read_text(encoding="utf-8").splitlines():
-        fence = FENCE.fullmatch(line) is not None
-        inside ^= fence
-        if not inside and not fence:
-            text.append(line)
-    return "\n".join(text)
 
 
 def run(block: Block, namespace: dict[str, Any]) -> None:
@@ -86,10 +38,6 @@ def run(block: Block, namespace: dict[str, Any]) -> None:
         exec(code, namespace)
     expected = [match[1] for match in map(EXPECTED.fullmatch, block.text.splitlines()) if match]
     assert not expected or output.getvalue().splitlines() == expected
-
-
-def imports(block: Block) -> list[ast.Import | ast.ImportFrom]:
-    return [node for node in ast.walk(ast.parse(block.text)) if isinstance(node, (ast.Import, ast.ImportFrom))]
 
 
 def used(block: Block) -> set[str]:
@@ -112,19 +60,22 @@ def missing_packages(block: Block) -> list[str]:
 
 
 @cache
-def run_until(path: Path, count: int) -> tuple[dict[str, Any], dict[str, str]]:
-    """The namespace after the first `count` blocks of a file, and the names that skipped ones leave out, with reasons.
+def run_until(block: Block) -> tuple[dict[str, Any], dict[str, str]]:
+    """The namespace after a block and those above it in its section, and names that skipped ones leave out, with reasons.
 
     Each block is run once.
     """
-    if count == 0:
-        return {"__name__": path.stem}, {}
-    namespace, absent = run_until(path, count - 1)
-    block = [block for block in PYTHON if block.path == path][count - 1]
+    namespace, absent = before(block)
     if why := skipped(block, absent):
         return namespace, absent | dict.fromkeys(defined(block) - {*namespace}, why)
     run(block, namespace)
     return namespace, {name: why for name, why in absent.items() if name not in namespace}
+
+
+def before(block: Block) -> tuple[dict[str, Any], dict[str, str]]:
+    """What `run_until` has after the block above, or at the beginning of the section."""
+    above = [other for other in section_of(block) if other.line < block.line]
+    return run_until(above[-1]) if above else ({"__name__": block.path.stem}, {})
 
 
 def skipped(block: Block, absent: dict[str, str]) -> str:
@@ -136,11 +87,23 @@ def skipped(block: Block, absent: dict[str, str]) -> str:
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.name)
 def test_python_runs(block: Block) -> None:
-    before = [other for other in PYTHON if other.path == block.path and other.line < block.line]
-    _, absent = run_until(block.path, len(before))
+    _, absent = before(block)
     if why := skipped(block, absent):
         pytest.skip(why)
-    run_until(block.path, len(before) + 1)
+    run_until(block)
+
+
+def test_a_section_sees_no_other(tmp_path: Path) -> None:
+    """A block has the names of the blocks above it in its section, and of no others."""
+    path = tmp_path / "made.md"
+    path.write_text("# T\n```python\na = 1\n```\n## S\n```python\nb = 2\n```\n### s\n```python\nb, a\n```\n")
+    blocks = read_blocks(path)
+    assert [block.section for block in blocks] == [0, 5, 5]
+    assert [section_of(block, blocks) for block in blocks] == [blocks[:1], blocks[1:], blocks[1:]]
+    namespace: dict[str, Any] = {}
+    run(blocks[1], namespace)
+    with pytest.raises(NameError, match="'a'"):
+        run(blocks[2], namespace)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
