@@ -1,6 +1,6 @@
 """A model of a convolution, an LSTM and a dense layer, run by ONNX's evaluator with fastrnn's operators.
 
-    pip install 'fastrnn[onnx]' onnxruntime
+    pip install onnx onnxruntime
     python examples/onnx_model.py
 
 The model takes X (batch, features, steps), as sound or sensors come, and gives scores (batch, classes) after the last

@@ -65,7 +65,7 @@ def package(name: str, needed_by: str, install: str) -> Any:
     except ImportError as error:
         if (error.name or "").partition(".")[0] != top:  # the package is there, and lacks another one
             raise
-        said = f"{needed_by}: expected the package {top}, which is not installed; pip install '{install}'"
+        said = f"{needed_by}: expected the package {top}, which is not installed; pip install {install}"
         raise ImportError(said, name=top) from None
 
 

@@ -66,7 +66,7 @@ def exact(params: Params, x: Array) -> Peer:
 
 def torch(params: Params, x: Array, tensors: Mapping[str, Any] | None = None) -> Peer:
     """PyTorch's layer, of the file's own tensors where there are some, else of the weights of params."""
-    library = _check.package("torch", "--against", "fastrnn[torch]")
+    library = _check.package("torch", "--against", "torch")
     options = params._cell_options()
     nonlinearity = options.pop("activation", "tanh") if params._cell is RNN else "tanh"
     lacks = [f"{name}={value!r}" for name, value in options.items()]

@@ -14,7 +14,7 @@ _KEY = "fastrnn"  # of the text among the metadata
 
 
 def _library(module: str) -> Any:
-    return _check.package(module, "a .safetensors file", "fastrnn[safetensors]")
+    return _check.package(module, "a .safetensors file", "safetensors")
 
 
 def encode(weights: Mapping[str, Array], text: str) -> bytes:

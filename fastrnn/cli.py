@@ -320,7 +320,7 @@ def _us(seconds: float | None) -> float | None:
 
 
 def _completion(args: argparse.Namespace) -> int:
-    library = _check.package("shtab", "completion", "fastrnn[completion]")
+    library = _check.package("shtab", "completion", "shtab")
     whole = _parser()
     for command in whole.commands.values():
         for action in command._actions:

@@ -23,7 +23,7 @@ from fastrnn.onnx.node import INPUTS, OPERATORS, Layer, read_attributes
 from fastrnn.onnx.scope import DEFAULT_DOMAIN, Budget, Scope, named
 from fastrnn.onnx.tensors import onnx, text_of
 
-DecodeError = _check.package("google.protobuf.message", "fastrnn.onnx", "fastrnn[onnx]").DecodeError
+DecodeError = _check.package("google.protobuf.message", "fastrnn.onnx", "onnx").DecodeError
 Array = NDArray[Any]
 _RECURRENT = re.compile(r"(RNN|LSTM|GRU)\Z")
 GRAPH = "the graph"  # the place of nodes that are in no body and no function

@@ -13,7 +13,7 @@ from fastrnn import _check
 from fastrnn.onnx.cut import Segment
 from fastrnn.onnx.graph import Graph, Step
 
-onnxruntime = _check.package("onnxruntime", "fastrnn.onnx.session", "fastrnn[onnxruntime]")
+onnxruntime = _check.package("onnxruntime", "fastrnn.onnx.session", "onnx onnxruntime")
 Array = NDArray[Any]
 _SMALL = 1024  # bytes of a tensor whose numbers may say a shape
 

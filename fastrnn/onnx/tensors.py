@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastrnn import _check
 from fastrnn._untrusted import short
 
-onnx = _check.package("onnx", "fastrnn.onnx", "fastrnn[onnx]")
+onnx = _check.package("onnx", "fastrnn.onnx", "onnx")
 Array = NDArray[Any]
 MOST_AXES = 8  # of any tensor: weights have two or three
 _TYPES = onnx.TensorProto.DataType

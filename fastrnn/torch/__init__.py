@@ -220,7 +220,7 @@ def restore(model: torch.nn.Module) -> None:
 
 
 def _named_modules(model: Any) -> list[tuple[str, Any]]:
-    torch = _check.package("torch", "fastrnn.torch", "fastrnn[torch]")
+    torch = _check.package("torch", "fastrnn.torch", "torch")
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {_check.shown(model)}")
     return list(model.named_modules())

@@ -17,7 +17,7 @@ _MOST_ENTRIES = 2**20  # n dicts, each of which holds the next one twice, have 2
 
 def state_dict(path: str) -> dict[str, Any]:
     """The tensors of a file; dicts in it become prefixes."""
-    torch = _check.package("torch", path, "fastrnn[torch]")
+    torch = _check.package("torch", path, "torch")
     with open(path, "rb") as file, warnings.catch_warnings():  # opened here for errors of the system
         warnings.simplefilter("ignore")  # what PyTorch warns of raises an error below
         try:

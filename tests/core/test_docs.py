@@ -61,7 +61,7 @@ def missing_packages(block: Block) -> list[str]:
 
 @cache
 def run_until(block: Block) -> tuple[dict[str, Any], dict[str, str]]:
-    """The namespace after a block and those above it in its section, and names that skipped ones leave out, with reasons.
+    """The namespace after a block and those above it in its section, and names that are absent, with the reasons.
 
     Each block is run once.
     """
@@ -146,6 +146,10 @@ def test_public_name_has_examples(name: str) -> None:
 def test_readme_names_every_document() -> None:
     links = set(LINK.findall(prose(ROOT / "README.md")))
     assert {path.relative_to(ROOT).as_posix() for path in DOCUMENTS} - {"README.md"} <= links
+
+
+def test_citation_has_the_version() -> None:
+    assert f"\nversion: {fastrnn.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 def test_design_names_every_source() -> None:

@@ -333,6 +333,6 @@ def test_without_safetensors(tmp_path: Path) -> None:
     said = run_python(code).stderr.splitlines()[-1]
     assert said == (
         "ImportError: a .safetensors file: expected the package safetensors, which is not installed; "
-        "pip install 'fastrnn[safetensors]'"
+        "pip install safetensors"
     )
     assert os.listdir(tmp_path) == ["a.npz"]

@@ -346,7 +346,7 @@ for use in (lambda: from_onnx("model.onnx"), fastrnn.onnx.ops):
         print(error)
 """
     done = run_python(code)
-    said = "fastrnn.onnx: expected the package onnx, which is not installed; pip install 'fastrnn[onnx]'"
+    said = "fastrnn.onnx: expected the package onnx, which is not installed; pip install onnx"
     assert done.stdout.splitlines() == [said] * 2, done.stderr
 
 
