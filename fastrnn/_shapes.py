@@ -53,8 +53,10 @@ def infer_sizes(cell: Cell, names: Names, weights: Mapping[str, Array]) -> Sizes
 
 def _other_cell(cell: Cell, shape: tuple[int, ...]) -> str:
     """The cure where recurrent weights have the rows of another cell's gates."""
+    if len(shape) != 2 or not shape[1]:
+        return ""
     fits = [other.params for other in CELLS.values() if other is not cell and shape[0] == len(other.gates) * shape[1]]
-    return f"; the rows of weight_hh, {shape}, are those of {_check.either(fits)}" if shape[1] and fits else ""
+    return f"; the rows of weight_hh, {shape}, are those of {_check.either(fits)}" if fits else ""
 
 
 def check_shapes(cell: Cell, names: Names, weights: Mapping[str, Array], sizes: Sizes) -> None:
