@@ -68,6 +68,5 @@ def activate(activation: Activation, x: Array, clip: float | None = None) -> Arr
 
 def derivative(activation: Activation, x: Array, clip: float | None = None) -> Array:
     """The derivative of `activate` with respect to x."""
-    if clip is None:
-        return _apply(DERIVATIVES, activation, x)
-    return _apply(DERIVATIVES, activation, np.clip(x, -clip, clip)) * _within(x, -clip, clip)
+    slope = _apply(DERIVATIVES, activation, x)
+    return slope if clip is None else slope * _within(x, -clip, clip)

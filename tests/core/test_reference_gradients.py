@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fastrnn import reference
 from support.cases import Case, Drawn, assert_same_bits, flat, random_case
-from support.cells import CELLS
+from support.cells import CELLS, GATES
 from support.oracle import stays_small, tolerance
 
 # What a call is given and gives back, as lists of arrays
@@ -230,7 +230,7 @@ def test_batch_first_is_time_first(case: Case) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_rows_add_up(cell: str) -> None:
     """A batch gives each row the gradients that it has alone and unbatched, and the sum of those of the weights."""
-    rng, G = np.random.default_rng(3), {"rnn": 1, "lstm": 4, "gru": 3}[cell]
+    rng, G = np.random.default_rng(3), GATES[cell]
     weights = {"weight_ih": rng.normal(size=(G * 4, 3)), "weight_hh": rng.normal(size=(G * 4, 4))}
     weights["bias_hh"] = rng.normal(size=G * 4)
     x, dy, lengths = rng.normal(size=(5, 4, 3)), rng.normal(size=(5, 4, 4)), [5, 0, 2, 3]
@@ -258,7 +258,7 @@ def test_arguments_stay(case: Case) -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_cell_is_a_layer_of_one_step(cell: str) -> None:
-    rng, G = np.random.default_rng(4), {"rnn": 1, "lstm": 4, "gru": 3}[cell]
+    rng, G = np.random.default_rng(4), GATES[cell]
     weights = {"weight_ih": rng.normal(size=(G * 4, 3)), "weight_hh": rng.normal(size=(G * 4, 4))}
     x, states = rng.normal(size=(5, 3)), [rng.normal(size=(5, 4)) for _ in CELLS[cell].states]
     gradients = [rng.normal(size=(5, 4)) for _ in states]
@@ -304,7 +304,7 @@ def test_derivative(activation: Any, x: list[float], expected: list[float]) -> N
 @pytest.mark.parametrize("cell", CELLS)
 def test_clip_has_no_gradient_at_its_bounds(cell: str) -> None:
     """What goes into each gate is x: at a bound and beyond nothing goes back to x, just inside it does."""
-    G = {"rnn": 1, "lstm": 4, "gru": 3}[cell]
+    G = GATES[cell]
     weights = {"weight_ih": np.ones((G, 1)), "weight_hh": np.zeros((G, 1))}
     x = np.array([[-0.75], [-0.5], [-0.4375], [0.0], [0.4375], [0.5], [0.75]])
     states = [np.ones_like(x) for _ in CELLS[cell].states]
@@ -380,7 +380,7 @@ def test_gru_by_hand() -> None:
 @pytest.mark.parametrize(("T", "B"), [(0, 2), (3, 0), (0, 0)])
 def test_no_steps_or_no_rows(cell: str, T: int, B: int) -> None:
     """The gradient of the final state is that of the initial one, and no weight has any."""
-    G, directions = {"rnn": 1, "lstm": 4, "gru": 3}[cell], ("", "_reverse")
+    G, directions = GATES[cell], ("", "_reverse")
     weights = {f"weight_ih_l0{d}": np.ones((G * 4, 3)) for d in directions}
     weights |= {f"weight_hh_l0{d}": np.ones((G * 4, 4)) for d in directions}
     results = flat(getattr(reference, cell)(np.zeros((T, B, 3)), weights))
