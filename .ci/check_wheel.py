@@ -14,7 +14,8 @@ from pathlib import Path
 from zipfile import ZipFile
 
 WANTED = [
-    f"fastrnn/{name}" for name in ("py.typed", "_core.pyi", "reference.py", "torch/__init__.py", "onnx/__init__.py")
+    f"fastrnn/{name}"
+    for name in ("py.typed", "_core.pyi", "reference/__init__.py", "torch/__init__.py", "onnx/__init__.py")
 ]
 SYSTEM = re.compile(r"lib(c|m|pthread)\.so\.[06]|ld-linux-(x86-64|aarch64)\.so\.[12]")
 

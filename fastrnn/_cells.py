@@ -1,6 +1,6 @@
 """What a cell is: one row of one table, from which everything that differs from cell to cell is derived.
 
-This module imports nothing of the package. The equations are in `reference.py` and in C; the order of gates that
+This module imports nothing of the package. The equations are in `reference/cells.py` and in C; the order of gates that
 another system keeps is in that system's loader, as the letters of the row in another order.
 """
 

@@ -2,7 +2,7 @@
  * number.
  *
  * It is the one oracle of tests in C. It shares no text with the kernels and knows nothing of panels, chunks and
- * chains. The second oracle is Python's, fastrnn/reference.py, in another language and with tolerances: an error in the
+ * chains. The second oracle is Python's, fastrnn/reference/, in another language and with tolerances: an error in the
  * equations themselves would have to stand in both.
  *
  * Every number is a ball: a value, and how far the kernel's may be off. Bounds are those of a running error analysis, u
