@@ -225,7 +225,7 @@ def test_onnx(files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     )
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert said(capsys, "bench", "model.onnx", "--node", "both") == (
-        "--against: expected the package onnxruntime, which is not installed; pip install 'onnxruntime'"
+        "--against: expected the package onnxruntime, which is not installed; pip install onnxruntime"
     )
 
 
