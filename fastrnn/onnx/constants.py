@@ -59,7 +59,7 @@ def constant(scope: Scope, name: str) -> Entry:
     """
     steps = _steps(scope, name)
     scope, source = scope.find(name)
-    while _is(source, "Identity") and len(source.input) == 1:
+    while _is(source, "Identity") and len(source.input) == len(source.output) == 1:
         name = source.input[0]
         scope, source = scope.find(name)
     tensor = _tensor_of(source, name)
@@ -134,6 +134,8 @@ def _tensor_of(source: Any, name: str) -> Any:
 
 def _value(node: Any) -> Any:
     """The tensor of a Constant, sparse or dense; numbers that it lists are made one."""
+    if len(node.output) != 1:
+        raise ValueError(f"expected a Constant with one output, got {len(node.output)}")
     if len(node.attribute) != 1 or node.attribute[0].ref_attr_name:
         raise ValueError(f"expected a Constant with one attribute that has a value, got {len(node.attribute)}")
     (attribute,) = node.attribute

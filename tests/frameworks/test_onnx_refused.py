@@ -188,6 +188,10 @@ ValueError: node 'layer': P: expected (1, 12) (forward, hidden size 4), got (1, 
 ValueError: node 'layer': W: expected 3 axes, got (1,)
 >>> load(make(constant("W", value_string="1.0"), layer(), W=None))
 ValueError: node 'layer': W: expected a Constant of numbers, got its attribute 'value_string'
+>>> load(make(node("Constant", [], ["W", "R"], value_float=1.0), layer(), W=None, R=None))
+ValueError: node 'layer': W: expected a Constant with one output, got 2
+>>> load(make(node("Identity", ["w"], ["W", "R"]), layer(), W=None, R=None, w=numbers(1, 12, 3)))
+ValueError: node 'layer': W: ...
 >>> load(make(constant("W", sparse_value=sparse("")), layer(), W=None))
 ValueError: node 'layer': W: expected a dense constant, got 'W', a sparse one
 >>> load(make(W=external("weights")))
