@@ -33,7 +33,8 @@ SANITIZERS = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
 # Kernels compile in minutes under AddressSanitizer at -O2, and run for minutes under ThreadSanitizer at -O1.
 LEVEL = "-O1" if "address" in SANITIZE else "-O2"
 MODE = [*SANITIZERS, "-fno-sanitize-recover=all", LEVEL, "-g", "-UNDEBUG"] if SANITIZE else ["-O2", "-DNDEBUG", "-g0"]
-SOURCES = ["call", "cell", "cpu", "explain", "matrix", "params", "plan", "strand", "stream", "target", "threads"]
+SOURCES = ["back", "call", "cell", "cpu", "explain", "gradient", "matrix", "pages", "params", "plan", "progress"]
+SOURCES += ["strand", "stream", "tape", "target", "terms", "threads", "trace", "transposed"]
 
 # What functional.py documents.
 FUNCTION = """

@@ -38,21 +38,25 @@ static inline void *frnn_arena_take(frnn_arena *arena, size_t count, size_t byte
     return arena->base ? arena->base + before : NULL;
 }
 
-/* After counting: memory for all of it, and back to the start. It is `local` where that is large enough. False where
- * it can't be had. */
-static inline bool frnn_arena_allocate(frnn_arena *arena, void *local, size_t local_bytes)
+/* After counting: back to the start, in memory for all of it and FRNN_ALIGNMENT bytes more. False where it is NULL. */
+static inline bool frnn_arena_place(frnn_arena *arena, void *memory)
 {
-    const bool fits = !arena->too_large && arena->used + FRNN_ALIGNMENT <= local_bytes;
-    arena->memory = arena->too_large || fits ? NULL : malloc(arena->used + FRNN_ALIGNMENT);
-    char *start = fits ? local : arena->memory;
-    if (!start)
+    if (!memory)
         return false;
-    arena->base = (char *)(((uintptr_t)start + FRNN_ALIGNMENT - 1) / FRNN_ALIGNMENT * FRNN_ALIGNMENT);
+    arena->base = (char *)(((uintptr_t)memory + FRNN_ALIGNMENT - 1) / FRNN_ALIGNMENT * FRNN_ALIGNMENT);
 #ifndef NDEBUG
     memset(arena->base, 0xff, arena->used); /* NaN, of either size, and wild pointers: what is read must be written */
 #endif
     arena->used = 0;
     return true;
+}
+
+/* Memory for all that was counted. It is `local` where that is large enough. False where it can't be had. */
+static inline bool frnn_arena_allocate(frnn_arena *arena, void *local, size_t local_bytes)
+{
+    const bool fits = !arena->too_large && arena->used + FRNN_ALIGNMENT <= local_bytes;
+    arena->memory = arena->too_large || fits ? NULL : malloc(arena->used + FRNN_ALIGNMENT);
+    return frnn_arena_place(arena, fits ? local : arena->memory);
 }
 
 #endif

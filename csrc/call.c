@@ -39,7 +39,8 @@ typedef struct phase {
     const size_t *rows;
     frnn_strand *strands;
     frnn_progress progress;
-    void *local; /* memory for the scratch of a strand that is the only one */
+    frnn_tape *tape; /* NULL: nothing is kept */
+    void *local;     /* memory for the scratch of a strand that is the only one */
     size_t local_bytes;
 } phase;
 
@@ -61,6 +62,7 @@ static frnn_strand make_strand(phase *p, size_t i)
         .source = p->source,
         .sink = p->sink,
         .progress = &p->progress,
+        .tape = p->tape,
     };
     if (strand.sink.base)
         strand.sink.base += strand.direction * p->params->out * p->params->number_bytes;
@@ -80,9 +82,8 @@ static void take_part(void *context, size_t i, frnn_thread_context where)
 static void ask(void *context)
 {
     phase *p = context;
-    int expected = FRNN_OK;
-    if (atomic_load(&p->progress.status) == FRNN_OK && p->call->interrupted && frnn_interrupted(p->call, &p->progress))
-        atomic_compare_exchange_strong(&p->progress.status, &expected, FRNN_INTERRUPTED);
+    if (atomic_load(&p->progress.status) == FRNN_OK)
+        frnn_ask(&p->progress);
 }
 
 static void run_phase(phase *p)
@@ -92,9 +93,8 @@ static void run_phase(phase *p)
     for (size_t i = 0; i < strands; i++)
         p->strands[i] = make_strand(p, i);
     const size_t tasks = strands * p->plan.unit_threads * p->plan.layer_threads;
-    int expected = FRNN_OK;
     if (!frnn_parallel(tasks, p->plan.threads, take_part, ask, p))
-        atomic_compare_exchange_strong(&p->progress.status, &expected, FRNN_FORKED);
+        frnn_give_up(&p->progress, FRNN_FORKED);
     for (size_t i = 0; i < strands; i++)
         frnn_strand_end(&p->strands[i]);
 }
@@ -123,12 +123,13 @@ static call_memory lay_out(frnn_arena *arena, const frnn_params *params, const f
 }
 
 /* Called in the floating-point mode of calls; it puts the caller's mode back. */
-static frnn_status run(const frnn_params *params, const frnn_call *call, frnn_plan plan, uint64_t mode)
+static frnn_status run(const frnn_params *params, const frnn_call *call, frnn_plan plan, uint64_t mode, frnn_tape *tape)
 {
     /* Steps of all calls of this thread: their number says in which direction the last one went through the panels, and
      * the next one goes the other way. Only time depends on it. */
     static _Thread_local size_t steps_so_far;
     const size_t L = params->spec.num_layers, width = params->D * params->out * params->number_bytes;
+    const size_t I = params->spec.input_size * params->number_bytes;
     _Alignas(FRNN_ALIGNMENT) char local[4096], scratch[16384];
 
     frnn_arena arena = {0};
@@ -138,6 +139,8 @@ static frnn_status run(const frnn_params *params, const frnn_call *call, frnn_pl
         return FRNN_NO_MEMORY;
     }
     const call_memory all = lay_out(&arena, params, &plan, call->T, call->B);
+    if (tape)
+        deal_rows(call, 1, all.ranks, tape->rows);
     deal_rows(call, plan.parts, all.ranks, all.rows);
 
     const bool one = plan.parts * params->D == 1;
@@ -150,13 +153,17 @@ static frnn_status run(const frnn_params *params, const frnn_call *call, frnn_pl
         .source = {(char *)call->x.data, call->x.outer, call->x.row, 0}, /* read alone */
         .rows = all.rows,
         .strands = all.strands,
+        .tape = tape,
+        .progress = {.mode = mode, .interrupted = call->interrupted, .context = call->context},
         .local = one ? scratch : NULL,
         .local_bytes = one ? sizeof scratch : 0,
     };
+    if (tape)
+        p.source = (frnn_sequence){tape->x, (ptrdiff_t)(call->B * I), (ptrdiff_t)I, 0};
     atomic_init(&p.progress.status, FRNN_OK);
-    p.progress.mode = mode;
     for (p.first = 0; p.first < L && atomic_load(&p.progress.status) == FRNN_OK; p.first += p.layers) {
-        const frnn_sequence inner = {all.whole[p.first % 2], (ptrdiff_t)(call->B * width), (ptrdiff_t)width, 0};
+        char *whole = tape ? tape->outputs + p.first * frnn_tape_output_bytes(tape) : all.whole[p.first % 2];
+        const frnn_sequence inner = {whole, (ptrdiff_t)(call->B * width), (ptrdiff_t)width, 0};
         const frnn_sequence y = {call->return_sequences ? call->y : NULL, call->y_time, call->y_row, 0};
         p.sink = p.first + p.layers == L ? y : inner;
         run_phase(&p);
@@ -170,13 +177,28 @@ static frnn_status run(const frnn_params *params, const frnn_call *call, frnn_pl
 
 frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, frnn_plan plan)
 {
-    return run(params, call, plan, frnn_enter_float_mode());
+    return run(params, call, plan, frnn_enter_float_mode(), NULL);
 }
 
 frnn_status frnn_run(const frnn_params *params, const frnn_call *call)
 {
     const uint64_t mode = frnn_enter_float_mode(); /* the plan computes too, and would leave flags */
-    return run(params, call, frnn_make_plan(params, call->T, call->B, call->threads), mode);
+    return run(params, call, frnn_make_plan(params, call->T, call->B, call->threads), mode, NULL);
+}
+
+frnn_status frnn_run_taped(const frnn_params *params, const frnn_call *call, frnn_tape **tape)
+{
+    frnn_tape *made = frnn_tape_new(params, call);
+    if (!made)
+        return FRNN_NO_MEMORY;
+    const uint64_t mode = frnn_enter_float_mode();
+    const frnn_plan plan = frnn_make_plan(params, call->T, call->B, call->threads);
+    const frnn_status status = run(params, call, plan, mode, made);
+    if (status == FRNN_OK)
+        *tape = made;
+    else
+        frnn_tape_free(made);
+    return status;
 }
 
 size_t frnn_scratch_bytes(const frnn_params *params, const frnn_plan *plan, size_t T, size_t B)

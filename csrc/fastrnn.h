@@ -30,10 +30,10 @@ typedef enum frnn_cell {
     FRNN_CELLS
 } frnn_cell;
 
-const char *frnn_cell_name(frnn_cell cell); /* in Python: "lstm" */
-size_t frnn_cell_gates(frnn_cell cell);     /* G: its weights have G*H rows */
-size_t frnn_cell_states(frnn_cell cell);    /* h, and what it keeps from step to step beside h: c of an LSTM */
-enum { FRNN_MOST_STATES = 2 };              /* of any cell */
+const char *frnn_cell_name(frnn_cell cell);         /* in Python: "lstm" */
+size_t frnn_cell_gates(frnn_cell cell);             /* G: its weights have G*H rows */
+size_t frnn_cell_states(frnn_cell cell);            /* h, and what it keeps from step to step beside h: c of an LSTM */
+enum { FRNN_MOST_GATES = 4, FRNN_MOST_STATES = 2 }; /* of any cell */
 
 typedef enum frnn_function {
     FRNN_TANH,
@@ -131,6 +131,54 @@ typedef struct frnn_call {
 
 /* Runs the layers. The bits of a row's results depend on the params and on that row's x, state and length alone. */
 frnn_status frnn_run(const frnn_params *params, const frnn_call *call);
+
+/* What a call keeps of itself, to go back over it. It does not refer to the arrays of the call, but to the params. */
+typedef struct frnn_tape frnn_tape;
+
+/* frnn_run, with the same results, and a tape of it. *tape is written if the answer is FRNN_OK. */
+frnn_status frnn_run_taped(const frnn_params *params, const frnn_call *call, frnn_tape **tape);
+size_t frnn_tape_bytes(const frnn_tape *tape);
+void frnn_tape_free(frnn_tape *tape); /* NULL is allowed */
+
+/* What a layer in a direction did at each step: arrays (T, B, H), h (T, B, P or H), zeros past a row's length; NULL: not
+ * wanted. */
+typedef struct frnn_trace {
+    void *gates[FRNN_MOST_GATES]; /* in the order of the weights' rows; an Elman layer's is its h, and not written */
+    void *states[FRNN_MOST_STATES];
+} frnn_trace;
+
+/* index: layer * D + direction. All numbers are those of the call, to the bit. */
+frnn_status frnn_tape_read(const frnn_tape *tape, size_t index, const frnn_trace *to);
+
+/* Weights laid out for the way back: made of the arrays that the params were made of, once for any number of tapes. */
+typedef struct frnn_transposed frnn_transposed;
+
+frnn_status frnn_transposed_new(const frnn_params *params, const frnn_weights *weights, frnn_transposed **transposed);
+size_t frnn_transposed_bytes(const frnn_transposed *transposed);
+void frnn_transposed_free(frnn_transposed *transposed); /* NULL is allowed */
+
+/* Gradients of one layer's weights in one direction, in arrays like frnn_weights; NULL: not wanted. */
+typedef struct frnn_weight_gradients {
+    void *W, *U, *b, *d, *V, *p;
+} frnn_weight_gradients;
+
+/* Gradients of a number that depends on the results of a taped call: those of the results are given, those of what went in
+ * are written. A row's steps past its length have gradient 0, and what is given for them is not read. */
+typedef struct frnn_pull {
+    frnn_array dy; /* as y of the call: (T, B, D*(P or H)), or (B, ..), outer unused; NULL: zeros */
+    frnn_array dfinal[FRNN_MOST_STATES]; /* as the final states, their strides as those of `initial`; NULL: zeros */
+    void *dx;                            /* (T, B, I); NULL: not wanted */
+    ptrdiff_t dx_time, dx_row;
+    void *dinitial[FRNN_MOST_STATES];     /* dense; NULL: not wanted */
+    const frnn_weight_gradients *weights; /* L * D entries; NULL: not wanted */
+    size_t threads;                       /* these three as in frnn_call */
+    bool (*interrupted)(void *context);
+    void *context;
+} frnn_pull;
+
+/* The tape is not written, so it may be pulled back again. The bits of gradients depend on the params, the batch in its
+ * order, and the gradients that are given. */
+frnn_status frnn_pull_back(const frnn_tape *tape, const frnn_transposed *transposed, const frnn_pull *pull);
 
 /* Seconds that the products of a step of one row are expected to take where the weights are in a near cache. */
 double frnn_step_seconds(const frnn_params *params);

@@ -45,6 +45,56 @@ typedef struct frnn_inputs {
     size_t share, shares; /* which of how many shares of the blocks is computed: each thread has its own */
 } frnn_inputs;
 
+/* What a step back reads of the step that it goes back over: rows of the tape, and the bytes from a step's to those of
+ * the step before it. */
+typedef struct frnn_past {
+    const void **tape[FRNN_MOST_STAGES]; /* of each stage of the way forward */
+    const void **before;                 /* of the first stage at the step before: its states beside h */
+    const void **h;                      /* before the step, dense */
+    ptrdiff_t tape_step[FRNN_MOST_STAGES], h_step;
+} frnn_past;
+
+/* Steps that are on the tape, whose gates and then states beside h are wanted: rows of [gate or state][unit]. */
+typedef struct frnn_gates {
+    const frnn_layer *layer;
+    size_t n;
+    frnn_past *past;
+    void *const *to;
+} frnn_gates;
+
+/* Where numbers of a unit are in a row of gradients, in numbers. Of GRUs that reset after the product the sums of U h
+ * and of W x are different for n: "dn of U h, dr, dz, dn of W x", so that either three lie side by side. */
+typedef struct frnn_gradient_row {
+    size_t x, h;      /* where those of W x and of U h begin: G*H numbers each */
+    size_t projected; /* dh after a projection (P), then what V multiplied (H) */
+    size_t reset;     /* r * h of a GRU that resets before the product (H) */
+    size_t peephole;  /* what peepholes multiplied, times the gradient: i f o (3*H) */
+    size_t numbers;
+} frnn_gradient_row;
+
+frnn_gradient_row frnn_gradient_row_of(const frnn_spec *spec, bool peepholes);
+
+enum {
+    FRNN_OUTER_COLUMNS = 240, /* of a that are copied at once */
+    FRNN_OUTER_ROWS = 4 * FRNN_CHAIN
+};
+
+/* to[j][k] += the sum over rows r of a[r][a_from + j] * b[r][b_from + k]: chains of FRNN_CHAIN rows, each from zero. */
+typedef struct frnn_outer {
+    size_t n;                        /* at most FRNN_OUTER_ROWS */
+    const void *const *a, *const *b; /* a NULL: ones, in one column */
+    size_t a_from, a_columns, b_from, b_columns;
+    void *to;      /* a_columns rows of b_columns */
+    size_t to_row; /* numbers from one to the next */
+    void *scratch; /* frnn_outer_numbers */
+} frnn_outer;
+
+/* Numbers of scratch of an outer product with so many columns of b. */
+static inline size_t frnn_outer_numbers(size_t b_columns, size_t width)
+{
+    return FRNN_OUTER_ROWS * (FRNN_OUTER_COLUMNS + b_columns + width) + FRNN_OUTER_COLUMNS * width;
+}
+
 /* Steps of one layer: n rows, each step from what the one before wrote. The kernel moves the pointers of x, h and y
  * along. */
 typedef struct frnn_steps {
@@ -62,6 +112,11 @@ typedef struct frnn_steps {
     size_t share, shares;         /* as of frnn_inputs */
     void (*meet)(void *context);  /* called when a share of a stage is done: returns when all shares are */
     void *context;
+    /* Forward: where the sums of each stage are kept for the way back, n rows of [block][sum][lane], those of the first
+     * stage with the cell's states beside h after the sums of a block; NULL: nowhere. */
+    void **tape[FRNN_MOST_STAGES];
+    ptrdiff_t tape_step[FRNN_MOST_STAGES];
+    frnn_past *past; /* backward, when `middle` are rows of gradients, and move as y does; NULL: forward */
 } frnn_steps;
 
 /* The kernels of one target and dtype. They may move the pointers to rows along, and write nothing else of a struct. */
@@ -70,6 +125,8 @@ typedef struct frnn_kernels {
     size_t max_rows; /* rows of the tallest register tile */
     void (*input)(const frnn_stage *stage, const frnn_inputs *inputs);
     void (*steps)(frnn_steps *steps);
+    void (*outer)(const frnn_outer *outer);
+    void (*gates)(const frnn_gates *gates);
 } frnn_kernels;
 
 struct frnn_target {

@@ -35,6 +35,10 @@ static inline size_t frnn_matrix_column_bytes(const frnn_matrix *matrix)
 /* Writes the panels from dense rows of the same format. */
 void frnn_matrix_pack(const frnn_matrix *matrix, void *panels, const void *rows);
 
+/* Writes the panels of a matrix with one gate from `count` dense rows of its transpose, each of which is for one k, the
+ * first for `from`. */
+void frnn_matrix_pack_transposed(const frnn_matrix *matrix, void *panels, const void *rows, size_t from, size_t count);
+
 /* The panel of a block. */
 static inline const void *frnn_panel(const frnn_matrix *matrix, size_t block)
 {

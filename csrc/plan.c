@@ -25,7 +25,6 @@
 #define MEET_SECONDS 500e-9     /* of a barrier */
 #define WORTH_IT 0.9            /* more threads are taken where they need at most this part of one thread's time */
 #define TRIFLE_SECONDS 60e-6    /* a call that is expected to be as short as this runs on one thread */
-#define DEAF_SECONDS 30e-3      /* the most that a chunk may take, since interrupts are asked for between chunks */
 
 enum {
     HOISTED_ROWS = 192, /* of an x product: enough that its panels are read rarely */
@@ -54,6 +53,8 @@ static double multiplies_per_second(const frnn_params *params)
     const size_t lanes = params->kernels->width;
     return lanes > 1 ? MULTIPLIES_PER_LANE * (double)lanes : SCALAR_MULTIPLIES;
 }
+
+double frnn_multiply_seconds(const frnn_params *params, double terms) { return terms / multiplies_per_second(params); }
 
 double frnn_step_seconds(const frnn_params *params)
 {
@@ -145,8 +146,8 @@ static frnn_plan make(const frnn_params *params, size_t T, size_t B, size_t thre
     const size_t rows = at_least_one((B + split.parts - 1) / split.parts), strands = split.parts * params->D;
     frnn_plan plan = with_chunk(params, T, rows, split);
     double seconds = stack_seconds(params, rows, &plan);
-    if ((double)plan.chunk * seconds > DEAF_SECONDS) {
-        plan.chunk = at_least_one((size_t)(DEAF_SECONDS / seconds));
+    if ((double)plan.chunk * seconds > FRNN_DEAF_SECONDS) {
+        plan.chunk = at_least_one((size_t)(FRNN_DEAF_SECONDS / seconds));
         plan.x_part = x_part_of(params, plan.chunk, rows);
         seconds = stack_seconds(params, rows, &plan);
     }
@@ -161,11 +162,11 @@ static frnn_plan make(const frnn_params *params, size_t T, size_t B, size_t thre
     return plan;
 }
 
-/* Parts of the batch: a multiple of `wanted`, and so many that no part's step takes longer than DEAF_SECONDS. */
+/* Parts of the batch: a multiple of `wanted`, and so many that no part's step takes longer than FRNN_DEAF_SECONDS. */
 static size_t parts_of(const frnn_params *params, size_t B, size_t wanted)
 {
     const frnn_plan whole = {.chunk = 1, .unit_threads = 1, .layer_threads = 1};
-    const double longest = stack_seconds(params, at_least_one(B), &whole) / DEAF_SECONDS;
+    const double longest = stack_seconds(params, at_least_one(B), &whole) / FRNN_DEAF_SECONDS;
     const size_t most = at_least_one(B / ROWS_ENOUGH);
     const size_t least = longest < (double)most ? at_least_one((size_t)longest) : most;
     return (least + wanted - 1) / wanted * wanted;

@@ -32,11 +32,17 @@ enum {
 /* Seconds that a sleeping worker is expected to take until it runs. */
 #define FRNN_WAKE_SECONDS 20e-6
 
+/* The most that a thread may take until it looks whether the call goes on. */
+#define FRNN_DEAF_SECONDS 30e-3
+
 frnn_plan frnn_make_plan(const frnn_params *params, size_t T, size_t B, size_t threads);
 
 /* frnn_run under a given plan. parts <= B unless 1; unit_threads or layer_threads is 1; layer_threads > 1 is for a stack
  * in one direction. */
 frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, frnn_plan plan);
+
+/* Seconds that so many multiplications are expected to take, in tiles of many rows. */
+double frnn_multiply_seconds(const frnn_params *params, double terms);
 
 /* Bytes of scratch of a call that returns the last step alone, which needs more than one that returns sequences.
  * SIZE_MAX: too many to count. */

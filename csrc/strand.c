@@ -9,9 +9,6 @@
  */
 #include "strand.h"
 
-#define ASK_SECONDS 0.03   /* how often the caller is asked whether to go on: asking may take a lock */
-#define SHORT_SECONDS 2e-3 /* a call that is expected to be as short as this does not ask */
-
 static size_t length_of(const frnn_strand *self, size_t row)
 {
     return self->call->lengths ? self->call->lengths[self->rows[row]] : self->call->T;
@@ -70,6 +67,23 @@ static const void *initial(const frnn_strand *self, size_t state, size_t layer, 
 /* Whether W x of a chunk is one product, whose sums are kept for the steps. */
 static bool is_ahead(const frnn_strand *self) { return self->plan.x_part == FRNN_X_AHEAD; }
 
+/* The tape's rows of a stage of a layer. */
+static frnn_sequence taped(const frnn_strand *self, size_t layer, int stage)
+{
+    const size_t row = self->tape->sums_row_bytes[stage];
+    char *base = frnn_tape_sums(self->tape, index_of(self, layer), stage);
+    return (frnn_sequence){base, (ptrdiff_t)(self->tape->B * row), (ptrdiff_t)row, 0};
+}
+
+/* A layer's outputs on the tape. */
+static frnn_sequence taped_outputs(const frnn_strand *self, size_t layer)
+{
+    const frnn_params *params = self->params;
+    const size_t out = params->out * params->number_bytes, row = params->D * out;
+    char *base = self->tape->outputs + (self->first + layer) * frnn_tape_output_bytes(self->tape);
+    return (frnn_sequence){base + self->direction * out, (ptrdiff_t)(self->tape->B * row), (ptrdiff_t)row, 0};
+}
+
 static frnn_sequence make_ring(frnn_strand *self)
 {
     const size_t row = self->params->out * self->params->number_bytes, slots = frnn_plan_slots(&self->plan);
@@ -91,6 +105,8 @@ static frnn_scratch make_scratch(frnn_strand *self, const frnn_scratch *shared)
     scratch.x = frnn_arena_take(arena, is_ahead(self) ? kept_rows : self->n, sizeof *scratch.x);
     scratch.h = frnn_arena_take(arena, self->n, sizeof *scratch.h);
     scratch.y = frnn_arena_take(arena, self->n, sizeof *scratch.y);
+    for (int s = 0; s < layer->stages && self->tape; s++)
+        scratch.tape[s] = frnn_arena_take(arena, self->n, sizeof *scratch.tape[s]);
     if (shared)
         return scratch;
     scratch.middle = frnn_arena_take(arena, two, sizeof *scratch.middle);
@@ -117,7 +133,8 @@ static void lay_out(frnn_strand *self)
     self->fronts = frnn_arena_take(arena, wavefront ? self->layers : 0, sizeof *self->fronts);
     self->scratch = frnn_arena_take(arena, threads, sizeof *self->scratch);
     for (size_t l = 0; l < self->layers; l++) {
-        const frnn_sequence out = l + 1 < self->layers || !self->sink.base ? make_ring(self) : self->sink;
+        const bool own = l + 1 < self->layers || !self->sink.base;
+        const frnn_sequence out = self->tape ? taped_outputs(self, l) : own ? make_ring(self) : self->sink;
         if (arena->base)
             self->between[l] = out;
     }
@@ -221,6 +238,13 @@ static void run_steps(context *self, size_t layer, size_t begin, size_t end, siz
         const frnn_stage *stage = &steps.layer->stage[s];
         if (ahead && stage->takes_x)
             steps.sums[s] = self->scratch.sums[s] + kept * stage->sums_row_bytes;
+        if (!strand->tape || !stage->takes_x)
+            continue;
+        const frnn_sequence tape = taped(strand, layer, s);
+        steps.tape[s] = self->scratch.tape[s];
+        steps.tape_step[s] = step_bytes(strand, &tape);
+        for (size_t r = 0; r < n; r++)
+            steps.tape[s][r] = at(strand, &tape, begin, r);
     }
     strand->params->kernels->steps(&steps);
 }
@@ -248,47 +272,13 @@ static void run_chunk_at(context *self, size_t layer, size_t begin)
               active_at(self->strand, begin, self->strand->n));
 }
 
-static void give_up(frnn_strand *self, frnn_status why)
-{
-    int expected = FRNN_OK;
-    atomic_compare_exchange_strong(&self->progress->status, &expected, (int)why);
-}
-
-bool frnn_interrupted(const frnn_call *call, frnn_progress *progress)
-{
-    frnn_leave_float_mode(progress->mode);
-    const bool stop = call->interrupted(call->context);
-    progress->mode = frnn_enter_float_mode();
-    return stop;
-}
-
-static bool may_go_on(context *self)
-{
-    frnn_strand *strand = self->strand;
-    frnn_progress *progress = strand->progress;
-    if (atomic_load_explicit(&progress->status, memory_order_relaxed) != FRNN_OK)
-        return false;
-    const double now = self->asks ? frnn_seconds() : 0;
-    if (self->asks && progress->ask_at == 0)
-        progress->ask_at = now + ASK_SECONDS;
-    if (self->asks && now >= progress->ask_at) {
-        const bool stop = frnn_interrupted(strand->call, progress);
-        progress->ask_at = frnn_seconds() + ASK_SECONDS;
-        if (stop)
-            give_up(strand, FRNN_INTERRUPTED);
-    }
-    if (!self->alone && frnn_forks() != progress->forks)
-        give_up(strand, FRNN_FORKED);
-    return atomic_load_explicit(&progress->status, memory_order_relaxed) == FRNN_OK;
-}
-
 /* All chunks, layer by layer. Threads that share the units meet before each chunk to agree on whether to go on. */
 static void run_layers(context *self)
 {
     frnn_strand *strand = self->strand;
     for (size_t begin = 0; begin < steps_of(strand); begin += strand->plan.chunk) {
         if (self->share == 0)
-            strand->goes_on = may_go_on(self);
+            strand->goes_on = frnn_goes_on(strand->progress, self->asks, self->alone);
         if (self->shares > 1)
             meet(strand);
         if (!strand->goes_on)
@@ -323,7 +313,8 @@ static void run_wavefront(context *self)
     const size_t chunk = strand->plan.chunk, chunks = (steps_of(strand) + chunk - 1) / chunk;
     const frnn_front *last = &strand->fronts[strand->layers - 1];
     size_t layer = 0, misses = 0;
-    while (atomic_load_explicit(&last->done, memory_order_acquire) < chunks && may_go_on(self)) {
+    while (atomic_load_explicit(&last->done, memory_order_acquire) < chunks &&
+           frnn_goes_on(strand->progress, self->asks, self->alone)) {
         if (take_chunk(strand, layer, chunks)) {
             frnn_front *front = &strand->fronts[layer];
             run_chunk_at(self, layer, chunk * atomic_load_explicit(&front->done, memory_order_relaxed));
@@ -356,6 +347,10 @@ static void write_results(frnn_strand *self, size_t layer)
         char *y = (char *)call->y + (ptrdiff_t)row * call->y_row + (ptrdiff_t)(self->direction * out);
         if (!call->return_sequences)
             memcpy(y, h, out);
+        for (size_t s = 0; s < length && call->return_sequences && self->tape; s++) {
+            const ptrdiff_t t = (ptrdiff_t)(is_reverse(self) ? length - 1 - s : s);
+            memcpy(y + t * call->y_time, at(self, &self->between[layer], s, r), out);
+        }
         for (size_t t = length; t < call->T && call->return_sequences; t++)
             memset(y + (ptrdiff_t)t * call->y_time, 0, out);
     }
@@ -379,7 +374,7 @@ static bool begin(frnn_strand *self, frnn_thread_context where, void *local, siz
         lay_out(self);
         fill_start(self);
     } else {
-        give_up(self, FRNN_NO_MEMORY);
+        frnn_give_up(self->progress, FRNN_NO_MEMORY);
     }
     const size_t wanted = where.alone ? 0 : self->plan.unit_threads - 1;
     const double until = wanted ? frnn_seconds() + patience(&self->plan) : 0;
@@ -410,7 +405,7 @@ void frnn_strand_run(frnn_strand *strand, bool first, frnn_thread_context where,
 {
     context self = {.strand = strand, .shares = 1, .alone = where.alone};
     const uint64_t mode = where.caller ? 0 : frnn_enter_float_mode(); /* the calling thread is in this mode already */
-    self.asks = where.caller && strand->call->interrupted && strand->plan.alone > SHORT_SECONDS;
+    self.asks = where.caller && strand->call->interrupted && strand->plan.alone > FRNN_SHORT_SECONDS;
     const size_t index = first ? 0 : join(strand);
     if (first ? begin(strand, where, local, local_bytes) : index > 0) {
         self.scratch = strand->scratch[index];

@@ -5,15 +5,8 @@
 
 #include "arena.h"
 #include "plan.h"
-#include "threads.h"
-
-/* Whether a call goes on: shared by its strands. */
-typedef struct frnn_progress {
-    atomic_int status; /* frnn_status: the first strand that cannot go on writes it, and all others end */
-    size_t forks;      /* frnn_forks() at the beginning */
-    uint64_t mode;     /* the floating-point mode that the calling thread came with */
-    double ask_at;     /* when frnn_call.interrupted is asked next; 0: not set yet. Of the calling thread alone */
-} frnn_progress;
+#include "progress.h"
+#include "tape.h"
 
 /* Rows of a sequence in memory: those of the caller, at their times, or a ring of slots that only a strand sees. */
 typedef struct frnn_sequence {
@@ -26,8 +19,9 @@ typedef struct frnn_sequence {
 typedef struct frnn_scratch {
     const void **x, **h; /* pointers to rows */
     void **y;
-    void **middle;                /* rows between two stages */
-    char *sums[FRNN_MOST_STAGES]; /* kept x parts, one a stage */
+    void **middle;                 /* rows between two stages */
+    void **tape[FRNN_MOST_STAGES]; /* rows of it */
+    char *sums[FRNN_MOST_STAGES];  /* kept x parts, one a stage */
 } frnn_scratch;
 
 /* One layer's progress in a wavefront. */
@@ -47,6 +41,7 @@ typedef struct frnn_strand {
     size_t parity;              /* of its first step: frnn_steps */
     frnn_sequence source, sink; /* what its first layer reads and its last one writes */
     frnn_progress *progress;
+    const frnn_tape *tape; /* NULL: nothing is kept */
 
     frnn_arena arena;       /* of all below */
     frnn_sequence *between; /* output of each layer, the last being sink */
@@ -62,9 +57,6 @@ typedef struct frnn_strand {
     frnn_barrier barrier;
     bool goes_on; /* whether the next chunk is run: the first thread decides it, and the others follow */
 } frnn_strand;
-
-/* Asks frnn_call.interrupted, in the floating-point mode that the caller came with. Of the calling thread alone. */
-bool frnn_interrupted(const frnn_call *call, frnn_progress *progress);
 
 /* Runs a strand, or takes part in it: `first` is true for one of its threads, whose task must begin before the others'.
  * Scratch is in `local` where that is large enough, and in memory of its own where not. */

@@ -107,6 +107,30 @@ INLINE vec hard_sigmoid(vec x, double alpha, double beta)
 
 INLINE vec softsign(vec x) { return v_div(x, v_add(v_set1(1), v_abs(x))); }
 
+/* d times the slope, from y = act(x). At corners the slope is 0: relu at 0, hard_sigmoid at its bounds. */
+INLINE vec sigmoid_slope(vec d, vec y) { return v_mul(v_mul(d, y), v_sub(v_set1(1), y)); }
+
+INLINE vec tanh_slope(vec d, vec y) { return v_fma(v_mul(d, y), v_sub(v_set1(0), y), d); }
+
+static OUTLINE vec slope_any(const frnn_activation *activation, vec d, vec x, vec y)
+{
+    switch (activation->function) {
+    case FRNN_TANH: return tanh_slope(d, y);
+    case FRNN_SIGMOID: return sigmoid_slope(d, y);
+    case FRNN_RELU: return v_where_positive(x, d);
+    case FRNN_HARD_SIGMOID: {
+        const vec inside = linear(x, activation->alpha, activation->beta), slope = v_set1((real)activation->alpha);
+        return v_where_positive(inside, v_where_positive(v_sub(v_set1(1), inside), v_mul(d, slope)));
+    }
+    case FRNN_SOFTSIGN: {
+        const vec under = v_add(v_set1(1), v_abs(x));
+        return v_div(v_div(d, under), under);
+    }
+    case FRNN_LINEAR: return v_mul(d, v_set1((real)activation->alpha));
+    }
+    return d;
+}
+
 /* Out of line: the kernels' standard text inlines tanh and sigmoid, and everything else comes here. */
 static OUTLINE vec activate_any(const frnn_activation *activation, vec x)
 {

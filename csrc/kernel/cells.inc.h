@@ -51,6 +51,35 @@ INLINE real *carried(const stage_step *k, size_t row, size_t block, size_t numbe
     return (real *)k->carry[row] + (number * k->stage->blocks + block) * WIDTH;
 }
 
+/* What a stage of the way forward kept of a block, and where a number goes in a row of gradients, or of gates. */
+INLINE const real *taped(const stage_step *k, int stage, size_t row, size_t block, size_t numbers)
+{
+    return (const real *)k->past->tape[stage][row] + block * numbers * WIDTH;
+}
+
+INLINE void store_number(const stage_step *k, size_t row, size_t block, size_t at, vec a)
+{
+    store_units((real *)k->y[row] + at, block, k->stage->units, a);
+}
+
+/* d times the slope of a gate or candidate, whose sum is x and whose value is y; 0 where the sum is at a bound of clip,
+ * or beyond. */
+INLINE vec bounded_slope(const frnn_stage *stage, const frnn_activation *activation, vec d, vec x, vec y)
+{
+    const vec inside = v_sub(v_set1((real)stage->spec->clip), v_abs(x));
+    return v_where_positive(inside, slope_any(activation, d, bound(stage, x), y));
+}
+
+INLINE vec gate_back(bool standard, const frnn_stage *stage, vec d, vec x, vec y)
+{
+    return standard ? sigmoid_slope(d, y) : bounded_slope(stage, &stage->spec->recurrent_activation, d, x, y);
+}
+
+INLINE vec candidate_back(bool standard, const frnn_stage *stage, vec d, vec x, vec y)
+{
+    return standard ? tanh_slope(d, y) : bounded_slope(stage, &stage->spec->activation, d, x, y);
+}
+
 #define FRNN_KERNEL_TEXT
 #include "../cells.def"
 #undef FRNN_KERNEL_TEXT
@@ -67,6 +96,30 @@ INLINE vec finish_unit(frnn_stage_kind kind, bool standard, const stage_step *k,
     return sums[0];
 }
 
+/* Gates and other states of steps that are on the tape, a row of each: [gate][unit], then [state][unit]. */
+static void read_rows(const stage_step *k)
+{
+    const bool standard = k->stage->standard;
+    for (size_t row = 0; row < k->n; row++)
+        for (size_t block = 0; block < k->stage->blocks; block++)
+            switch (k->stage->kind) {
+            case FRNN_STAGE_LSTM: read_LSTM(standard, k, row, block); break;
+            case FRNN_STAGE_GRU: read_GRU(standard, k, row, block); break;
+            case FRNN_STAGE_GRU_RESET: read_GRU_RESET(standard, k, row, block); break;
+            default: break; /* an Elman layer's gate is its h */
+            }
+}
+
+/* Keeps a unit's sums and then its new states beside h: rows of the tape are [block][sum, state][lane]. */
+INLINE void keep_unit(const stage_step *k, size_t row, size_t block, const vec *sums, size_t n)
+{
+    real *to = (real *)k->tape[row] + block * (n + k->states) * WIDTH;
+    for (size_t i = 0; i < n; i++)
+        v_store(to + i * WIDTH, sums[i]);
+    for (size_t i = 0; i < k->states; i++)
+        v_store(to + (n + i) * WIDTH, v_load(carried(k, row, block, i)));
+}
+
 INLINE void finish_tile(frnn_stage_kind kind, size_t sums_of_unit, bool standard, const stage_step *k, const tile *t)
 {
     for (size_t r = 0; r < t->rows; r++)
@@ -78,6 +131,8 @@ INLINE void finish_tile(frnn_stage_kind kind, size_t sums_of_unit, bool standard
                 sums[i] = v_load(from + i * WIDTH);
             store_units(k->y[t->row + r], t->block + b, k->stage->units,
                         finish_unit(kind, standard, k, t->row + r, t->block + b, sums));
+            if (k->tape)
+                keep_unit(k, t->row + r, t->block + b, sums, sums_of_unit);
         }
 }
 

@@ -25,3 +25,6 @@ typedef double real;
 
 /* Asks for a line to be brought into the second-level cache. The address may be anywhere. */
 #define PREFETCH(address) __builtin_prefetch((address), 0, 2)
+
+/* Asks for a line to be brought into the nearest cache, to be written. */
+#define PREFETCH_TO_WRITE(address) __builtin_prefetch((address), 1, 3)

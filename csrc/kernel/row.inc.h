@@ -53,9 +53,12 @@ INLINE void one_row(frnn_stage_kind kind, shape s, const stage_step *k, size_t b
         multiply_row(sums, s, &stage->U, k->h[0], block);
     }
     UNROLL
-    for (int b = 0; b < s.blocks; b++)
+    for (int b = 0; b < s.blocks; b++) {
         store_units(k->y[0], block + (size_t)b, stage->units,
                     finish_unit(kind, true, k, 0, block + (size_t)b, sums + b * s.sums));
+        if (k->tape)
+            keep_unit(k, 0, block + (size_t)b, sums + b * s.sums, (size_t)s.sums);
+    }
 }
 
 #define ROW_CASE(KIND, G, S, n)                                                                                        \

@@ -9,6 +9,8 @@
 
 #include "row.inc.h"
 
+#include "outer.inc.h"
+
 /* Blocks in one tile: a power of two, as many as there are and as a tile of so many rows takes. */
 static size_t blocks_across(size_t gates, size_t rows, size_t left)
 {
@@ -161,6 +163,30 @@ static void input(const frnn_stage *stage, const frnn_inputs *inputs)
         sweep(&k, inputs->share, inputs->shares, false);
 }
 
+static void move_rows(const void **rows, size_t n, ptrdiff_t bytes)
+{
+    for (size_t r = 0; r < n && rows; r++)
+        rows[r] = (const char *)rows[r] + bytes;
+}
+
+/* Pointers go on to the next step. */
+static void move(frnn_steps *s)
+{
+    for (size_t r = 0; r < s->n; r++)
+        s->h[r] = s->y[r];
+    move_rows((const void **)s->y, s->n, s->y_step);
+    move_rows(s->x, s->n, s->x_step);
+    for (int i = 0; i < s->layer->stages; i++)
+        move_rows((const void **)s->tape[i], s->n, s->tape_step[i]);
+    if (!s->past)
+        return;
+    move_rows((const void **)s->middle, s->n, s->y_step);
+    for (int i = 0; i < FRNN_MOST_STAGES; i++)
+        move_rows(s->past->tape[i], s->n, s->past->tape_step[i]);
+    move_rows(s->past->before, s->n, s->past->tape_step[0]);
+    move_rows(s->past->h, s->n, s->past->h_step);
+}
+
 static void steps(frnn_steps *s)
 {
     const frnn_layer *layer = s->layer;
@@ -179,20 +205,25 @@ static void steps(frnn_steps *s)
                 .carry = s->carry,
                 .zero_h = s->from_zeros && step == 0 && i == 0,
                 .kept = s->sums[i] ? (real *)s->sums[i] + step * kept_step : NULL,
+                .tape = (void *const *)s->tape[i],
+                .states = i == 0 ? frnn_cell_states(stage->spec->cell) - 1 : 0,
+                .past = s->past,
             };
             sweep(&k, s->share, s->shares, (s->parity + step) & 1);
             if (s->shares > 1)
                 s->meet(s->context);
         }
-        for (size_t r = 0; r < s->n && step + 1 < s->steps; r++) {
-            s->h[r] = s->y[r];
-            s->y[r] = (char *)s->y[r] + s->y_step;
-            if (s->x)
-                s->x[r] = (const char *)s->x[r] + s->x_step;
-        }
+        if (step + 1 < s->steps)
+            move(s);
     }
+}
+
+static void gates(const frnn_gates *g)
+{
+    const stage_step k = {.stage = &g->layer->stage[0], .n = g->n, .y = g->to, .past = g->past};
+    read_rows(&k);
 }
 
 #define JOIN_(a, b, c, d) a##b##c##d
 #define JOIN(a, b, c, d) JOIN_(a, b, c, d)
-const frnn_kernels JOIN(frnn_, TARGET, _, FRNN_BITS) = {WIDTH, MAX_ROWS, input, steps};
+const frnn_kernels JOIN(frnn_, TARGET, _, FRNN_BITS) = {WIDTH, MAX_ROWS, input, steps, outer, gates};

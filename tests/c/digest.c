@@ -1,5 +1,5 @@
-/* Runs random layers through the C interface and prints a digest of every bit of their results, "TARGET DIGEST":
- * `digest [--layers N] [TARGET..]`, of all that can be used here if none is named.
+/* Runs random layers through the C interface and prints digests of every bit of their results and of their gradients,
+ * "TARGET RESULTS-GRADIENTS": `digest [--layers N] [TARGET..]`, of all that can be used here if none is named.
  *
  * The same program is built for other processors and with ThreadSanitizer: four threads at a time run the same params,
  * and each call may use two. Then plans that no size would be given are run, to the same bits. A target that cannot be
@@ -7,15 +7,23 @@
 #include <inttypes.h>
 #include <pthread.h>
 
-#include "random.h"
+#include "gradients.h"
 
-enum { FIRST_CELLS = 3 /* RNN, LSTM, GRU: the digest began with them */, LAYERS = 120, CALLERS = 4, PLANS = 6 };
+enum {
+    FIRST_CELLS = 3 /* RNN, LSTM, GRU: the digest began with them */,
+    LAYERS = 120,
+    CALLERS = 4,
+    PULLERS = 2,
+    PLANS = 6
+};
 
 typedef struct job {
     const layer *layer;
     const batch *batch;
     const frnn_plan *plan; /* NULL: what the library plans */
-    uint64_t hash;
+    const frnn_transposed *transposed;
+    const cotangents *from;
+    uint64_t hash, gradients;
 } job;
 
 static void *run(void *context)
@@ -34,52 +42,76 @@ static void *run(void *context)
     return NULL;
 }
 
-static uint64_t run_callers(const layer *l, const batch *b)
+/* The same call, then there and back. */
+static void *run_and_pull(void *context)
+{
+    job *j = context;
+    uint64_t taped;
+    run(context);
+    frnn_tape *tape = record(j->layer, j->batch, 2, &taped);
+    if (taped != j->hash)
+        abort();
+    j->gradients = pull(j->layer, j->batch, tape, j->transposed, j->from, 2);
+    frnn_tape_free(tape);
+    return NULL;
+}
+
+static job run_callers(const layer *l, const batch *b)
 {
     pthread_t threads[CALLERS];
     job jobs[CALLERS];
+    frnn_transposed *transposed = transpose(l);
+    cotangents from = random_cotangents(l, b);
     for (int i = 0; i < CALLERS; i++) {
-        jobs[i] = (job){.layer = l, .batch = b};
-        if (pthread_create(&threads[i], NULL, run, &jobs[i]))
+        jobs[i] = (job){.layer = l, .batch = b, .transposed = transposed, .from = &from};
+        if (pthread_create(&threads[i], NULL, i < PULLERS ? run_and_pull : run, &jobs[i]))
             abort();
     }
     for (int i = 0; i < CALLERS; i++) {
         pthread_join(threads[i], NULL);
-        if (jobs[i].hash != jobs[0].hash)
+        if (jobs[i].hash != jobs[0].hash || (i < PULLERS && jobs[i].gradients != jobs[0].gradients))
             abort();
     }
-    return jobs[0].hash;
+    free_cotangents(&from);
+    frnn_transposed_free(transposed);
+    return jobs[0];
 }
 
-static uint64_t run_layer(const frnn_target *target, frnn_cell cell)
+/* Digests of what a target has given so far. */
+typedef struct digests {
+    uint64_t results, gradients;
+} digests;
+
+static void run_layer(const frnn_target *target, frnn_cell cell, digests *so_far)
 {
     const frnn_dtype dtype = (frnn_dtype)pick(2);
     layer l = random_layer(cell, dtype, 2);
     l.params = make_params(&l, target);
     batch b = random_batch(&l);
-    const uint64_t hash = run_callers(&l, &b);
+    const job done = run_callers(&l, &b);
     for (int i = 0; i < PLANS; i++) {
         const frnn_plan plan = random_plan(&l.spec, b.T, b.B);
         job j = {.layer = &l, .batch = &b, .plan = &plan};
         run(&j);
-        if (j.hash != hash)
+        if (j.hash != done.hash)
             abort();
     }
     free_batch(&b);
     free_layer(&l);
-    return hash;
+    so_far->results = so_far->results * 31 + done.hash;
+    so_far->gradients = so_far->gradients * 31 + done.gradients;
 }
 
 static void run_layers(const frnn_target *target, size_t layers)
 {
     random_state = 88172645463325252u;
-    uint64_t hash = 0;
+    digests all = {0};
     for (size_t i = 0; i < layers; i++)
-        hash = hash * 31 + run_layer(target, (frnn_cell)pick(FIRST_CELLS));
+        run_layer(target, (frnn_cell)pick(FIRST_CELLS), &all);
     for (int cell = FIRST_CELLS; cell < FRNN_CELLS; cell++) /* each that came later, after them */
         for (size_t i = 0; i < layers / FIRST_CELLS; i++)
-            hash = hash * 31 + run_layer(target, (frnn_cell)cell);
-    printf("%s %016" PRIx64 "\n", frnn_target_name(target), hash);
+            run_layer(target, (frnn_cell)cell, &all);
+    printf("%s %016" PRIx64 "-%016" PRIx64 "\n", frnn_target_name(target), all.results, all.gradients);
     fflush(stdout);
 }
 
@@ -94,5 +126,6 @@ int main(int count, char **arguments)
     for (size_t i = 0; count == first && i < frnn_target_count(); i++)
         if (frnn_target_usable(frnn_target_at(i)))
             run_layers(frnn_target_at(i), layers);
+    frnn_pages_release();
     return 0;
 }

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "pages.h"
 #include "plan.h"
 
 #define EXPECT(condition) ((condition) ? (void)0 : fail(#condition, __LINE__))
@@ -98,6 +99,11 @@ typedef struct results {
     float y[T * B * 2 * H], h_n[MOST * 2 * B * H], c_n[MOST * 2 * B * H];
 } results;
 
+/* Gradients of x, and of two arrays of weights of the first layer. */
+typedef struct pulled {
+    float dx[T * B * I], dW[4 * H * I], dU[4 * H * H];
+} pulled;
+
 typedef struct layers {
     frnn_spec spec;
     size_t D, out;
@@ -108,6 +114,7 @@ typedef struct layers {
     frnn_params *params;
     frnn_stream *stream; /* after one step; NULL: none */
     results expected, streamed, got;
+    pulled expected_gradients;
     frnn_plan plans[MOST_PLANS];
     size_t plan_count;
 } layers;
@@ -168,6 +175,37 @@ static void run_stream(layers *all, frnn_stream *stream, results *to)
     frnn_stream_get_state(stream, (void *[]){to->h_n, to->c_n});
 }
 
+/* There and back, the gradients of y being y. Whatever is refused, nothing is left but pages, which are given up. */
+static frnn_status pull_back(layers *all, size_t threads, pulled *to)
+{
+    frnn_tape *const no_tape = (frnn_tape *)all, *tape = no_tape;
+    frnn_transposed *const nothing = (frnn_transposed *)all, *transposed = nothing;
+    frnn_call call = call_of(all, &all->got, threads);
+    frnn_status status = frnn_run_taped(all->params, &call, &tape);
+    EXPECT((status == FRNN_OK) == (tape != no_tape && tape));
+    if (status == FRNN_OK) {
+        EXPECT(equal(all, &all->got, &all->expected));
+        status = frnn_transposed_new(all->params, all->weights, &transposed);
+        EXPECT((status == FRNN_OK) == (transposed != nothing));
+    }
+    const frnn_weight_gradients weights[MOST * 2] = {{.W = to->dW, .U = to->dU}};
+    const frnn_pull pull = {
+        .dy = {call.y, call.y_time, call.y_row},
+        .dx = to->dx,
+        .dx_time = B * I * sizeof(float),
+        .dx_row = I * sizeof(float),
+        .weights = weights,
+        .threads = threads,
+    };
+    memset(to, 0, sizeof *to);
+    if (status == FRNN_OK)
+        status = frnn_pull_back(tape, transposed, &pull);
+    frnn_transposed_free(transposed == nothing ? NULL : transposed);
+    frnn_tape_free(tape == no_tape ? NULL : tape);
+    frnn_pages_release();
+    return status;
+}
+
 static void prepare(layers *all, const frnn_spec *spec)
 {
     all->spec = *spec;
@@ -192,6 +230,7 @@ static void prepare(layers *all, const frnn_spec *spec)
     EXPECT(new_params(all, &all->params) == FRNN_OK);
     const frnn_call call = call_of(all, &all->expected, 1);
     EXPECT(frnn_run(all->params, &call) == FRNN_OK);
+    EXPECT(pull_back(all, 1, &all->expected_gradients) == FRNN_OK);
     if (spec->reverse)
         return;
     frnn_stream *other;
@@ -236,6 +275,13 @@ static void try_plan(layers *all, size_t i)
     const frnn_call call = call_of(all, &all->got, all->plans[i].threads);
     if (is_good(frnn_run_planned(all->params, &call, all->plans[i])))
         EXPECT(equal(all, &all->got, &all->expected));
+}
+
+static void try_pull(layers *all, size_t threads)
+{
+    static pulled got;
+    if (is_good(pull_back(all, threads, &got)))
+        EXPECT(!memcmp(&got, &all->expected_gradients, sizeof got));
 }
 
 static void try_stream(layers *all, size_t unused)
@@ -299,6 +345,7 @@ static void try_all(layers *all)
     for (size_t i = 0; i < all->plan_count; i++)
         exhaust(all, try_plan, i);
     exhaust(all, try_explain, 3);
+    exhaust(all, try_pull, 1), exhaust(all, try_pull, 3);
     if (all->stream) {
         exhaust(all, try_stream, 0);
         exhaust(all, try_stream_run, 0);

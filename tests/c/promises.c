@@ -5,6 +5,7 @@
  * on all targets that can be used here if none is named. It says what it has run; the first promise that is broken ends
  * it with status 1, a target that cannot be used with status 2. --no-mode leaves out what an emulator without the
  * processor's floating-point mode can't have: subnormals that are flushed, roundings, exception flags. */
+#include "gradients.h"
 #include "numbers.h"
 #include "strided.h"
 #include "subject.h"
@@ -204,6 +205,74 @@ static void check_layout(const subject *s)
     free_result(&r);
 }
 
+/* What is given lies in rows with gaps of NaN, and past rows' ends is anything; so does what is wanted. */
+static void check_pull_layout(const subject *s, const frnn_tape *tape, const frnn_transposed *transposed,
+                              const cotangents *from, uint64_t expected)
+{
+    const layer *l = s->l;
+    const batch *b = s->b;
+    const strided dy = new_strided(b->T, b->B, y_width(l), l->element, false),
+                  dx = new_strided(b->T, b->B, l->spec.input_size, l->element, false);
+    const strided dh = new_strided(stacked(l), b->B, l->out, l->element, false);
+    gradients g = new_gradients(l, b);
+    frnn_pull to_pull = make_pull(l, b, from, &g, 1 + pick(3));
+    scatter(&dy, from->dy), scatter(&dh, from->dh);
+    for (size_t row = 0; row < b->B; row++)
+        for (size_t t = length_of(b, row); t < b->T; t++)
+            memset(strided_row(&dy, t, row), 0xff, dy.row_bytes);
+    to_pull.dy = array_from(&dy, 0), to_pull.dfinal[0] = array_from(&dh, 0);
+    to_pull.dx = dx.data, to_pull.dx_time = dx.outer, to_pull.dx_row = dx.row;
+    must(frnn_pull_back(tape, transposed, &to_pull) == FRNN_OK, "a pullback succeeds");
+    gather(g.dx, &dx);
+    must(is_tidy(&dx), "nothing is written beside dx");
+    must(digest_gradients(l, b, &g) == expected, "strides, and what lies past the ends, change no gradient");
+    free(dy.memory), free(dx.memory), free(dh.memory);
+    free_gradients(l, &g);
+}
+
+/* What is not asked for changes nothing in what is. */
+static void check_some_gradients(const subject *s, const frnn_tape *tape, const frnn_transposed *transposed,
+                                 const cotangents *from)
+{
+    const layer *l = s->l;
+    gradients all = new_gradients(l, s->b), some = new_gradients(l, s->b);
+    frnn_pull to_pull = make_pull(l, s->b, from, &all, 1);
+    must(frnn_pull_back(tape, transposed, &to_pull) == FRNN_OK, "a pullback succeeds");
+    const size_t i = pick(stacked(l)), which = pick(WEIGHTS);
+    frnn_weight_gradients one[2 * MOST_STACKED] = {0};
+    gradients left = {0};
+    memcpy(left.weights, one, sizeof one);
+    *weight_gradient(&left, i, which) = *weight_gradient(&some, i, which);
+    to_pull = make_pull(l, s->b, from, &left, 1);
+    const bool x = pick(2), weights = pick(2);
+    to_pull.dx = x ? some.dx : NULL;
+    to_pull.weights = weights ? left.weights : NULL;
+    must(frnn_pull_back(tape, transposed, &to_pull) == FRNN_OK, "a pullback succeeds");
+    must(!x || same(l, some.dx, 0, all.dx, 0, s->b->T * s->b->B * l->spec.input_size), "dx alone is the same");
+    const void *array = *weight_gradient(&all, i, which);
+    must(!weights || !array || same(l, *weight_gradient(&some, i, which), 0, array, 0, weight_count(l, i, which)),
+         "a gradient alone is the same");
+    free_gradients(l, &all), free_gradients(l, &some);
+}
+
+static void check_gradients(const subject *s)
+{
+    const layer *l = s->l;
+    uint64_t results;
+    frnn_transposed *transposed = transpose(l);
+    cotangents from = random_cotangents(l, s->b);
+    frnn_tape *tape = record(l, s->b, 1 + pick(3), &results);
+    must(results == digest_result(l, &s->whole, s->b->T, s->b->B), "a tape changes no result");
+    const uint64_t hash = pull(l, s->b, tape, transposed, &from, 1);
+    for (size_t threads = 1; threads < 4; threads += 2)
+        must(pull(l, s->b, tape, transposed, &from, threads) == hash, "threads and repetition change no gradient");
+    check_pull_layout(s, tape, transposed, &from, hash);
+    check_some_gradients(s, tape, transposed, &from);
+    frnn_tape_free(tape);
+    frnn_transposed_free(transposed);
+    free_cotangents(&from);
+}
+
 /* Also where sums are zeros of either sign: some layers have weights and inputs for it. */
 static void check_no_state(const subject *s)
 {
@@ -334,6 +403,8 @@ static void check_layer(const frnn_target *target, size_t i, bool with_mode)
     check_alone(&s), check_neighbours(&s), check_crowd(&s);
     check_cuts(&s), check_stream(&s), check_ends(&s), check_no_state(&s);
     check_threads(&s), check_layout(&s), check_targets(&s), check_equations(&s);
+    if (pick(2))
+        check_gradients(&s);
     if (with_mode)
         check_subnormals(&s), check_modes(&s);
     must(digest_inputs(&s) == inputs, "params and inputs are left as they were");
@@ -370,5 +441,6 @@ int main(int count, char **arguments)
     for (size_t i = 0; !named && i < frnn_target_count(); i++)
         if (frnn_target_usable(frnn_target_at(i)))
             check_target(frnn_target_at(i), layers, seed, with_mode);
+    frnn_pages_release();
     return 0;
 }

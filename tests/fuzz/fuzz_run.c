@@ -5,12 +5,14 @@
  * has one or two of these to do, by choice of the bytes:
  *   - the same plain call: the same bits, within the bounds of a float64 reference (../c/reference.h);
  *   - a call in some way (ways.h), time cut anywhere (cuts.h), a stream (streams.h): the same bits;
+ *   - a call there and back (pulls.h): the same bits of gradients;
  *   - what is said of calls of any size, and sizes that can't be had (sizes.h).
  * Memory fails, clocks jump and callers have modes of their own (hooks.h). Assertions and sanitizers see the rest; the
  * library's own scratch starts as NaN. */
 #include "cuts.h"
 #include "decode.h"
 #include "hooks.h"
+#include "pulls.h"
 #include "reference.h"
 #include "sizes.h"
 #include "streams.h"
@@ -71,7 +73,7 @@ static void compare_targets(const problem *p)
 static void act(const problem *p, const frnn_target *target)
 {
     const bool one_way = p->l.D == 1;
-    switch (pick(8)) {
+    switch (pick(10)) {
     case 1:
     case 2:
     case 3: run_some_way(p); break;
@@ -79,6 +81,8 @@ static void act(const problem *p, const frnn_target *target)
     case 5: one_way && p->l.spec.forward && p->b.B && !p->b.ragged ? run_stream(p) : run_some_way(p); break;
     case 6: check_text(p->l.params, p->b.T, p->b.B), check_large_calls(p->l.params); break;
     case 7: check_large_params(target); break;
+    case 8:
+    case 9: pull_some_way(p, target); break;
     default: compare_targets(p);
     }
 }

@@ -1,0 +1,312 @@
+#include "back.h"
+
+enum { SOURCE_ROWS = 192 /* of a product for what was read: enough that its panels are read rarely */ };
+
+static size_t vector_row(const frnn_back *back) { return back->layer->steps.stage[0].vector_row_bytes; }
+
+static size_t hidden_row(const frnn_back *back)
+{
+    return back->layer->steps.stage[back->layer->steps.stages - 1].vector_row_bytes;
+}
+
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+static size_t part_rows(const frnn_back_part *part, size_t active)
+{
+    return active > part->first ? (active - part->first + part->parts - 1) / part->parts : 0;
+}
+
+static size_t rank_of(const frnn_back_part *part, size_t i) { return part->first + i * part->parts; }
+
+static void lay_out_part(const frnn_back *back, frnn_back_part *part, frnn_arena *arena)
+{
+    const frnn_back_layer *layer = back->layer;
+    const size_t n = part->n, rows = SOURCE_ROWS;
+    part->sums = frnn_arena_take(arena, frnn_arena_product(arena, back->chunk, n), vector_row(back));
+    part->carry = frnn_arena_take(arena, n, hidden_row(back));
+    part->inputs = frnn_arena_take(arena, rows, larger(layer->to_x.sums_row_bytes, layer->to_h.sums_row_bytes));
+    part->rows = frnn_arena_take(arena, rows, sizeof *part->rows);
+    part->y = frnn_arena_take(arena, n, sizeof *part->y);
+    part->middle = frnn_arena_take(arena, n, sizeof *part->middle);
+    part->carry_rows = frnn_arena_take(arena, n, sizeof *part->carry_rows);
+    part->later = frnn_arena_take(arena, n, sizeof *part->later);
+    part->before = frnn_arena_take(arena, n, sizeof *part->before);
+    part->h = frnn_arena_take(arena, n, sizeof *part->h);
+    for (int s = 0; s < FRNN_MOST_STAGES; s++)
+        part->tape[s] = frnn_arena_take(arena, n, sizeof *part->tape[s]);
+}
+
+void frnn_back_lay_out(frnn_back *back, frnn_arena *arena)
+{
+    const size_t B = back->tape->B, rows = frnn_arena_product(arena, back->chunk, B);
+    back->gradients = frnn_arena_take(arena, frnn_arena_product(arena, back->chunk + 1, B), back->row_bytes);
+    frnn_back_part *parts = frnn_arena_take(arena, back->parts, sizeof *parts);
+    back->part = parts;
+    for (size_t p = 0; p < back->parts; p++) {
+        frnn_back_part part = {.first = p, .parts = back->parts};
+        part.n = part_rows(&part, B);
+        lay_out_part(back, &part, arena);
+        if (parts)
+            parts[p] = part;
+    }
+    if (back->weights)
+        frnn_terms_lay_out(back, arena, rows);
+}
+
+const char *frnn_back_h(const frnn_back *back, size_t step, size_t row)
+{
+    const frnn_tape *tape = back->tape;
+    const size_t out = back->params->out * back->number;
+    if (step == 0)
+        return tape->h + (back->index * tape->B + row) * out;
+    return back->outputs + (frnn_back_time(back, step - 1, row) * tape->B + row) * back->params->D * out;
+}
+
+static char *tape_row(const frnn_back *back, int stage, size_t step, size_t row)
+{
+    char *sums = frnn_tape_sums(back->tape, back->index, stage);
+    const size_t at = frnn_back_time(back, step, row) * back->tape->B + row;
+    return sums ? sums + at * back->tape->sums_row_bytes[stage] : NULL;
+}
+
+/* A row of the tape with the states beside h before a step. */
+static const char *row_before(const frnn_back *back, size_t step, size_t row)
+{
+    const frnn_tape *tape = back->tape;
+    if (step)
+        return tape_row(back, 0, step - 1, row);
+    return tape->start ? tape->start + (back->index * tape->B + row) * tape->sums_row_bytes[0] : NULL;
+}
+
+static void add_row(const frnn_back *back, char *to, const void *from, size_t n)
+{
+    if (back->params->spec.dtype == FRNN_FLOAT32)
+        for (size_t i = 0; i < n; i++)
+            ((float *)to)[i] += ((const float *)from)[i];
+    else
+        for (size_t i = 0; i < n; i++)
+            ((double *)to)[i] += ((const double *)from)[i];
+}
+
+static const char *array_row(const frnn_array *array, size_t outer, size_t row)
+{
+    return (const char *)array->data + (ptrdiff_t)outer * array->outer + (ptrdiff_t)row * array->row;
+}
+
+/* Adds what is said of a row's last h alone. */
+static void add_last(const frnn_back *back, size_t row, char *to)
+{
+    const frnn_array *final = &back->pull->dfinal[0];
+    if (back->dy.data && back->dy_is_last)
+        add_row(back, to, array_row(&back->dy, 0, row), back->params->out);
+    if (final->data)
+        add_row(back, to, array_row(final, back->index, row), back->params->out);
+}
+
+/* What the layer above says of h after each step: sums that the steps start from. */
+static void fill_sums(const frnn_back *back, const frnn_back_part *part, size_t step, size_t steps, size_t begin,
+                      size_t end)
+{
+    const size_t out = back->params->out * back->number, bytes = vector_row(back);
+    char *to = part->sums;
+    for (size_t s = 0; s < steps; s++)
+        for (size_t i = begin; i < end; i++, to += bytes) {
+            const size_t row = back->tape->rows[rank_of(part, i)];
+            memcpy(to, array_row(&back->dy, frnn_back_time(back, step - s, row), row), out);
+            memset(to + out, 0, bytes - out);
+        }
+}
+
+/* The same of rows whose last step this is, and what is said of their final states. */
+static void fill_last_sums(const frnn_back *back, const frnn_back_part *part, size_t step, size_t begin, size_t end)
+{
+    char *to = part->sums;
+    if (back->dy.data && !back->dy_is_last)
+        fill_sums(back, part, step, 1, begin, end);
+    else
+        memset(to, 0, (end - begin) * vector_row(back));
+    for (size_t i = begin; i < end; i++, to += vector_row(back))
+        add_last(back, back->tape->rows[rank_of(part, i)], to);
+}
+
+static void point(const frnn_back *back, const frnn_back_part *part, size_t end_of_chunk, size_t step, size_t begin,
+                  size_t end)
+{
+    const size_t H = back->params->spec.hidden_size, projected = back->layer->row.projected;
+    const bool resets = back->layer->steps.stage[0].kind == FRNN_STAGE_GRU_NEW_BACK;
+    for (size_t i = begin, to = 0; i < end; i++, to++) {
+        const size_t rank = rank_of(part, i), row = back->tape->rows[rank];
+        char *y = frnn_back_gradients(back, end_of_chunk, step, rank);
+        part->y[to] = y;
+        part->middle[to] = y + (resets ? 2 * H : projected) * back->number;
+        part->later[to] = y - back->tape->B * back->row_bytes;
+        part->carry_rows[to] = part->carry + i * hidden_row(back);
+        for (int s = 0; s < back->params->layers[0].stages; s++)
+            part->tape[s][to] = tape_row(back, s, step, row);
+        part->before[to] = row_before(back, step, row);
+        part->h[to] = frnn_back_h(back, step, row);
+    }
+}
+
+/* Steps back from one on, for rows of a part; `last`: it is the last one of these rows. */
+static void go_back(frnn_back *back, const frnn_back_part *part, size_t end_of_chunk, size_t step, size_t steps,
+                    size_t begin, size_t end, bool last)
+{
+    const frnn_tape *tape = back->tape;
+    const bool fill = back->dy.data && !back->dy_is_last;
+    const ptrdiff_t times =
+        (frnn_back_reverse(back) ? 1 : -1) * (ptrdiff_t)tape->B; /* rows of time, to the step before */
+    if (begin == end)
+        return;
+    if (last)
+        fill_last_sums(back, part, step, begin, end);
+    else if (fill)
+        fill_sums(back, part, step, steps, begin, end);
+    point(back, part, end_of_chunk, step, begin, end);
+    frnn_past past = {
+        .tape = {part->tape[0], part->tape[1]},
+        .before = part->before,
+        .h = part->h,
+        .tape_step = {times * (ptrdiff_t)tape->sums_row_bytes[0], times * (ptrdiff_t)tape->sums_row_bytes[1]},
+        .h_step = times * (ptrdiff_t)(back->params->D * back->params->out * back->number),
+    };
+    frnn_steps kernel = {
+        .layer = &back->layer->steps,
+        .n = end - begin,
+        .steps = steps,
+        .parity = step,
+        .h = part->later,
+        .y = part->y,
+        .y_step = (ptrdiff_t)(tape->B * back->row_bytes),
+        .carry = part->carry_rows,
+        .from_zeros = last,
+        .middle = part->middle,
+        .sums = {last || fill ? part->sums : NULL},
+        .shares = 1,
+        .past = &past,
+    };
+    back->params->kernels->steps(&kernel);
+}
+
+/* How many steps from `step` down to `begin` all have the same rows, and one way to find what they read. */
+static size_t alike(const frnn_back *back, const frnn_back_part *part, size_t begin, size_t step, size_t n, size_t most)
+{
+    size_t steps = 1;
+    while (steps < most && step >= begin + steps && step > steps &&
+           part_rows(part, frnn_back_active(back->tape, step - steps)) == n)
+        steps++;
+    return steps;
+}
+
+void frnn_back_steps(frnn_back *back, size_t p, size_t begin, size_t end, const frnn_back_thread *thread)
+{
+    const frnn_back_part *part = &back->part[p];
+    for (size_t next = end, steps; next > begin; next -= steps) {
+        const size_t step = next - 1, n = part_rows(part, frnn_back_active(back->tape, step));
+        const size_t old = part_rows(part, frnn_back_active(back->tape, next));
+        if (!frnn_goes_on(thread->progress, thread->asks, thread->alone))
+            return;
+        steps = n > old || step == 0 ? 1 : alike(back, part, begin, step, n, thread->steps);
+        go_back(back, part, end, step, steps, 0, old, false);
+        go_back(back, part, end, step, 1, old, n, true);
+    }
+    for (size_t i = 0, n = part_rows(part, frnn_back_active(back->tape, begin)); i < n; i++)
+        memcpy(frnn_back_gradients(back, end, end, rank_of(part, i)),
+               frnn_back_gradients(back, end, begin, rank_of(part, i)), back->row_bytes);
+}
+
+/* Gradients of what was read, of so many rows that wait. */
+static void put_source(const frnn_back *back, const frnn_back_part *part, char **to, size_t n)
+{
+    const frnn_stage *stage = &back->layer->to_x;
+    const frnn_inputs inputs = {n, part->rows, part->inputs, 0, 1};
+    back->params->kernels->input(stage, &inputs);
+    for (size_t i = 0; i < n; i++)
+        if (back->adds)
+            add_row(back, to[i], part->inputs + i * stage->sums_row_bytes, stage->units);
+        else
+            memcpy(to[i], part->inputs + i * stage->sums_row_bytes, stage->units * back->number);
+}
+
+void frnn_back_source(frnn_back *back, size_t p, size_t begin, size_t end, const frnn_back_thread *thread)
+{
+    const frnn_back_part *part = &back->part[p];
+    const size_t most = thread->rows < SOURCE_ROWS ? thread->rows : SOURCE_ROWS;
+    char *to[SOURCE_ROWS];
+    size_t n = 0;
+    if (!back->dsource || !back->layer->to_x.units)
+        return;
+    for (size_t step = end; step-- > begin;)
+        for (size_t i = 0, rows = part_rows(part, frnn_back_active(back->tape, step)); i < rows; i++) {
+            const size_t rank = rank_of(part, i), row = back->tape->rows[rank];
+            to[n] = back->dsource + (ptrdiff_t)frnn_back_time(back, step, row) * back->dsource_time +
+                    (ptrdiff_t)row * back->dsource_row;
+            part->rows[n++] = frnn_back_gradients(back, end, step, rank) + back->layer->row.x * back->number;
+            if (n < most)
+                continue;
+            put_source(back, part, to, n);
+            n = 0;
+            if (!frnn_goes_on(thread->progress, thread->asks, thread->alone))
+                return;
+        }
+    if (n)
+        put_source(back, part, to, n);
+}
+
+void frnn_back_begin(frnn_back *back)
+{
+    const size_t H = back->params->spec.hidden_size * back->number;
+    for (size_t p = 0; p < back->parts; p++) {
+        const frnn_back_part *part = &back->part[p];
+        memset(part->carry, 0, part->n * hidden_row(back));
+        for (size_t s = 1; s < back->params->states; s++)
+            for (size_t i = 0; i < part->n && back->pull->dfinal[s].data; i++)
+                memcpy(part->carry + i * hidden_row(back),
+                       array_row(&back->pull->dfinal[s], back->index, back->tape->rows[rank_of(part, i)]), H);
+    }
+}
+
+static char *initial_row(const frnn_back *back, size_t state, size_t numbers, size_t row)
+{
+    return (char *)back->pull->dinitial[state] + (back->index * back->tape->B + row) * numbers * back->number;
+}
+
+/* h before the first step, of rows of a part that have steps. */
+static void write_h(const frnn_back *back, const frnn_back_part *part, size_t begin, size_t end)
+{
+    const frnn_stage *stage = &back->layer->to_h;
+    const size_t out = back->params->out, n = end - begin;
+    for (size_t i = 0; i < n; i++)
+        part->rows[i] = frnn_back_gradients(back, 0, 0, rank_of(part, begin + i)) + back->layer->row.h * back->number;
+    const frnn_inputs inputs = {n, part->rows, part->inputs, 0, 1};
+    back->params->kernels->input(stage, &inputs);
+    for (size_t i = 0; i < n; i++) {
+        char *to = initial_row(back, 0, out, back->tape->rows[rank_of(part, begin + i)]);
+        memcpy(to, part->inputs + i * stage->sums_row_bytes, out * back->number);
+        if (back->params->spec.cell == FRNN_GRU)
+            add_row(back, to, part->carry + (begin + i) * hidden_row(back), out);
+    }
+}
+
+/* h before the first step is the last output and the final state of a row without steps. */
+static void write_idle_h(const frnn_back *back, size_t row)
+{
+    char *to = initial_row(back, 0, back->params->out, row);
+    memset(to, 0, back->params->out * back->number);
+    add_last(back, row, to);
+}
+
+void frnn_back_initial(frnn_back *back, size_t p)
+{
+    const frnn_params *params = back->params;
+    const frnn_back_part *part = &back->part[p];
+    const size_t H = params->spec.hidden_size, active = part_rows(part, frnn_back_active(back->tape, 0));
+    for (size_t i = 0; i < active && back->pull->dinitial[0]; i += SOURCE_ROWS)
+        write_h(back, part, i, active - i < SOURCE_ROWS ? active : i + SOURCE_ROWS);
+    for (size_t i = active; i < part->n && back->pull->dinitial[0]; i++)
+        write_idle_h(back, back->tape->rows[rank_of(part, i)]);
+    for (size_t s = 1; s < params->states && back->pull->dinitial[s]; s++)
+        for (size_t i = 0; i < part->n; i++)
+            memcpy(initial_row(back, s, H, back->tape->rows[rank_of(part, i)]), part->carry + i * hidden_row(back),
+                   H * back->number);
+}

@@ -1,0 +1,122 @@
+/* One layer in one direction on its way back over a tape.
+ *
+ * Steps go back in chunks. A chunk leaves a row of gradients for each step and row of the batch (frnn_gradient_row); then
+ * come the products of the whole chunk: gradients of what the layer read (back.c), and of its weights (terms.c). */
+#ifndef FRNN_BACK_H
+#define FRNN_BACK_H
+
+#include "arena.h"
+#include "progress.h"
+#include "tape.h"
+#include "transposed.h"
+
+/* Rows of the batch that one thread takes back: those of rank first, first + parts, ... */
+typedef struct frnn_back_part {
+    size_t first, parts, n;
+    char *sums;   /* [step of the chunk][row][block][lane]: dh so far */
+    char *carry;  /* [row][block][lane] */
+    char *inputs; /* [row][block][lane]: gradients of what was read */
+    void **y, **middle, **carry_rows;
+    const void **later, **before, **h, **tape[FRNN_MOST_STAGES];
+    const void **rows;
+} frnn_back_part;
+
+/* Sums over all steps and rows, whose order is: steps back from the last, rows with the longest first. They are broken
+ * into chains of FRNN_CHAIN terms, whatever the chunks are: terms that do not fill a chain wait for the next chunk. */
+typedef struct frnn_terms {
+    size_t n;
+    const void **gradients, **x, **h; /* rows */
+    char *kept;                       /* rows of gradients that wait */
+} frnn_terms;
+
+typedef struct frnn_back {
+    const frnn_params *params;
+    const frnn_tape *tape;
+    const frnn_pull *pull;
+    const frnn_back_layer *layer;
+    size_t index, direction;  /* of the layer and direction among all, and of the direction */
+    size_t number, row_bytes; /* of a number, of a row of gradients */
+    size_t chunk, parts;      /* steps, at most; of the batch */
+    frnn_array dy;            /* of this direction: by time and row; data NULL: zeros */
+    bool dy_is_last;          /* of the last step alone */
+    const char *outputs;      /* of this direction: (T, B, D * out) */
+    const char *source;       /* what the layer read: (T, B, source_row) */
+    size_t source_row;        /* bytes */
+    char *dsource;            /* gradients of it; NULL: not wanted */
+    ptrdiff_t dsource_time, dsource_row;
+    bool adds;                            /* to dsource, which the other direction adds to as well */
+    const frnn_weight_gradients *weights; /* NULL: not wanted */
+
+    char *gradients; /* [slot][row]: slot 0 is the step after the chunk, slot 1 its last step */
+    frnn_back_part *part;
+    frnn_terms terms;
+} frnn_back;
+
+/* Whether a direction goes from the last step to the first. */
+static inline bool frnn_back_reverse(const frnn_back *back) { return back->direction || !back->params->spec.forward; }
+
+static inline size_t frnn_back_time(const frnn_back *back, size_t step, size_t row)
+{
+    return frnn_back_reverse(back) ? back->tape->lengths[row] - 1 - step : step;
+}
+
+/* Rows that have a step, which are those of the first ranks. */
+static inline size_t frnn_back_active(const frnn_tape *tape, size_t step)
+{
+    size_t n = tape->B;
+    while (n && tape->lengths[tape->rows[n - 1]] <= step)
+        n--;
+    return n;
+}
+
+/* A row of gradients of a step of the chunk that ends before step `end`, or of step `end`. */
+static inline char *frnn_back_gradients(const frnn_back *back, size_t end, size_t step, size_t rank)
+{
+    return back->gradients + ((end - step) * back->tape->B + rank) * back->row_bytes;
+}
+
+/* h before a step. */
+const char *frnn_back_h(const frnn_back *back, size_t step, size_t row);
+
+/* Where a thread works, for frnn_goes_on. */
+typedef struct frnn_back_thread {
+    frnn_progress *progress;
+    bool asks, alone;
+    size_t steps, rows; /* that the kernel may be given before frnn_goes_on is asked again */
+    void *scratch;      /* of outer products */
+} frnn_back_thread;
+
+/* Lays out memory of a layer, for parts of the batch. */
+void frnn_back_lay_out(frnn_back *back, frnn_arena *arena);
+
+/* Before the last chunk, what is said of the final states. */
+void frnn_back_begin(frnn_back *back);
+
+/* The steps of a chunk, for the rows of a part. */
+void frnn_back_steps(frnn_back *back, size_t part, size_t begin, size_t end, const frnn_back_thread *thread);
+
+/* Then, gradients of what the layer read there. */
+void frnn_back_source(frnn_back *back, size_t part, size_t begin, size_t end, const frnn_back_thread *thread);
+
+/* After the chunk of the first step, gradients of the states before it, for the rows of a part. */
+void frnn_back_initial(frnn_back *back, size_t part);
+
+/* Takes the terms of a chunk, when its steps are done. */
+void frnn_terms_take(frnn_back *back, size_t begin, size_t end);
+
+/* Adds the sums over the first n terms to gradients of weights: one of some slices of these, which are disjoint. */
+void frnn_terms_add(const frnn_back *back, size_t n, size_t slice, size_t slices, const frnn_back_thread *thread);
+
+/* Terms that make whole chains; all at the end. */
+size_t frnn_terms_ready(const frnn_back *back, bool all);
+
+/* Forgets the first n terms, when all slices of them are added. */
+void frnn_terms_drop(frnn_back *back, size_t n);
+
+/* Gradients of weights are zeros. */
+void frnn_terms_clear(const frnn_back *back);
+
+/* Lays out memory for at most so many terms of a chunk. */
+void frnn_terms_lay_out(frnn_back *back, frnn_arena *arena, size_t rows);
+
+#endif
