@@ -24,11 +24,13 @@ from typing import TYPE_CHECKING, Any
 from fastrnn import _check
 from fastrnn import config as _config
 from fastrnn import functional as _functional
+from fastrnn import gradients as _gradients
 from fastrnn import params as _params
 from fastrnn import sequences as _sequences
 from fastrnn import stream as _stream
 from fastrnn.config import *
 from fastrnn.functional import *
+from fastrnn.gradients import *
 from fastrnn.params import *
 from fastrnn.sequences import *
 from fastrnn.stream import *
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["from_keras", "from_onnx", "from_torch", "load"]
 __all__ += _config.__all__
 __all__ += _functional.__all__
+__all__ += _gradients.__all__
 __all__ += _params.__all__
 __all__ += _sequences.__all__
 __all__ += _stream.__all__

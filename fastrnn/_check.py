@@ -236,8 +236,12 @@ def fail_orphaned() -> NoReturn:
     )
 
 
-def fail_stream_params(params: object) -> NoReturn:
+def fail_params(params: object) -> NoReturn:
     raise TypeError(f"params: expected {params_names()}, got {_type_name(params)}{params_cure(params)}")
+
+
+def fail_stream_params(params: object) -> NoReturn:
+    fail_params(params)
 
 
 def fail_stream_direction(direction: str) -> NoReturn:
@@ -263,12 +267,19 @@ def flag(name: str, value: object, or_none: bool = False) -> bool:
     return bool(value)
 
 
-def pair(state: object) -> tuple[object, object]:
+def pair(state: object, prefix: str = "") -> tuple[object, object]:
+    """The two parts of a state, or with the prefix "d" of its gradient."""
+    expected = f"{prefix}state: expected a tuple ({prefix}h, {prefix}c) for an LSTM, got"
     if not isinstance(state, (tuple, list)):
-        raise TypeError(f"state: expected a tuple (h, c) for an LSTM, got {_type_name(state)}")
+        raise TypeError(f"{expected} {_type_name(state)}")
     if len(state) != 2:
-        raise ValueError(f"state: expected a tuple (h, c) for an LSTM, got {len(state)} entries")
+        raise ValueError(f"{expected} {len(state)} entries")
     return state[0], state[1]
+
+
+def _refuse_tuple(name: str, value: object) -> None:
+    if isinstance(value, (tuple, list)):
+        raise TypeError(f"{name}: expected one array, got a {_type_name(value)} of {len(value)}")
 
 
 def state_array(
@@ -278,8 +289,7 @@ def state_array(
 
     Its shape has no batch axis where x has none; `steps` is what B would be in the other layout of x.
     """
-    if isinstance(value, (tuple, list)):
-        raise TypeError(f"{name}: expected one array, got a {_type_name(value)} of {len(value)}")
+    _refuse_tuple(name, value)
     array = as_array(name, value, type_num)
     if array.shape != shape:
         axes = f"(layers * directions, {'B, ' if len(shape) == 3 else ''}size)"
@@ -287,6 +297,34 @@ def state_array(
         raise ValueError(f"{name}: expected {shape}, which is {axes}, got {array.shape}{other}")
     _array_problem(name, array, _DTYPES[type_num])
     return array
+
+
+def gradient(name: str, value: object, shape: tuple[int, ...], type_num: int) -> Array:
+    """A gradient that a pullback was given, of the shape of the result that it is the gradient of."""
+    if name != "dy":
+        _refuse_tuple(name, value)
+    array = as_array(name, value, type_num)
+    if array.shape != shape:
+        swapped = name == "dy" and len(shape) == 3 and array.shape == (shape[1], shape[0], shape[2])
+        cure = f"; {name}.swapaxes(0, 1) has it" if swapped else ""
+        raise ValueError(f"{name}: expected {shape}, the shape of {_expression(name)[1:]}, got {array.shape}{cure}")
+    _array_problem(name, array, _DTYPES[type_num])
+    return array
+
+
+def wanted(wrt: object, weights: Iterable[str]) -> set[str]:
+    """What gradients are wanted of: "x", "weights", "state" or some of these names of weights."""
+    if isinstance(wrt, str) or not isinstance(wrt, Iterable):
+        cure = f"; [{shown(wrt)}] is one" if isinstance(wrt, str) else ""
+        raise TypeError(f"wrt: expected a list or tuple of names, got {shown(wrt)}{cure}")
+    known, names = ["x", "weights", "state", *weights], list(wrt)
+    for name in names:
+        expected = f"wrt: expected 'x', 'weights', 'state' or names of weights, got {shown(name)}"
+        if not isinstance(name, str):
+            raise TypeError(expected)
+        if name not in known:
+            raise ValueError(f"{expected}{meant(name, known)}")
+    return set(names)
 
 
 def lengths(value: object, steps: int, rows: int, batched: bool, batch_first: bool) -> NDArray[np.uintp]:

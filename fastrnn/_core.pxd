@@ -21,6 +21,7 @@ cdef extern from "fastrnn.h" nogil:
         FRNN_CELLS  # how many there are: C knows their names
 
     enum:
+        FRNN_MOST_GATES
         FRNN_MOST_STATES
 
     const char *frnn_cell_name(frnn_cell cell)
@@ -92,6 +93,46 @@ cdef extern from "fastrnn.h" nogil:
     frnn_status frnn_run(const frnn_params *params, const frnn_call *call)
     size_t frnn_explain(const frnn_params *params, size_t T, size_t B, size_t threads, char *text, size_t size)
     double frnn_step_seconds(const frnn_params *params)
+
+    ctypedef struct frnn_tape:
+        pass
+
+    ctypedef struct frnn_transposed:
+        pass
+
+    ctypedef struct frnn_weight_gradients:
+        void *W
+        void *U
+        void *b
+        void *d
+        void *V
+        void *p
+
+    ctypedef struct frnn_pull:
+        frnn_array dy
+        frnn_array dfinal[FRNN_MOST_STATES]
+        void *dx
+        ptrdiff_t dx_time, dx_row
+        void *dinitial[FRNN_MOST_STATES]
+        const frnn_weight_gradients *weights
+        size_t threads
+        c_bool (*interrupted)(void *context) noexcept
+        void *context
+
+    frnn_status frnn_run_taped(const frnn_params *params, const frnn_call *call, frnn_tape **tape)
+    size_t frnn_tape_bytes(const frnn_tape *tape)
+
+    ctypedef struct frnn_trace:
+        void *gates[FRNN_MOST_GATES]
+        void *states[FRNN_MOST_STATES]
+
+    frnn_status frnn_tape_read(const frnn_tape *tape, size_t index, const frnn_trace *to) nogil
+    void frnn_tape_free(frnn_tape *tape)
+    frnn_status frnn_transposed_new(const frnn_params *params, const frnn_weights *weights,
+                                    frnn_transposed **transposed)
+    size_t frnn_transposed_bytes(const frnn_transposed *transposed)
+    void frnn_transposed_free(frnn_transposed *transposed)
+    frnn_status frnn_pull_back(const frnn_tape *tape, const frnn_transposed *transposed, const frnn_pull *pull) nogil
 
     ctypedef struct frnn_stream:
         pass

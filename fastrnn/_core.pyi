@@ -58,3 +58,37 @@ class Stream:
     def run(self, x: NDArray[F], *, batch_first: bool | None = None, threads: int | None = 1) -> NDArray[F]: ...
     def _get_state(self) -> Any: ...
     def _set_state(self, state: Any) -> None: ...
+
+class Transposed:
+    def __init__(self, packed: Packed, weights: list[tuple[NDArray[Any] | None, ...]]) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+
+class Tape:
+    batch_first: bool
+    ndim: int
+    T: int
+    B: int
+    @property
+    def nbytes(self) -> int: ...
+    def read(self, index: int, gates: list[NDArray[Any]], states: list[NDArray[Any]]) -> None: ...
+    def pull_back(
+        self,
+        transposed: Transposed,
+        dy: NDArray[Any] | None,
+        dfinal: list[NDArray[Any] | None],
+        dx: NDArray[Any] | None,
+        dinitial: list[NDArray[Any]],
+        weights: list[tuple[NDArray[Any] | None, ...]] | None,
+    ) -> None: ...
+
+def run_taped(
+    cell: str,
+    x: Any,
+    params: Any,
+    state: Any,
+    lengths: Any,
+    batch_first: bool | None,
+    return_sequences: bool,
+    threads: Any,
+) -> tuple[Any, Tape]: ...

@@ -97,6 +97,7 @@ if hasattr(os, "register_at_fork"):
 
 include "_core_params.pxi"
 include "_core_call.pxi"
+include "_core_gradient.pxi"
 include "_core_functions.pxi"  # setup.py writes it: rnn, lstm and so on, one a row of csrc/cells.def
 include "_core_stream.pxi"
 include "_core_samples.pxi"

@@ -177,7 +177,7 @@ cdef int check_status(frnn_status status, Call *call) except -1:
     raise MemoryError(f"no memory for the scratch of T={call.c.T} steps of B={call.c.B} rows")
 
 
-cdef run(frnn_cell cell, x, params, state, lengths, batch_first, return_sequences, out, threads):
+cdef run(frnn_cell cell, x, params, state, lengths, batch_first, return_sequences, out, threads, Tape tape=None):
     cdef Packed packed = packed_of(cell, params)
     cdef Call call
     cdef cnp.ndarray array, y, h_n, h = None, c = None, c_n = None, counts = None
@@ -208,10 +208,12 @@ cdef run(frnn_cell cell, x, params, state, lengths, batch_first, return_sequence
     if two:
         c_n = new_state(packed, ndim, B, packed.hidden_size)
         call.c.final[1] = cnp.PyArray_DATA(c_n)
-    if call.brief:
-        status = frnn_run(packed.params, &call.c)
+    if tape is not None:
+        tape.record(packed, &call)
+    elif call.brief:
+        check_status(frnn_run(packed.params, &call.c), &call)
     else:
         with nogil:
             status = frnn_run(packed.params, &call.c)
-    check_status(status, &call)
+        check_status(status, &call)
     return (y if out is None else out, (h_n, c_n) if two else h_n)

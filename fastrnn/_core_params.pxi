@@ -10,6 +10,18 @@ cdef const void *data_of(array):
     return NULL if array is None else cnp.PyArray_DATA(<cnp.ndarray>array)
 
 
+cdef frnn_weights *weights_of(list weights) except NULL:
+    """An array for C, to be freed, of tuples (W, U, b, d, V, p)."""
+    cdef Py_ssize_t i, n = len(weights)
+    cdef frnn_weights *arrays = <frnn_weights *>malloc(n * sizeof(frnn_weights))
+    if arrays == NULL:
+        raise MemoryError
+    for i in range(n):
+        W, U, b, d, V, p = weights[i]
+        arrays[i] = frnn_weights(data_of(W), data_of(U), data_of(b), data_of(d), data_of(V), data_of(p))
+    return arrays
+
+
 @cython.final
 cdef class Packed:
     """Weights in panels of one target.
@@ -29,7 +41,7 @@ cdef class Packed:
     def __cinit__(self, str cell, dtype, sizes, directions, activations, *, double clip, bint reset_after,
                   bint input_forget, bint batch_first, list weights, str target):
         cdef frnn_spec spec
-        cdef size_t i, n = len(weights)
+        cdef size_t i
         self.type_num = (<cnp.dtype>dtype).type_num
         self.input_size, self.hidden_size, P, self.num_layers = sizes
         self.output_size = P if P else self.hidden_size
@@ -52,14 +64,9 @@ cdef class Packed:
         for i in range(frnn_target_count()):
             if frnn_target_name(frnn_target_at(i)).decode() == target:
                 chosen = frnn_target_at(i)
-        cdef frnn_weights *arrays = <frnn_weights *>malloc(n * sizeof(frnn_weights))
-        if arrays == NULL:
-            raise MemoryError
+        cdef frnn_weights *arrays = weights_of(weights)
         cdef frnn_status status
         try:
-            for i in range(n):
-                W, U, b, d, V, p = weights[i]
-                arrays[i] = frnn_weights(data_of(W), data_of(U), data_of(b), data_of(d), data_of(V), data_of(p))
             with nogil:
                 status = frnn_params_new(&spec, arrays, chosen, &self.params)
         finally:

@@ -225,7 +225,7 @@ class Params(_core.Params):
         arrays = {name: check_array(name, value, True) for name, value in weights.items()}
         check_alike(arrays, self._weights, self._dtype)
         other: P = type(self).__new__(type(self))
-        vars(other).update(vars(self))
+        vars(other).update({name: value for name, value in vars(self).items() if name != "_backward"})
         other._weights = {name: frozen(arrays[name], False) for name in self._weights}
         other._packed = pack(self._cell, self._sizes, other._parts(), self._options, self._target)
         return other
@@ -259,6 +259,12 @@ class Params(_core.Params):
         from fastrnn._formats import write  # not before it is needed: importing fastrnn stays fast
 
         write(path, self.weights, self._cell, self._dtype.name, self._shown_options())
+
+    def _transposed(self) -> _core.Transposed:
+        """The weights as the way back multiplies them: made when they are first wanted."""
+        if "_backward" not in vars(self):
+            self._backward = _core.Transposed(self._packed, [tuple(part) for part in self._parts()])
+        return self._backward
 
     def _shown_options(self) -> dict[str, Any]:
         """Options that are not what they are by default, in the form that `__init__` takes them."""

@@ -125,6 +125,30 @@ print(re.search(r"VmHWM:\s+(\d+) kB", open("/proc/self/status").read())[1])
     assert peaks[1] - peaks[0] < 1024
 
 
+@linux
+@pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="a sanitizer keeps what is freed for a while")
+def test_memory_of_training_is_flat() -> None:
+    """A thousand steps of gradient descent, batches of many sizes: the first two hundred take all that there is."""
+    code = r"""
+import numpy as np, fastrnn
+from support.usage import Usage
+rng = np.random.default_rng(0)
+params = fastrnn.LSTMParams({"weight_ih": rng.normal(size=(256, 20)) / 8, "weight_hh": rng.normal(size=(256, 64)) / 8})
+def train(steps):
+    global params
+    for step in range(steps):
+        x = np.ones((1 + step * 7 % 50, 1 + step * 3 % 8, 20))
+        (y, state), pullback = fastrnn.vjp(x, params, threads=1 + step % 2)
+        gradients = pullback(dy=y)
+        params = params.with_weights({name: w - 1e-3 * gradients.weights[name] for name, w in params.weights.items()})
+train(200)
+before = Usage.now().rss
+train(1000)
+print(Usage.now().rss - before)
+"""
+    assert int(run_python(code).stdout) < 4 << 20
+
+
 # (b)
 
 

@@ -186,6 +186,32 @@ def test_interrupt_among_others() -> None:
     run_apart(interrupted_among_others)
 
 
+def interrupted_pullbacks() -> None:
+    """Ctrl-C ends a pullback long before its end, and leaves it as good as before."""
+    rng = np.random.default_rng(0)
+    weights = {"weight_ih": rng.normal(size=(1024, 256)) / 16, "weight_hh": rng.normal(size=(1024, 256)) / 16}
+    params = fastrnn.LSTMParams(weights)
+    x = np.broadcast_to(rng.normal(size=(1, 16, 256)), (600, 16, 256))
+    for threads in (1, 2):
+        (y, _), pullback = fastrnn.vjp(x, params, threads=threads)
+        begin = time.monotonic()
+        expected = pullback(y).weights["weight_hh"]
+        whole = time.monotonic() - begin
+        timer = threading.Timer(whole / 8, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        begin = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            pullback(y)
+        assert time.monotonic() - begin < max(whole, 1)
+        timer.join()
+        assert np.array_equal(pullback(y).weights["weight_hh"], expected)
+
+
+@signals
+def test_interrupted_pullbacks() -> None:
+    run_apart(interrupted_pullbacks)
+
+
 @signals
 def test_handlers_run_in_their_own_float_mode() -> None:
     """Subnormals are flushed inside a call, but not in a signal handler that Python runs meanwhile."""
