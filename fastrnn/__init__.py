@@ -28,12 +28,14 @@ from fastrnn import gradients as _gradients
 from fastrnn import params as _params
 from fastrnn import sequences as _sequences
 from fastrnn import stream as _stream
+from fastrnn import traces as _traces
 from fastrnn.config import *
 from fastrnn.functional import *
 from fastrnn.gradients import *
 from fastrnn.params import *
 from fastrnn.sequences import *
 from fastrnn.stream import *
+from fastrnn.traces import *
 
 if TYPE_CHECKING:
     from fastrnn import onnx as onnx
@@ -51,6 +53,7 @@ __all__ += _gradients.__all__
 __all__ += _params.__all__
 __all__ += _sequences.__all__
 __all__ += _stream.__all__
+__all__ += _traces.__all__
 
 # Imported when they are first used, since most programs use one of them or none.
 _LATER = {"from_keras": "keras", "from_onnx": "onnx", "from_torch": "torch", "load": "files"}

@@ -1,0 +1,106 @@
+"""Traces: each gate by its equation from the states before it, and the results that the call itself gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+import fastrnn
+from support.cases import Case, assert_same_bits, cases, flat, make_weights
+from support.cells import CELLS, PARAMS
+from support.environment import TARGETS
+
+
+def sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+@given(case=cases())
+def test_h_is_what_the_call_gives(target: str, case: Case) -> None:
+    trace = fastrnn.trace(case.x, case.params(target), case.state, lengths=case.lengths, batch_first=case.batch_first)
+    whole = case.but(return_sequences=True)
+    assert_same_bits((trace.y, *flat((trace.y, trace.state))[1:]), whole.run(target))
+    top = sorted({int(name.split("_")[1][1:]) for name in trace})[-1]
+    h = [trace[name] for name in trace if name.startswith(f"h_l{top}")]
+    assert_same_bits((np.concatenate(h, axis=-1),), (trace.y,))
+    kinds = {name.split("_")[0] for name in trace}
+    assert kinds == {*CELLS[case.cell].gates, *CELLS[case.cell].states}
+
+
+@given(case=cases())
+def test_targets_agree(case: Case) -> None:
+    def run(target: str) -> tuple[np.ndarray, ...]:
+        trace = fastrnn.trace(
+            case.x, case.params(target), case.state, lengths=case.lengths, batch_first=case.batch_first
+        )
+        return tuple(trace.values())
+
+    for target in TARGETS[1:]:
+        assert_same_bits(run(target), run(TARGETS[0]))
+
+
+def steps_of(
+    cell: str, weights: dict[str, np.ndarray], x: np.ndarray, h: np.ndarray, c: np.ndarray, reset_after: bool
+) -> Any:
+    """The gates of one step, by hand."""
+    a = x @ weights["weight_ih_l0"].T + weights["bias_ih_l0"]
+    u = h @ weights["weight_hh_l0"].T + weights["bias_hh_l0"]
+    if cell == "rnn":
+        return {"h": np.tanh(a + u)}
+    if cell == "lstm":
+        i, f, g, o = np.split(a + u, 4, axis=-1)
+        i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+        c = f * c + i * g
+        return {"i": i, "f": f, "g": g, "o": o, "c": c, "h": o * np.tanh(c)}
+    H = h.shape[-1]
+    r, z = (sigmoid(a[..., part] + u[..., part]) for part in (slice(H), slice(H, 2 * H)))
+    product = r * u[..., 2 * H :]
+    if not reset_after:
+        product = (r * h) @ weights["weight_hh_l0"][2 * H :].T + weights["bias_hh_l0"][2 * H :]
+    n = np.tanh(a[..., 2 * H :] + product)
+    return {"r": r, "z": z, "n": n, "h": (1 - z) * n + z * h}
+
+
+@pytest.mark.parametrize(("cell", "reset_after"), [("rnn", True), ("lstm", True), ("gru", True), ("gru", False)])
+@pytest.mark.parametrize("direction", ["", "_reverse"])
+def test_gates_by_hand(target: str, cell: str, reset_after: bool, direction: str) -> None:
+    rng = np.random.default_rng(0)
+    weights = make_weights(rng, cell, (5, 19), dtype="float64")
+    options = {"reset_after": reset_after} if cell == "gru" else {}
+    named = {name + direction: array for name, array in weights.items()}
+    x, lengths = rng.normal(size=(7, 3, 5)), np.array([7, 0, 4])
+    trace = fastrnn.trace(x, PARAMS[cell](named, target=target, **options), lengths=lengths)
+    for row, length in enumerate(lengths):
+        h = c = np.zeros(19)
+        for t in reversed(range(length)) if direction else range(length):
+            expected = steps_of(cell, weights, x[t, row], h, c, reset_after)
+            for name, array in expected.items():
+                np.testing.assert_allclose(trace[f"{name}_l0{direction}"][t, row], array, atol=1e-13)
+            h, c = expected["h"], expected.get("c", c)
+        for array in trace.values():
+            assert not array[length:, row].any()
+
+
+def test_peepholes_and_coupled_gates() -> None:
+    rng = np.random.default_rng(0)
+    weights = make_weights(rng, "lstm", (3, 6), peepholes=True, dtype="float64")
+    trace = fastrnn.trace(rng.normal(size=(4, 2, 3)), fastrnn.LSTMParams(weights, input_forget=True))
+    np.testing.assert_array_equal(trace["f_l0"], 1 - trace["i_l0"])
+    c, before = trace["c_l0"], np.concatenate([np.zeros((1, 2, 6)), trace["c_l0"][:-1]])
+    np.testing.assert_allclose(c, trace["f_l0"] * before + trace["i_l0"] * trace["g_l0"], atol=1e-15)
+
+
+def test_layouts() -> None:
+    rng = np.random.default_rng(0)
+    params = fastrnn.GRUParams(make_weights(rng, "gru", (3, 6), dtype="float64"))
+    x = rng.normal(size=(4, 2, 3))
+    trace, first = fastrnn.trace(x, params), fastrnn.trace(x.swapaxes(0, 1), params, batch_first=True)
+    alone = fastrnn.trace(x[:, 1], params)
+    for name in trace:
+        np.testing.assert_array_equal(first[name].swapaxes(0, 1), trace[name])
+        np.testing.assert_array_equal(alone[name], trace[name][:, 1])
+    assert repr(alone) == "Trace(r_l0: (4, 6), z_l0: (4, 6), n_l0: (4, 6), h_l0: (4, 6))"
+    assert len(trace) == 4
