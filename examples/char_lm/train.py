@@ -1,7 +1,8 @@
 """Train the character-level language model of this example on the source of Python's standard library.
 
-Needs PyTorch and tqdm. Writes model.npz (float16 weights), heldout.txt.gz (whole held-out files, about 100 kB)
-and results.json (what was trained on what, and the bits per character that came of it).
+A model in PyTorch, whose LSTM layers are trained by fastrnn, or by PyTorch with --no-accelerate. Needs PyTorch and
+tqdm. Writes model.npz (float16 weights), heldout.txt.gz (whole held-out files, about 100 kB) and results.json (what was
+trained on what, and the bits per character that came of it), and prints the time and the bits per character.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +24,11 @@ from model import HERE, SEPARATOR, VOCABULARY, encode, pad_files, save_heldout, 
 from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
+
+import fastrnn
+import fastrnn.torch
+
+STANDARD_LIBRARY = Path(sysconfig.get_paths()["stdlib"])
 
 # Tests, generated tables, and what differs from one installation to the next.
 SKIPPED_FOLDERS = {"site-packages", "dist-packages", "test", "tests", "idle_test", "encodings", "pydoc_data"}
@@ -148,6 +155,18 @@ def evaluate(net: CharLM, texts: list[str], chunk: int = 512) -> float:
     return nats / math.log(2.0) / int(lengths.sum())
 
 
+def measure(net: CharLM, heldout: dict[str, str], excerpt: dict[str, str]) -> dict[str, Any]:
+    """Bits per character of all held-out files, of the excerpt, and of each file of the excerpt."""
+    return {
+        "heldout_bits_per_character": evaluate(net, list(heldout.values())),
+        "excerpt_bits_per_character": evaluate(net, list(excerpt.values())),
+        "excerpt": [
+            {"path": path, "characters": len(text), "bits_per_character": evaluate(net, [text])}
+            for path, text in excerpt.items()
+        ],
+    }
+
+
 def train(net: CharLM, files: list[np.ndarray], excerpt: list[str], args: argparse.Namespace) -> None:
     """Truncated back-propagation through time with the state carried over; the progress bar shows bits a character."""
     optimizer = torch.optim.AdamW(net.parameters(), fused=True)
@@ -180,7 +199,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--embedding", type=int, default=64, help="size of a character's vector")
     parser.add_argument("--lr", type=float, default=4e-3, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=1, help="of the first weights and of the order of the files")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of PyTorch")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of PyTorch and of fastrnn")
+    parser.add_argument(
+        "--accelerate", action=argparse.BooleanOptionalAction, default=True, help="train the LSTM layers with fastrnn"
+    )
+    parser.add_argument("--sources", type=Path, default=STANDARD_LIBRARY, help="folder of Python files to learn from")
     parser.add_argument("--save-every", type=int, default=500, help="steps between two looks at the held-out excerpt")
     parser.add_argument("--checkpoint", type=Path, help="also write the weights there, each time")
     parser.add_argument("--bar-seconds", type=float, default=0.5, help="between two updates of the progress bar")
@@ -192,12 +215,15 @@ def main() -> None:
     args = parse_args()
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
-    training, heldout = split_files(read_sources(Path(sysconfig.get_paths()["stdlib"])))
+    training, heldout = split_files(read_sources(args.sources))
     excerpt = choose_excerpt(heldout)
     net = CharLM(args.hidden, args.embedding)
+    if args.accelerate:
+        print(fastrnn.torch.accelerate(net))
     results = {
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "fastrnn": fastrnn.__version__ if args.accelerate else None,
         "training_files": len(training),
         "training_characters": sum(map(len, training.values())),
         "heldout_files": len(heldout),
@@ -210,18 +236,17 @@ def main() -> None:
     print(json.dumps(results, indent=2))
     begin = time.perf_counter()
     train(net, [encode(SEPARATOR + text) for text in training.values()], list(excerpt.values()), args)
-    results["training_minutes"] = round((time.perf_counter() - begin) / 60.0, 1)
+    seconds = time.perf_counter() - begin
+    results["training_minutes"] = round(seconds / 60.0, 1)
+    fastrnn.torch.restore(net)  # PyTorch measures, whoever has trained
     net.round_to_float16()
-    results["heldout_bits_per_character"] = evaluate(net, list(heldout.values()))
-    results["excerpt_bits_per_character"] = evaluate(net, list(excerpt.values()))
-    results["excerpt"] = [
-        {"path": path, "characters": len(text), "bits_per_character": evaluate(net, [text])}
-        for path, text in excerpt.items()
-    ]
+    results |= measure(net, heldout, excerpt)
     args.output.mkdir(parents=True, exist_ok=True)
     save_model(net.arrays(), args.output / "model.npz")
     save_heldout(list(excerpt.values()), args.output / "heldout.txt.gz")
     (args.output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    layers = "fastrnn" if args.accelerate else "PyTorch"
+    print(f"{layers}: {seconds:.1f} s, {1000.0 * seconds / args.steps:.1f} ms a step with its checks")
     print(f"held out: {results['heldout_bits_per_character']:.4f} bits per character")
 
 
