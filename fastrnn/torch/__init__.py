@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fastrnn import _check
 from fastrnn._arrays import SupportsArray
-from fastrnn._report import Report
 from fastrnn._types import TargetName
 from fastrnn.params import GRUParams, LSTMParams, RNNParams
 from fastrnn.torch.load import layer_of
+from fastrnn.torch.report import Report
 
 if TYPE_CHECKING:
     import torch
@@ -138,10 +138,10 @@ def accelerate(model: torch.nn.Module) -> Report:
     """Let every recurrent layer of a PyTorch model run on fastrnn, in place.
 
     Each ``nn.RNN``, ``LSTM``, ``GRU``, ``RNNCell``, ``LSTMCell`` and ``GRUCell`` stays the object that it is, with its
-    parameters, hooks and names, and gets another class that is derived from its own. A call of it runs on fastrnn where
-    tensors are on the CPU and of float32 or float64, and as before elsewhere: on other devices and dtypes, in training
-    where a gradient or dropout is wanted, under autocast, and while PyTorch traces, exports or transforms it. Changed
-    weights are noticed, and packed anew.
+    parameters, hooks and names, and gets another class that is derived from its own. A call of it, and the way back
+    through it, run on fastrnn where tensors are on the CPU and of float32 or float64, and as before elsewhere: on other
+    devices and dtypes, under autocast, and while PyTorch traces, exports or transforms it. Changed weights are noticed,
+    and packed anew.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def accelerate(model: torch.nn.Module) -> Report:
     Returns
     -------
     Report
-        What was replaced, and what was not and why.
+        What was replaced, which of it trains on fastrnn, and what was not replaced and why.
 
     Raises
     ------
@@ -162,14 +162,15 @@ def accelerate(model: torch.nn.Module) -> Report:
 
     Notes
     -----
-    In eval mode with gradients enabled, results carry PyTorch's gradients: if they are asked for, the layer is run
-    again by PyTorch. ``torch.no_grad()`` or ``torch.inference_mode()`` saves keeping what that would need.
+    A gradient of a gradient is PyTorch's: its layer runs again for it. ``torch.no_grad()`` or
+    ``torch.inference_mode()`` saves the time and the memory of keeping what gradients need.
 
     A change of weights is seen by PyTorch's own counter of changes, and where that is passed by (``weight.data``, the
     memory under ``weight.numpy()``) by a sample, which has every row, every column and the biases. Who changes single
     elements in such a way calls `accelerate` again.
 
-    The packings of up to eight sets of weights are kept. Where weights change before each short call, PyTorch runs.
+    The packings of up to eight sets of weights are kept. Where weights change before each short call, and no gradient
+    is wanted, PyTorch runs.
 
     Examples
     --------
@@ -182,15 +183,17 @@ def accelerate(model: torch.nn.Module) -> Report:
     modules = _named_modules(model)
     from fastrnn.torch import layers  # which imports PyTorch
 
-    replaced, kept = [], {}
+    replaced, kept, trained = [], {}, []
     for name, module in modules:
         reason = layers.why_not(module)
         if reason is None:
             layers.replace(module)
             replaced.append(name)
+            if layers.is_trained(module):
+                trained.append(name)
         elif reason:
             kept[name] = reason
-    return Report(tuple(replaced), kept)
+    return Report(tuple(replaced), kept, tuple(trained))
 
 
 def restore(model: torch.nn.Module) -> None:

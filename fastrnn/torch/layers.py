@@ -5,7 +5,8 @@ A layer keeps its `__dict__`, and so its parameters, hooks, names and all that r
     its own errors;
 (b) where it may, tensors are read in place, and results become tensors without a copy;
 (c) weights are packed at the first call, and again when they have changed (`Packings`);
-(d) in eval mode results carry a gradient, which PyTorch computes if it is asked for (`_Differentiable`).
+(d) where a gradient is wanted, the call keeps a tape (`Differentiable`);
+(e) where dropout acts, the layers of a stack run one by one, and PyTorch's dropout between them.
 """
 
 from __future__ import annotations
@@ -13,53 +14,24 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
-from fastrnn import _core, functional
+from fastrnn import functional
 from fastrnn._cells import GRU, LSTM, RNN, Cell
 from fastrnn.config import get_num_threads
+from fastrnn.torch.followed import is_followed
+from fastrnn.torch.layouts import Layout, OneStep, layout_of
 from fastrnn.torch.modules import PLAIN_CLASSES, activation_of, cell_of_class, own_methods, torch_class, weight_names
 from fastrnn.torch.packings import Packings
-from fastrnn.torch.weights import PackedLayer, dense, is_plain
+from fastrnn.torch.training import Call, Differentiable, results_of, run, state_of, states_of
+from fastrnn.torch.weights import dense, is_plain, view_of
 
 if TYPE_CHECKING:
     from fastrnn._arrays import Array
+    from fastrnn.params import Params
 
 _FUNCTIONS = {cell.name: getattr(functional, cell.name) for cell in (RNN, LSTM, GRU)}
-
-# Steps times rows of the padded batch, over the steps that a packed sequence holds. PyTorch, which does not pad, is
-# faster beyond that.
-_MOST_PADDING = 4
-
-
-def _is_followed() -> bool:
-    """Whether PyTorch records or changes each operation: tracing, autocast, modes of dispatch, vmap and the like."""
-    return bool(
-        torch._C._is_tracing()
-        or torch.is_autocast_enabled("cpu")
-        or torch._C._len_torch_dispatch_stack()
-        or _function_modes()
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or forward_ad._current_level >= 0
-    )
-
-
-def _function_modes() -> bool:
-    """Modes that see functions of PyTorch, but for the one that only sets the default device."""
-    stack = torch.overrides._get_current_function_mode_stack() if torch._C._len_torch_function_stack() else ()
-    return any(type(mode) is not torch.utils._device.DeviceContext for mode in stack)
-
-
-def _tuple_of(hx: Any) -> tuple[Any, ...]:
-    return () if hx is None else tuple(hx) if isinstance(hx, (tuple, list)) else (hx,)
-
-
-def _state_of(states: tuple[Any, ...]) -> Any:
-    """None, one state, or a tuple (h, c)."""
-    return states if len(states) > 1 else states[0] if states else None
 
 
 class _Accelerated:
@@ -77,10 +49,8 @@ class _Accelerated:
             return type(self).forward(self, input, hx)
         if torch.compiler.is_compiling():
             return super().forward(input, hx)  # type: ignore[misc]
-        if not isinstance(input, torch.fx.Proxy):
-            packings: Packings | None = self.__dict__.get("_fastrnn")
-            if packings is not None and packings.pauses():  # asked first: PyTorch's small calls are short too
-                return super().forward(input, hx)  # type: ignore[misc]
+        if not isinstance(input, torch.fx.Proxy) and not torch.is_grad_enabled() and self._pauses():
+            return super().forward(input, hx)  # type: ignore[misc]  # at once: PyTorch's small calls are short too
         return self._forward(input, hx)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # the code around this call is compiled
@@ -89,17 +59,27 @@ class _Accelerated:
             arguments = (given,) if hx is None else (given, hx)
             return given.tracer.create_proxy("call_module", given.tracer.path_of_module(self), arguments, {})
         sequence = given if isinstance(given, PackedSequence) else None
-        tensors = (given if sequence is None else sequence.data, *_tuple_of(hx))
+        tensors = (given if sequence is None else sequence.data, *states_of(hx))
         weights = self._weights()
-        ready = self._ready(tensors, weights, sequence) if self._takes(hx) else None
-        if ready is None:
+        arrays = self._arrays(tensors, weights) if self._takes(hx) else None
+        layout = None if arrays is None else self._layout([array.shape for array in arrays], sequence)
+        if arrays is None or layout is None:
             return super().forward(given, hx)  # type: ignore[misc]
-        params, arrays, wanted = ready
+        if self.training and self._drops():
+            return self._run_dropping(given, hx, weights)
+        wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*tensors, *weights))
+        params = self._params(arrays, weights, layout.steps, wanted)
+        if params is None:
+            return super().forward(given, hx)  # type: ignore[misc]
         if wanted:
-            results = _Differentiable.apply(self, params, sequence, len(tensors), *tensors, *weights)
+            results = Differentiable.apply(Call(self, layout, sequence, len(tensors)), params, *tensors, *weights)
         else:
-            results = self._run(params, arrays, sequence)
+            results = results_of(run(self, params, arrays, layout), layout)
         return self._joined(results, sequence)
+
+    def _pauses(self) -> bool:
+        packings: Packings | None = self.__dict__.get("_fastrnn")
+        return packings is not None and packings.pauses()
 
     def _takes(self, hx: Any) -> bool:
         """Whether a state is of the kind that PyTorch takes: none, (h, c) of an LSTM, else a tensor."""
@@ -107,59 +87,60 @@ class _Accelerated:
             return not isinstance(hx, (tuple, list))
         return hx is None or (isinstance(hx, (tuple, list)) and len(hx) == len(self._cell.states))
 
-    def _ready(self, tensors: tuple[Any, ...], weights: list[Any], sequence: Any) -> Any:
-        """(params, arrays, whether a gradient is wanted) where fastrnn may run, None where it may not."""
-        if not weights or _is_followed():
+    def _arrays(self, tensors: tuple[Any, ...], weights: list[Any]) -> list[Array] | None:
+        """Arrays of x and of the states; None where fastrnn may not run."""
+        if not weights or is_followed():
             return None
         arrays = []
         for tensor in tensors:
             arrays.append(dense(tensor))
             if arrays[-1] is None:
                 return None
-        wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*tensors, *weights))
-        if self.training and (wanted or self._drops()):
-            return None
-        shapes = self._state_shapes(arrays[0].shape, sequence)
-        if not shapes or 0 in arrays[0].shape or (len(arrays) > 1 and [a.shape for a in arrays[1:]] != shapes):
-            return None
-        packed = self._packed(weights, self._steps(arrays[0].shape, sequence))
-        if packed is None:
-            return None
-        for array in arrays:
-            if array.dtype != packed.dtype:
-                return None
-        return packed.params, arrays, wanted
+        return arrays
 
     def _weights(self) -> list[Any]:
-        """The weights as they are now; an empty list where one is no longer a parameter, but computed or absent."""
-        parameters = self._parameters
-        weights = [parameters.get(name) for name in weight_names(self)]
+        """The weights as they are now; an empty list where one is absent, or computed when it is read.
+
+        A weight need not be a parameter: to drop weights, a tensor is set in its place before each call.
+        """
+        parameters, others = self._parameters, self.__dict__
+        weights = [parameters[name] if name in parameters else others.get(name) for name in weight_names(self)]
         for weight in weights:
-            if weight is None:
+            if not isinstance(weight, torch.Tensor):
                 return []
         return weights
 
-    def _packed(self, weights: list[Any], steps: int) -> PackedLayer | None:
-        """The weights packed, for a call of so many steps; None where PyTorch is to run, since they keep changing."""
+    def _params(self, arrays: list[Array], weights: list[Any], steps: int, wanted: bool) -> Params | None:
+        """The weights packed, for a call of so many steps, of which a gradient is wanted or not.
+
+        None where PyTorch is to run, since they keep changing, or have not the dtype of the arrays.
+        """
+        if not wanted and torch.is_grad_enabled() and self._pauses():
+            return None
+        activation = activation_of(self) if self._cell is RNN else None
+        packed = self._packings().find(weight_names(self), weights, activation, steps, wanted)
+        return packed.params if packed is not None and all(a.dtype == packed.dtype for a in arrays) else None
+
+    def _packings(self) -> Packings:
         packings: Packings | None = self.__dict__.get("_fastrnn")
         if packings is None:
             packings = self.__dict__["_fastrnn"] = Packings(self._cell)
-        activation = activation_of(self) if self._cell is RNN else None
-        return packings.find(weight_names(self), weights, activation, steps)
+        return packings
 
-    def _call(self, params: _core.Params, x: Array, states: list[Array], **options: Any) -> tuple[Array, ...]:
-        """(y, h) or (y, h, c)."""
+    def _call(self, params: Params, x: Array, states: list[Array], *, function: Any = None, **options: Any) -> Any:
+        """What a function of fastrnn returns, by default that of the cell."""
         threads = min(torch.get_num_threads(), get_num_threads())
-        function: Any = _FUNCTIONS[self._cell.name]
-        y, state = function(x, params, _state_of(tuple(states)), threads=threads, **options)
-        return y, *_tuple_of(state)
+        function = function or _FUNCTIONS[self._cell.name]
+        return function(x, params, state_of(states), threads=threads, **options)
 
-    def plain(self, parameters: dict[str, Any] | None = None) -> Any:
-        """The layer as PyTorch's class has it, with the same parameters or others."""
+    def plain(self, parameters: dict[str, Any] | None = None, **attributes: Any) -> Any:
+        """The layer as PyTorch's class has it, with the same parameters and attributes or others."""
         plain: Any = object.__new__(self._original)
-        plain.__dict__.update(self.__getstate__())
+        plain.__dict__.update(self.__getstate__(), **attributes)
         if parameters is not None:
             plain.__dict__["_parameters"] = parameters
+            for name in parameters:  # tensors that were set in the place of parameters
+                plain.__dict__.pop(name, None)
         if hasattr(plain, "_flat_weights"):
             plain._init_flat_weights()
         return plain
@@ -181,16 +162,12 @@ class _Accelerated:
         """Whether dropout acts in training."""
         raise NotImplementedError
 
-    def _state_shapes(self, shape: tuple[int, ...], sequence: Any) -> list[tuple[int, ...]]:
-        """Shapes of the states that go with x; an empty list where the shape of x is wrong."""
+    def _run_dropping(self, given: Any, hx: Any, weights: list[Any]) -> Any:
+        """The results where dropout acts."""
         raise NotImplementedError
 
-    def _steps(self, shape: tuple[int, ...], sequence: Any) -> int:
-        """Steps of a call, given the shape of x."""
-        raise NotImplementedError
-
-    def _run(self, params: _core.Params, arrays: list[Array], sequence: Any) -> tuple[Any, ...]:
-        """All results as tensors, side by side."""
+    def _layout(self, shapes: list[tuple[int, ...]], sequence: Any) -> Layout | None:
+        """How a call lies, given the shapes of x and of the states; None where these are wrong, or empty."""
         raise NotImplementedError
 
     def _joined(self, results: tuple[Any, ...], sequence: Any) -> Any:
@@ -206,34 +183,6 @@ class _Accelerated:
         return super()._apply(*arguments, **options)  # type: ignore[misc]
 
 
-def _sizes_of(sequence: Any, rows: int) -> Any:
-    """The batch sizes of a packed sequence, as an array.
-
-    None where sizes or indices are not those of a packed sequence, and where a padded batch would be mostly padding.
-    """
-    sizes, indices = sequence.batch_sizes, (sequence.sorted_indices, sequence.unsorted_indices)
-    if not all(_is_vector(tensor) for tensor in (sizes, *indices) if tensor is not None) or not len(sizes):
-        return None
-    counts = sizes.numpy()
-    if counts[-1] < 1 or (counts[1:] > counts[:-1]).any() or counts.sum() != rows:
-        return None
-    if len(counts) * counts[0] > _MOST_PADDING * rows:
-        return None
-    places = np.arange(counts[0])
-    if any(index is not None and not np.array_equal(np.sort(index.numpy()), places) for index in indices):
-        return None
-    return counts
-
-
-def _is_vector(tensor: Any) -> bool:
-    ordinary = type(tensor) is torch.Tensor and tensor.is_cpu and tensor.layout is torch.strided
-    return ordinary and tensor.dtype is torch.int64 and tensor.dim() == 1 and tensor.is_contiguous()
-
-
-def _in_order(states: list[Array], indices: Any) -> list[Array]:
-    return states if indices is None else [np.take(state, indices.numpy(), axis=1) for state in states]
-
-
 class _Layer(_Accelerated):
     """nn.RNN, LSTM and GRU."""
 
@@ -246,47 +195,58 @@ class _Layer(_Accelerated):
     def _drops(self) -> bool:
         return self.dropout > 0 and self.num_layers > 1
 
-    def _state_shapes(self, shape: tuple[int, ...], sequence: Any) -> list[tuple[int, ...]]:
-        if len(shape) not in ((2, 3) if sequence is None else (2,)) or shape[-1] != self.input_size:
-            return []
+    def _layout(self, shapes: list[tuple[int, ...]], sequence: Any) -> Layout | None:
+        x, *states = shapes
+        layout = None if 0 in x or x[-1:] != (self.input_size,) else layout_of(x, self.batch_first, sequence)
+        if layout is None or not states:
+            return layout
         first = self.num_layers * (2 if self.bidirectional else 1)
-        if sequence is not None:
-            sizes = _sizes_of(sequence, shape[0])
-            if sizes is None:
-                return []
-            batch = [int(sizes[0])]
-        else:
-            batch = [shape[0 if self.batch_first else 1]] if len(shape) == 3 else []
-        h, c = ((first, *batch, size) for size in (self.proj_size or self.hidden_size, self.hidden_size))
-        return [h, c][: len(self._cell.states)]
+        h, c = ((first, *layout.rows, size) for size in (self.proj_size or self.hidden_size, self.hidden_size))
+        return layout if states == [h, c][: len(states)] else None
 
-    def _steps(self, shape: tuple[int, ...], sequence: Any) -> int:
-        if sequence is not None:
-            return len(sequence.batch_sizes)
-        return shape[1 if self.batch_first and len(shape) == 3 else 0]
+    def _run_dropping(self, given: Any, hx: Any, weights: list[Any]) -> Any:
+        """As PyTorch runs a stack in training: dropout takes the output of each layer, steps outermost."""
+        swapped = self.batch_first and not isinstance(given, PackedSequence) and given.dim() == 3
+        y, count = given.transpose(0, 1) if swapped else given, 2 if self.bidirectional else 1
+        finals = []
+        for number in range(self.num_layers):
+            states = [state[number * count : (number + 1) * count] for state in states_of(hx)]
+            if number:
+                y = y._replace(data=self._dropped(y.data)) if isinstance(y, PackedSequence) else self._dropped(y)
+            y, final = _Accelerated.forward(self._single(number, weights), y, state_of(states))
+            finals.append(states_of(final))
+        joined = [torch.cat(states) for states in zip(*finals, strict=True)]
+        return y.transpose(0, 1) if swapped else y, state_of(joined)
 
-    def _run(self, params: _core.Params, arrays: list[Array], sequence: Any) -> tuple[Any, ...]:
-        x, *states = arrays
-        if sequence is None:
-            swapped = self.batch_first and x.ndim == 3
-            y, *states = self._call(params, x.swapaxes(0, 1) if swapped else x, states)
-            y = y.swapaxes(0, 1) if swapped else y  # steps outermost in memory, as in PyTorch
-            return tuple(map(torch.from_numpy, (y, *states)))
-        sizes = sequence.batch_sizes.numpy()
-        runs = np.arange(sizes[0]) < sizes[:, None]  # (T, B): true at the steps in the sequence
-        padded = np.zeros((*runs.shape, x.shape[1]), x.dtype)
-        padded[runs] = x
-        states = _in_order(states, sequence.sorted_indices)
-        y, *states = self._call(params, padded, states, lengths=runs.sum(0))
-        return tuple(map(torch.from_numpy, (y[runs], *_in_order(states, sequence.unsorted_indices))))
+    def _dropped(self, y: Any) -> Any:
+        return torch.dropout(y, self.dropout, True)
+
+    def _single(self, number: int, weights: list[Any]) -> Any:
+        """One layer of the stack, as a layer of the same class."""
+        names, inputs = weight_names(self), self.input_size
+        count = len(names) // self.num_layers
+        if number:
+            inputs = (2 if self.bidirectional else 1) * (self.proj_size or self.hidden_size)
+        parameters = dict(zip(names[:count], weights[number * count : (number + 1) * count], strict=True))
+        single = self.plain(
+            parameters,
+            num_layers=1,
+            input_size=inputs,
+            dropout=0.0,
+            batch_first=False,
+            _flat_weights_names=names[:count],
+        )
+        single.__class__ = type(self)
+        single.__dict__["_fastrnn"] = self._packings().of_layer(number)
+        return single
 
     def _joined(self, results: tuple[Any, ...], sequence: Any) -> Any:
         y, *states = results
-        return y if sequence is None else sequence._replace(data=y), _state_of(tuple(states))
+        return y if sequence is None else sequence._replace(data=y), state_of(states)
 
     def _split(self, result: Any) -> tuple[Any, ...]:
         y, state = result
-        return y.data if isinstance(y, PackedSequence) else y, *_tuple_of(state)
+        return y.data if isinstance(y, PackedSequence) else y, *states_of(state)
 
 
 class _Cell(_Accelerated):
@@ -295,50 +255,17 @@ class _Cell(_Accelerated):
     def _drops(self) -> bool:
         return False
 
-    def _state_shapes(self, shape: tuple[int, ...], sequence: Any) -> list[tuple[int, ...]]:
-        if sequence is not None or len(shape) not in (1, 2) or shape[-1] != self.input_size:
-            return []
-        return [(*shape[:-1], self.hidden_size)] * len(self._cell.states)
-
-    def _steps(self, shape: tuple[int, ...], sequence: Any) -> int:
-        return 1
-
-    def _run(self, params: _core.Params, arrays: list[Array], sequence: Any) -> tuple[Any, ...]:
-        x, *states = (array[None] for array in arrays)
-        _, *states = self._call(params, x, states)
-        return tuple([torch.from_numpy(state[0]) for state in states])
+    def _layout(self, shapes: list[tuple[int, ...]], sequence: Any) -> Layout | None:
+        x, *states = shapes
+        if sequence is not None or len(x) not in (1, 2) or 0 in x or x[-1] != self.input_size:
+            return None
+        return OneStep(1, x[:-1]) if all(state == (*x[:-1], self.hidden_size) for state in states) else None
 
     def _joined(self, results: tuple[Any, ...], sequence: Any) -> Any:
-        return _state_of(results)
+        return state_of(results)
 
     def _split(self, result: Any) -> tuple[Any, ...]:
-        return _tuple_of(result)
-
-
-class _Differentiable(torch.autograd.Function):  # type: ignore[misc]
-    """Results of fastrnn; PyTorch runs the layer again if their gradient is asked for."""
-
-    @staticmethod
-    def forward(ctx: Any, layer: Any, params: _core.Params, sequence: Any, count: int, *tensors: Any) -> Any:
-        ctx.layer, ctx.count = layer, count
-        ctx.sequence = None if sequence is None else sequence._replace(data=None)
-        ctx.save_for_backward(*tensors)
-        return layer._run(params, [dense(tensor) for tensor in tensors[:count]], sequence)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        twice = torch.is_grad_enabled()  # whether a gradient of the gradient may be wanted
-        tensors = [t if twice else t.detach().requires_grad_(t.requires_grad) for t in ctx.saved_tensors]
-        x, *states = tensors[: ctx.count]
-        weights = dict(zip(weight_names(ctx.layer), tensors[ctx.count :], strict=True))
-        layer = ctx.layer.plain(dict.fromkeys(("bias_ih", "bias_hh")) | weights)  # which cells need, perhaps as None
-        layer.__dict__["training"] = False
-        with torch.enable_grad():
-            given = x if ctx.sequence is None else ctx.sequence._replace(data=x)
-            outputs = ctx.layer._split(type(layer).forward(layer, given, _state_of(tuple(states))))
-        wanted = [tensor for tensor in tensors if tensor.requires_grad]
-        found = iter(torch.autograd.grad(outputs, wanted, gradients, create_graph=twice, allow_unused=True))
-        return None, None, None, None, *(next(found) if tensor.requires_grad else None for tensor in tensors)
+        return states_of(result)
 
 
 @functools.cache
@@ -379,6 +306,12 @@ def why_not(module: Any) -> str | None:
     except Exception as error:  # a class may refuse to be derived from in any way
         return f"no class can be derived from {kind.__name__}: {error}"
     return None
+
+
+def is_trained(module: Any) -> bool:
+    """Whether fastrnn computes the gradients of a replaced layer, as its weights are now."""
+    dtypes = {None if (array := view_of(weight)) is None else array.dtype for weight in module._weights()}
+    return len(dtypes) == 1 and None not in dtypes
 
 
 def replace(module: Any) -> None:

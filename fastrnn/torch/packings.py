@@ -30,6 +30,7 @@ class Packings:
         dropped when such an object has changed, or is gone: so no memory of weights is kept but that of the latest.
     (c) Packing takes credit, which calls earn, most of it by their steps. Where weights change before each short call,
         credit runs out. PyTorch runs for a while then, and longer each time, until a packing has paid for itself.
+    (d) Where a gradient is wanted, which takes several times as long as packing does, credit is not asked for.
     """
 
     def __init__(self, cell: Cell) -> None:
@@ -40,6 +41,7 @@ class Packings:
         self._credit = self._most_credit = MOST * self._cost
         self._pause, _ = _PAUSES  # the next one
         self._left = 0  # calls of the pause that is on
+        self._layers: dict[int, Packings] = {}
 
     def __reduce__(self) -> Any:
         """Copies and pickles are None: a copy of a layer packs for itself."""
@@ -52,16 +54,27 @@ class Packings:
         self._left -= 1
         return True
 
-    def find(self, names: list[str], weights: list[Any], activation: str | None, steps: int) -> PackedLayer | None:
-        """The weights, packed, for a call of so many steps; None where PyTorch is to run."""
+    def of_layer(self, number: int) -> Packings:
+        """The packings of one layer of a stack, which runs by itself."""
+        return self._layers.setdefault(number, Packings(self._cell))
+
+    def find(
+        self, names: list[str], weights: list[Any], activation: str | None, steps: int, wanted: bool = False
+    ) -> PackedLayer | None:
+        """The weights, packed, for a call of so many steps, of which a gradient is wanted or not.
+
+        None where PyTorch is to run.
+        """
         marks, packed = marks_of(weights, activation), self._latest
         if packed is None or packed.marks != marks:
             packed = self._earlier(marks, weights)
-        if packed is None or not packed.samples.are_current():
-            cost = self._cost
-            if self._drop_changed(marks, weights) and steps < cost:
-                cost = _COST_OF_CHANGED
-            return self._renewed(names, weights, activation, steps, cost)
+        if packed is None or not packed.is_current(exactly=wanted):
+            changed = self._drop_changed(marks, weights)
+            if not wanted and not self._pay(_COST_OF_CHANGED if changed and steps < self._cost else self._cost, steps):
+                return None
+            packed = self._latest = pack(self._cell, names, weights, activation, self._latest)
+            self._keep(packed, weights)
+            return packed
         self._latest = packed
         self._credit = min(self._credit + steps + _OF_A_CALL, self._most_credit)
         if self._credit >= 2 * self._cost:
@@ -75,20 +88,16 @@ class Packings:
         self._kept[marks] = kept
         return kept.packed
 
-    def _renewed(
-        self, names: list[str], weights: list[Any], activation: str | None, steps: int, cost: int
-    ) -> PackedLayer | None:
-        """The weights packed anew, if the layer has credit for it."""
+    def _pay(self, cost: int, steps: int) -> bool:
+        """Whether the layer has credit for packing; if not, a pause begins."""
         credit = min(self._credit + steps, self._most_credit) - cost
         if credit < 0:
             self._kept.clear()
             self._latest, self._credit = None, max(0, self._cost - steps)  # for one packing after the pause
             self._left, self._pause = self._pause // steps, min(2 * self._pause, _PAUSES[1])
-            return None
+            return False
         self._credit = credit
-        packed = self._latest = pack(self._cell, names, weights, activation)
-        self._keep(packed, weights)
-        return packed
+        return True
 
     def _drop_changed(self, marks: Marks, weights: list[Any]) -> bool:
         """Drop packings of what these weights were before; whether there were any."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,8 +10,12 @@ import torch
 from fastrnn import _core
 from fastrnn._arrays import Unpickled
 from fastrnn._cells import Cell
-from fastrnn.params import CLASSES
+from fastrnn.params import CLASSES, Params
 
+if TYPE_CHECKING:
+    from fastrnn._arrays import Array
+
+_FEW = 2**14  # numbers in all weights of a layer
 UNCOUNTED = -1  # in place of a count of changes
 Marks = tuple[Any, ...]
 _DTYPES: dict[Any, np.dtype[Any]] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
@@ -20,10 +24,18 @@ _DTYPES: dict[Any, np.dtype[Any]] = {torch.float32: np.dtype(np.float32), torch.
 class PackedLayer(NamedTuple):
     """Packed weights, with marks and samples of their tensors that show whether these have changed."""
 
-    params: _core.Params | None  # None where fastrnn does not take such weights
+    params: Params | None  # None where fastrnn does not take such weights
     dtype: np.dtype[Any] | None
     marks: Marks
     samples: _core.Samples  # which keeps the weights' memory, so that an address is not used again
+    arrays: list[Array]  # the same memory
+    numbers: bytes | None  # of all arrays, where they are few
+
+    def is_current(self, exactly: bool) -> bool:
+        """Whether the memory holds what was packed: by samples, or by all numbers where they are few."""
+        if not self.samples.are_current():
+            return False
+        return not exactly or self.numbers is None or self.numbers == _numbers_of(self.arrays)
 
 
 def marks_of(weights: list[Any], activation: str | None) -> Marks:
@@ -41,21 +53,42 @@ def _address(tensor: Any) -> int:
         return 0
 
 
-def pack(cell: Cell, names: list[str], weights: list[Any], activation: str | None) -> PackedLayer:
+def pack(
+    cell: Cell, names: list[str], weights: list[Any], activation: str | None, like: PackedLayer | None = None
+) -> PackedLayer:
+    """Pack weights; faster where they have the names, the shapes and the dtype of others that were packed."""
     marks = marks_of(weights, activation)  # before the numbers are read: a change in between is a change
     arrays = [view_of(weight.detach()) for weight in weights]  # a detached tensor keeps the memory if the weight moves
-    refused = PackedLayer(None, None, marks, _core.Samples([]))
+    refused = PackedLayer(None, None, marks, _core.Samples([]), [], None)
     if any(array is None or array.dtype != arrays[0].dtype for array in arrays):
         return refused
+    few = sum(array.size for array in arrays) <= _FEW
     options: dict[str, Any] = {} if activation is None else {"activation": activation}
-    params = _core.Params()  # all that a call needs: no copy of the weights stays beside the packed ones
+    named = Unpickled(zip(names, arrays, strict=True))  # whose arrays are packed as they are, without a copy
     try:
-        samples = _core.Samples(arrays)
-        named = Unpickled(zip(names, arrays, strict=True))  # whose arrays are packed as they are, without a copy
-        params._packed = CLASSES[cell.name](named, **options)._packed
+        samples, numbers = _core.Samples(arrays), _numbers_of(arrays) if few else None
+        params = _renewed(like, named, activation) if few else None
+        params = params or CLASSES[cell.name](named, **options)
     except (TypeError, ValueError):  # shapes that PyTorch accepts, or has an error of its own for
         return refused
-    return PackedLayer(params, arrays[0].dtype, marks, samples)
+    return PackedLayer(params, arrays[0].dtype, marks, samples, arrays, numbers)
+
+
+def _renewed(like: PackedLayer | None, named: dict[str, Array], activation: str | None) -> Params | None:
+    """Params of the layer that was packed before, with other numbers; None where this is another layer.
+
+    It copies the arrays, which takes less time than checking them anew, if they are small.
+    """
+    if like is None or like.params is None or like.marks[0] != activation:
+        return None
+    try:
+        return like.params.with_weights(named)
+    except (TypeError, ValueError):
+        return None
+
+
+def _numbers_of(arrays: list[Array]) -> bytes:
+    return b"".join([array.tobytes() for array in arrays])
 
 
 def is_plain(tensor: Any) -> bool:

@@ -25,6 +25,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from fastrnn.torch import Report, accelerate, restore
 from fastrnn.torch import layers as torch_layers
+from fastrnn.torch import training
 from fastrnn.torch.modules import PLAIN_CLASSES
 from support.torch_models import STEPS, accelerated, cells, close, counting, flat, layers, same
 
@@ -93,7 +94,7 @@ def test_cell(cell: Any, B: int, given_state: bool) -> None:
 
 @given(call=layer_calls(), inputs=st.booleans())
 def test_gradients_in_eval_mode(call: tuple[Any, Any, Any], inputs: bool) -> None:
-    """Results of fastrnn, and gradients of PyTorch, of weights, inputs and states."""
+    """Results of fastrnn with gradients, of weights, inputs and states."""
     layer, x, state = call
     ours = accelerated(layer)
     gradients = []
@@ -148,8 +149,8 @@ def test_model(model: Any, x: Any, calls: list[Any], mode: Any) -> None:
     with mode():
         expected = model(x)
         report = accelerate(model)
-        assert report == Report(("lstm", "cell"), {})
-        assert str(report) == "lstm: replaced\ncell: replaced"
+        assert report == Report(("lstm", "cell"), {}, ("lstm", "cell"))
+        assert str(report) == "lstm: replaced\ncell: replaced\ntrained on fastrnn: lstm, cell"
         same(model(x), expected)
         assert len(calls) == 1 + STEPS
         restore(model)
@@ -248,7 +249,7 @@ def test_names_of_containers_do_not_matter() -> None:
             super().__init__()
             self.rnn = nn.LSTM(3, 4)
 
-    assert accelerate(BidirectionalLSTM()) == Report(("rnn",), {})
+    assert accelerate(BidirectionalLSTM()) == Report(("rnn",), {}, ("rnn",))
 
 
 class Permuting(nn.LSTM):
@@ -305,7 +306,7 @@ def test_what_is_not_replaced() -> None:
         "quantized": "torch.ao.nn.quantized.dynamic.modules.rnn.LSTM is none of torch.nn's classes",
     }
     assert str(accelerate(nn.Linear(3, 4))) == "no recurrent layers"
-    assert str(accelerate(nn.GRU(3, 4))) == "(the model): replaced"
+    assert str(accelerate(nn.GRU(3, 4))) == "(the model): replaced\ntrained on fastrnn: (the model)"
 
 
 class Scaled(torch.Tensor):
@@ -368,13 +369,18 @@ def thread_counts() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("thread_counts")
-def test_threads_are_those_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("wanted", [False, True])
+def test_threads_are_those_of_both(monkeypatch: pytest.MonkeyPatch, wanted: bool) -> None:
     asked: list[int] = []
-    layer = accelerated(nn.LSTM(3, 4).eval())
-    original = torch_layers._FUNCTIONS["lstm"]
-    monkeypatch.setitem(
-        torch_layers._FUNCTIONS, "lstm", lambda *a, threads, **o: (asked.append(threads), original(*a, **o))[1]
-    )
+    layer = accelerated(nn.LSTM(3, 4).eval()).requires_grad_(wanted)
+    original = training.vjp if wanted else torch_layers._FUNCTIONS["lstm"]
+
+    def noted(*arguments: Any, threads: int, **options: Any) -> Any:
+        asked.append(threads)
+        return original(*arguments, threads=threads, **options)
+
+    monkeypatch.setitem(torch_layers._FUNCTIONS, "lstm", noted)
+    monkeypatch.setattr(training, "vjp", noted)
     for torchs, ours in [(1, 3), (3, 1), (2, 2)]:
         torch.set_num_threads(torchs)
         fastrnn.set_num_threads(ours)

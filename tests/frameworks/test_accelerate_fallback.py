@@ -39,8 +39,6 @@ class Subclass(torch.Tensor):
 
 
 PYTORCH_RUNS = {
-    "training": lambda layer, x: layer.train()(x),
-    "dropout": lambda layer, x: no_grad(layer.train(), x),
     "autocast": lambda layer, x: autocast(layer, x),
     "forward_ad": lambda layer, x: forward_ad(layer, x),
     "dispatch mode": lambda layer, x: watched(layer, x),
