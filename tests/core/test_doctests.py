@@ -13,7 +13,13 @@ from support.environment import package
 
 MODULES = ["fastrnn", *(module.name for module in pkgutil.walk_packages(fastrnn.__path__, "fastrnn."))]
 # Modules that a package is needed for, if only for their examples.
-NEEDS = dict.fromkeys(("_torch_layers", "torch.layers", "torch.packings", "torch.weights"), "torch")
+NEEDS = dict.fromkeys(
+    (
+        "_torch_layers",
+        *(f"torch.{name}" for name in ("followed", "layers", "layouts", "packings", "training", "weights")),
+    ),
+    "torch",
+)
 NEEDS |= dict.fromkeys(("onnx.constants", "onnx.decomposed", "onnx.load", "onnx.model", "onnx.tensors"), "onnx")
 NEEDS |= dict.fromkeys(("onnx.operators", "onnx.graph", "onnx.views", "onnx.cut", "onnx.candidates"), "onnx")
 NEEDS |= dict.fromkeys(("onnx", "onnx.segments", "onnx.pipeline", "onnx.plan"), "onnxruntime")
