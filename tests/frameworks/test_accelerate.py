@@ -23,43 +23,12 @@ torch = package("torch")
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
-from fastrnn.torch import Report, accelerate, restore
+from fastrnn.torch import Report, accelerate, restore, training
 from fastrnn.torch import layers as torch_layers
-from fastrnn.torch import training
 from fastrnn.torch.modules import PLAIN_CLASSES
-from support.torch_models import STEPS, accelerated, cells, close, counting, flat, layers, same
+from support.torch_models import STEPS, accelerated, cells, close, counting, flat, layer_calls, same
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
-
-
-def states_for(draw: st.DrawFn, layer: Any, *batch: int) -> Any:
-    """None, or initial states at random."""
-    if draw(st.booleans()):
-        return None
-    first, dtype = layer.num_layers * (1 + layer.bidirectional), layer.weight_ih_l0.dtype
-    h = torch.randn(first, *batch, layer.proj_size or layer.hidden_size, dtype=dtype)
-    c = torch.randn(first, *batch, layer.hidden_size, dtype=dtype)
-    return (h, c) if isinstance(layer, nn.LSTM) else h
-
-
-@st.composite
-def layer_calls(draw: st.DrawFn) -> tuple[Any, Any, Any]:
-    """A layer, an input of any of the kinds that it takes, and a state."""
-    layer = draw(layers())
-    T, B, dtype = draw(st.integers(1, 7)), draw(st.integers(1, 5)), layer.weight_ih_l0.dtype
-    kind = draw(st.sampled_from(["batch", "single", "packed", "strided"]))
-    if kind == "packed":
-        lengths = [draw(st.integers(1, T)) for _ in range(B)]
-        rows = [torch.randn(length, layer.input_size, dtype=dtype) for length in lengths]
-        rows = rows if draw(st.booleans()) else sorted(rows, key=len, reverse=True)
-        ordered = all(a >= b for a, b in zip(map(len, rows), map(len, rows[1:])))
-        return layer, pack_sequence(rows, enforce_sorted=ordered), states_for(draw, layer, B)
-    if kind == "single":
-        return layer, torch.randn(T, layer.input_size, dtype=dtype), states_for(draw, layer)
-    x = torch.randn(*((B, T) if layer.batch_first else (T, B)), layer.input_size, dtype=dtype)
-    if kind == "strided":
-        x = x.transpose(0, 2).contiguous().transpose(0, 2)
-    return layer, x, states_for(draw, layer, B)
 
 
 @given(call=layer_calls())

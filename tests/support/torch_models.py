@@ -16,7 +16,9 @@ from support.environment import package
 torch = package("torch")
 nn = torch.nn
 
-from fastrnn.torch import accelerate
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
+
+from fastrnn.torch import accelerate, training
 from fastrnn.torch import layers as torch_layers
 
 
@@ -51,6 +53,36 @@ def cells(draw: st.DrawFn) -> Any:
         options["nonlinearity"] = draw(st.sampled_from(["tanh", "relu"]))
     torch.manual_seed(draw(st.integers(0, 2**31)))
     return getattr(nn, kind)(draw(st.sampled_from([1, 3, 16])), draw(st.sampled_from([1, 5, 16, 33])), **options).eval()
+
+
+def states_for(draw: st.DrawFn, layer: Any, *batch: int) -> Any:
+    """None, or initial states at random."""
+    if draw(st.booleans()):
+        return None
+    first, dtype = layer.num_layers * (1 + layer.bidirectional), layer.weight_ih_l0.dtype
+    h = torch.randn(first, *batch, layer.proj_size or layer.hidden_size, dtype=dtype)
+    c = torch.randn(first, *batch, layer.hidden_size, dtype=dtype)
+    return (h, c) if isinstance(layer, nn.LSTM) else h
+
+
+@st.composite
+def layer_calls(draw: st.DrawFn) -> tuple[Any, Any, Any]:
+    """A layer, an input of any of the kinds that it takes, and a state."""
+    layer = draw(layers())
+    T, B, dtype = draw(st.integers(1, 7)), draw(st.integers(1, 5)), layer.weight_ih_l0.dtype
+    kind = draw(st.sampled_from(["batch", "single", "packed", "strided"]))
+    if kind == "packed":
+        lengths = [draw(st.integers(1, T)) for _ in range(B)]
+        rows = [torch.randn(length, layer.input_size, dtype=dtype) for length in lengths]
+        rows = rows if draw(st.booleans()) else sorted(rows, key=len, reverse=True)
+        ordered = all(a >= b for a, b in zip(map(len, rows), map(len, rows[1:])))
+        return layer, pack_sequence(rows, enforce_sorted=ordered), states_for(draw, layer, B)
+    if kind == "single":
+        return layer, torch.randn(T, layer.input_size, dtype=dtype), states_for(draw, layer)
+    x = torch.randn(*((B, T) if layer.batch_first else (T, B)), layer.input_size, dtype=dtype)
+    if kind == "strided":
+        x = x.transpose(0, 2).contiguous().transpose(0, 2)
+    return layer, x, states_for(draw, layer, B)
 
 
 def close(ours: Any, theirs: Any) -> None:
@@ -124,3 +156,52 @@ class Model(nn.Module):
 
 
 STEPS = 5  # of the fixture x: calls of the model's cell
+
+
+@contextmanager
+def without_pytorch(count: int) -> Iterator[None]:
+    """Fails unless fastrnn runs so many layers meanwhile, and PyTorch none, neither forth nor back."""
+
+    def fail(*_: Any) -> None:
+        raise AssertionError("PyTorch's layer ran for a gradient")
+
+    with pytest.MonkeyPatch.context() as patch, counting() as calls:
+        patch.setattr(training, "_by_pytorch", fail)
+        yield
+        assert len(calls) == count
+
+
+def gradients(module: Any, x: Any, state: Any = None, *, wanted: bool = True, seed: int = 0) -> list[Any]:
+    """Results of a layer and gradients of x, of the states (both if they are wanted) and of the parameters."""
+    leaves = [tensor.detach().clone().requires_grad_(wanted) for tensor in (data_of(x), *flat(state))]
+    for parameter in module.parameters():
+        parameter.grad = None
+    torch.manual_seed(seed)
+    given = None if state is None else leaves[1] if len(leaves) == 2 else tuple(leaves[1:])
+    result = module(x._replace(data=leaves[0]) if isinstance(x, PackedSequence) else leaves[0], given)
+    outputs = [tensor for tensor in flat(result) if tensor.dtype.is_floating_point]
+    sum((output * torch.randn(output.shape).to(output.dtype)).sum() for output in outputs).backward()
+    return [*(output.detach() for output in outputs), *(tensor.grad for tensor in (*leaves, *module.parameters()))]
+
+
+def data_of(x: Any) -> Any:
+    return x.data if isinstance(x, PackedSequence) else x
+
+
+def near(ours: list[Any], theirs: list[Any]) -> None:
+    """Equal but for rounding, relative to the largest entry of each tensor, or to 1; where PyTorch has None, None.
+
+    Entries are sums of numbers about 1, which all but cancel in some tensors of few entries.
+    """
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert a.shape == b.shape
+            tolerance = {4: 2e-6, 8: 1e-10}[a.itemsize]
+            assert float((a - b).abs().max()) <= tolerance * max(1.0, float(b.abs().max()))
+
+
+def doubled(module: Any, x: Any, state: Any = None) -> tuple[Any, Any, Any]:
+    """The same call in float64."""
+    states = [tensor.double() for tensor in flat(state)]
+    return copy.deepcopy(module).double(), x.to(torch.float64), states[0] if len(states) == 1 else tuple(states) or None
