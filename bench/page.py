@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from bench.cases import CELLS, MODELS, NAMES, Case
 from bench.machine import ROOT
 from bench.peers import OURS
 from bench.results import (
+    ROOFLINE,
     TITLES,
     Run,
     as_table,
@@ -24,19 +25,19 @@ from bench.results import (
     table_row,
     title_of,
 )
-from bench.run import Result
+from bench.run import Timing
 
 
 class Comparison(NamedTuple):
     """A case, and one of `OURS` beside the best peer: the function, or for a single step the stream."""
 
-    result: Result
+    result: Timing
     ours: str
     ratio: float
 
     @property
     def case(self) -> Case:
-        return Case.parse(self.result.case)
+        return self.result.parsed
 
 
 # The first kind that a case is of is the one it is counted under.
@@ -126,7 +127,7 @@ def page(runs: list[Run], how: str) -> str:
 
 def section(run: Run, number: int) -> list[str]:
     threads = run.limits.threads
-    functions, streams = (compare(run, ours) for ours in OURS)
+    functions, streams = compare(run, "fastrnn"), compare(run, "stream")
     lines = [f"## {threads} thread{'s' if threads > 1 else ''}: {run.about['processor']}", ""]
     lines += summary(run, functions, streams)
     lines += losses([*functions, *streams])
@@ -167,7 +168,7 @@ def in_words(who: str, compared: list[Comparison]) -> str:
     )
 
 
-def losses(compared: list[Comparison]) -> list[str]:
+def losses(compared: list[Comparison], fraction: str = ROOFLINE[0]) -> list[str]:
     """Every case that a peer won, worst first."""
     lost = sorted((one for one in compared if one.ratio < 1), key=lambda one: one.ratio)
     lines = ["### Losses", ""]
@@ -184,14 +185,14 @@ def losses(compared: list[Comparison]) -> list[str]:
         ]
         for result, ours, ratio in lost
     )
-    head = ["case", "which", "ratio", "best peer", "its time, us", "best peer, us", "of the roofline"]
+    head = ["case", "which", "ratio", "best peer", "its time, us", "best peer, us", fraction]
     return [*lines, *as_table(head, rows), ""]
 
 
 def against_peers(run: Run) -> list[str]:
     """Ratios to one peer at a time."""
     rows = []
-    for ours, name in ((ours, name) for ours in OURS for name in run.columns if name not in OURS):
+    for ours, name in ((ours, name) for ours in ("fastrnn", "stream") for name in run.columns if name not in OURS):
         timed = [r.seconds for r in run.results if {name, ours} <= r.seconds.keys()]
         if timed:
             ratios = [seconds[name] / seconds[ours] for seconds in timed]
@@ -237,7 +238,7 @@ def models(run: Run) -> list[str]:
     rows = (
         [
             f"{NAMES[result.case]}: {MODELS[NAMES[result.case]].what}",
-            *(microseconds(result.seconds[name]) if name in result.seconds else "-" for name in OURS),
+            *(microseconds(result.seconds[name]) if name in result.seconds else "-" for name in ("fastrnn", "stream")),
             "-" if result.best is None else f"{microseconds(result.seconds[result.best])} ({TITLES[result.best]})",
             *("-" if ratio is None else f"{ratio:.2f}" for ratio in result.ratios.values()),
         ]
@@ -247,7 +248,7 @@ def models(run: Run) -> list[str]:
     return ["### Models", "", *as_table(head, rows), ""]
 
 
-def left_out(results: list[Result]) -> list[str]:
+def left_out(results: Sequence[Timing]) -> list[str]:
     """Which peers were not timed, in how many cases, and why."""
     reasons = Counter(
         (TITLES[name], short_reason(words))
@@ -271,10 +272,10 @@ def short_reason(words: str) -> str:
 def all_cases(run: Run) -> list[str]:
     """Every case, folded by cell."""
     lines = ["### All cases", ""]
-    cells = list(CELLS)
-    ordered = sorted(run.results, key=lambda result: cells.index(Case.parse(result.case).cell))
-    for cell, results in groupby(ordered, key=lambda result: Case.parse(result.case).cell):
+    cells, head = list(CELLS), table_head(run.columns, fractions=run.fractions)
+    ordered = sorted(run.results, key=lambda result: cells.index(result.parsed.cell))
+    for cell, results in groupby(ordered, key=lambda result: result.parsed.cell):
         rows = [table_row(result, run.columns) for result in results]
-        lines += [f"<details><summary>{cell}: {len(rows)} cases</summary>", "", table_head(run.columns), *rows]
+        lines += [f"<details><summary>{cell}: {len(rows)} cases</summary>", "", head, *rows]
         lines += ["", "</details>", ""]
     return lines

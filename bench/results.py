@@ -6,31 +6,37 @@ import hashlib
 import json
 import os
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bench.cases import NAMES
-from bench.peers import OURS, PEERS
+from bench.peers import OURS, PEERS, TRAINING_PEERS, Library
 from bench.roofline import Level, Limits
-from bench.run import Result
+from bench.run import Result, Timing
 
-TITLES = {name: peer.title for name, peer in PEERS.items()}
+ROOFLINE = ("of the roofline",)
+TITLES = {name: peer.title for name, peer in (TRAINING_PEERS | PEERS).items()}
 
 
 @dataclass
 class Run:
     """One run of the program: where it was made, what the machine can do, and a result for each case."""
 
+    peers: ClassVar[Mapping[str, type[Library]]] = PEERS
+    result_type: ClassVar[type[Timing]] = Result
+    kind: ClassVar[str] = "calls"  # of `about`; files that do not say it are of calls
+    fractions: ClassVar[Sequence[str]] = ROOFLINE  # names of a result's `fractions`
+
     about: dict[str, Any]
     limits: Limits
-    results: list[Result] = field(default_factory=list)
+    results: list[Timing] = field(default_factory=list)
 
     @property
     def columns(self) -> list[str]:
-        """The peers that were timed, in the order of `PEERS`."""
-        return [name for name in PEERS if name in self.about["timed"]]
+        """The peers that were timed, in the order of `peers`."""
+        return [name for name in self.peers if name in self.about["timed"]]
 
     def text(self) -> str:
         """JSON with a line a case, so that files are short and differences can be read."""
@@ -55,9 +61,14 @@ class Run:
     @classmethod
     def parse(cls, text: str) -> Run:
         content = json.loads(text)
+        kind = content["about"].get("kind", "calls")
+        if kind != cls.kind:
+            raise ValueError(f"expected results of {cls.kind}, got results of {kind}")
         limits = content["limits"]
         levels = tuple(Level(**level) for level in limits.pop("levels"))
-        return cls(content["about"], Limits(levels=levels, **limits), [Result(**result) for result in content["cases"]])
+        return cls(
+            content["about"], Limits(levels=levels, **limits), [cls.result_type(**case) for case in content["cases"]]
+        )
 
 
 def shorten(value: Any) -> Any:
@@ -76,21 +87,22 @@ def microseconds(seconds: float) -> str:
     return f"{value:.{digits}f}"
 
 
-def table_head(columns: Sequence[str], width: int = 4) -> str:
+def table_head(columns: Sequence[str], width: int = 4, fractions: Sequence[str] = ROOFLINE) -> str:
     titles = [f"{TITLES[name]}, us" for name in columns]
     ratios = [f"best peer / {TITLES[name]}" for name in OURS if name in columns]
-    head = as_row(["case".ljust(width), *titles, *ratios, "of the roofline"])
-    return head + "\n" + as_rule(["-" * (width + 2), *("---:" for _ in (*titles, *ratios)), "---:"])
+    numbers = [*titles, *ratios, *fractions]
+    return as_row(["case".ljust(width), *numbers]) + "\n" + as_rule(["-" * (width + 2), *("---:" for _ in numbers)])
 
 
-def table_row(result: Result, columns: Sequence[str], width: int = 0) -> str:
-    """A case: medians with their spread, the ratios, the fraction of the roofline."""
+def table_row(result: Timing, columns: Sequence[str], width: int = 0) -> str:
+    """A case: medians with their spread, the ratios, and fractions as `table_head` names them."""
     times = [
         f"{microseconds(result.seconds[name])} ±{result.spread[name]:.0%}" if name in result.seconds else "-"
         for name in columns
     ]
     ratios = ["-" if ratio is None else f"{ratio:.2f}" for name, ratio in result.ratios.items() if name in columns]
-    return as_row([f"`{result.case}`".ljust(width), *times, *ratios, f"{result.roofline:.0%}"])
+    fractions = ["-" if fraction is None else f"{fraction:.0%}" for fraction in result.fractions]
+    return as_row([f"`{result.case}`".ljust(width), *times, *ratios, *fractions])
 
 
 def as_row(cells: Iterable[str]) -> str:
@@ -160,7 +172,7 @@ def plain_list(values: Iterable[Any]) -> str:
     return ", ".join(map(str, values))
 
 
-def title_of(result: Result) -> str:
+def title_of(result: Timing) -> str:
     """The case, and the model that it is."""
     name = NAMES.get(result.case)
     return f"`{result.case}`" + (f" ({name})" if name else "")

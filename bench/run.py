@@ -10,15 +10,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from bench.cases import Case
-from bench.peers import OURS, PEERS
+from bench.peers import OURS, PEERS, Library
 from bench.roofline import Level, Limits, roofline
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,12 +42,19 @@ class Worker:
     """The process of a peer. One that has several threads is stopped while others run, so that none of them spins."""
 
     def __init__(
-        self, name: str, threads: int, folder: Path, cpus: set[int] | None = None, python: str = sys.executable
+        self,
+        name: str,
+        threads: int,
+        folder: Path,
+        cpus: set[int] | None = None,
+        python: str = sys.executable,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.stops = threads > 1 and cpus is not None
         self.errors = tempfile.TemporaryFile(mode="w+", dir=folder)  # noqa: SIM115 -- `close` closes it
         environment = os.environ | {f"{variable}_NUM_THREADS": str(threads) for variable in THREAD_VARIABLES}
+        environment |= variables or {}
         with running_on(cpus):
             self.process = subprocess.Popen(
                 [python, "-c", LAUNCH, str(ROOT), name, str(threads)],
@@ -127,8 +134,8 @@ def last_processors(count: int) -> set[int]:
 
 
 @dataclass
-class Result:
-    """The result of a case, with the fields of the JSON file."""
+class Timing:
+    """The result of a case, with the fields of the JSON file that calls and steps of training have in common."""
 
     case: str
     threads: int
@@ -140,15 +147,24 @@ class Result:
     roofline: float  # fraction: roofline_seconds / seconds of fastrnn
     best: str | None = None  # the fastest peer
     ratio: float | None = None  # more than 1: fastrnn was faster than the best peer
-    stream_ratio: float | None = None  # the same for `Stream.step`, in cases of a single step
     form: dict[str, str] = field(default_factory=dict)  # of each peer's call, where it has several: the fastest
     left_out: dict[str, str] = field(default_factory=dict)  # peers that were not timed, and why
     idle: float = 0.0  # fraction of the rounds' time in which the one thread did not run, since others did
 
     @property
+    def parsed(self) -> Case:
+        """The case, from its text."""
+        return Case.parse(self.case)
+
+    @property
     def ratios(self) -> dict[str, float | None]:
-        """The ratio of each of `OURS`."""
-        return {"fastrnn": self.ratio, "stream": self.stream_ratio}
+        """The ratio of each of `OURS` that has one in this kind of result."""
+        return {"fastrnn": self.ratio}
+
+    @property
+    def fractions(self) -> list[float | None]:
+        """The columns of a table after the ratios: parts of the time of fastrnn."""
+        return [self.roofline]
 
     @property
     def disturbed(self) -> bool:
@@ -156,8 +172,26 @@ class Result:
         return self.idle > MOST_IDLE
 
 
+@dataclass
+class Result(Timing):
+    """The result of a case of calls."""
+
+    stream_ratio: float | None = None  # the ratio of `Stream.step`, in cases of a single step
+
+    @property
+    def ratios(self) -> dict[str, float | None]:
+        return super().ratios | {"stream": self.stream_ratio}
+
+
 class Bench:
     """Holds the processes of all peers, and measures cases with them."""
+
+    peers: ClassVar[Mapping[str, type[Library]]] = PEERS
+    kind: ClassVar[str] = ""  # what stands before the names of peers in bench/worker.py
+    variables: ClassVar[Mapping[str, Mapping[str, str]]] = {}  # of the environment of a peer's process
+    usual: ClassVar[float] = 1.5  # times the roofline: what a peer's call takes, roughly
+    most_seconds: ClassVar[float] = 1.5  # of the rounds of a case of a grid; twice as many of one that is named
+    build_seconds: ClassVar[float] = 0.5  # what it takes to build and compare the calls of a case, roughly
 
     def __init__(self, peers: Sequence[str], threads: int) -> None:
         self.threads = threads
@@ -167,10 +201,10 @@ class Bench:
         self.workers: dict[str, Worker] = {}
         with ExitStack() as stack:
             self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            self.helper = Worker("reference", os.cpu_count() or 1, self.folder)
+            self.helper = Worker(self.kind + "reference", os.cpu_count() or 1, self.folder)
             stack.callback(self.helper.close)
             stack.callback(self._close_workers)
-            for name in (name for name in PEERS if name in (*OURS, *peers)):
+            for name in (name for name in self.peers if name in (*OURS, *peers)):
                 self._start(name)
             if "fastrnn" in self.missing:
                 raise SystemExit(f"fastrnn can't be imported: {self.missing['fastrnn']}")
@@ -184,7 +218,8 @@ class Bench:
 
     def _start(self, name: str) -> None:
         try:
-            worker = Worker(name, self.threads, self.folder, self.cpus)
+            variables = self.variables.get(name)
+            worker = Worker(self.kind + name, self.threads, self.folder, self.cpus, variables=variables)
         except WorkerDied as words:
             self.missing[name] = f"its process died: {words}"
             return
@@ -206,7 +241,15 @@ class Bench:
         levels = tuple(Level(**level) for level in answer.pop("levels"))
         return Limits(levels=levels, **answer)
 
-    def measure(self, case: Case, limits: Limits, rounds: int, most_seconds: float) -> Result:
+    def least(self, case: Case, limits: Limits) -> float:
+        """Seconds of a call by the limits."""
+        return roofline(case, limits)
+
+    def summarise(self, case: Case, times: dict[str, list[float]], limits: Limits) -> Timing:
+        """A result from the seconds of each round."""
+        return summarise(case, times, self.least(case, limits), self.threads)
+
+    def measure(self, case: Case, limits: Limits, rounds: int, most_seconds: float) -> Timing:
         """Compare, then time: so many rounds, or fewer where they would take longer than `most_seconds`."""
         path = self.folder / "case.npz"
         answer = self.helper.ask("prepare", case=str(case), path=str(path))
@@ -216,7 +259,7 @@ class Bench:
         differences: dict[str, float] = {}
         estimates: dict[str, float] = {}
         forms: dict[str, str] = {}
-        for name in [name for name in PEERS if name in self.workers]:
+        for name in [name for name in self.peers if name in self.workers]:
             built = self._ask(name, "build", left_out, case=str(case), path=str(path))
             if built is not None:
                 differences[name] = built["difference"]
@@ -232,7 +275,7 @@ class Bench:
         times, idle = self._time_in_turns(case, estimates, left_out, rounds, most_seconds)
         for name in list(self.workers):
             self._ask(name, "drop", {})
-        result = summarise(case, times, roofline(case, limits), self.threads)
+        result = self.summarise(case, times, limits)
         result.difference, result.left_out, result.idle = differences, left_out, idle
         result.form = {name: forms[name] for name in times}
         return result
@@ -280,7 +323,7 @@ class Bench:
 def why_not_timed(case: Case, built: dict[str, Any], ours: float | None) -> str | None:
     """The reason to leave a peer out, from the answer to "build" and fastrnn's seconds; None if there is none."""
     if not built["difference"] <= case.tolerance:  # NaN too
-        return f"its output is {built['difference']:.1e} away from the reference"
+        return f"what it answers is {built['difference']:.1e} away from the reference"
     factor, least = HOPELESS
     if ours is not None and built["seconds"] > max(least, factor * ours):
         return f"takes about {built['seconds']:.1f} s a call"
@@ -288,29 +331,34 @@ def why_not_timed(case: Case, built: dict[str, Any], ours: float | None) -> str 
 
 
 def summarise(case: Case, times: dict[str, list[float]], least: float, threads: int) -> Result:
-    """Medians, and the ratio to the best peer.
+    """Medians, and the ratios to the best peer."""
+    result = Result(**common_fields(case, times, least, threads))
+    if result.best is not None and "stream" in times:
+        result.stream_ratio = ratio_of(times, result.best, "stream")
+    return result
+
+
+def common_fields(case: Case, times: dict[str, list[float]], least: float, threads: int) -> dict[str, Any]:
+    """The fields of a `Timing` that follow from the seconds of each round.
 
     The ratio is the median of the ratios within the rounds, not the ratio of the medians: a machine that is slow for a
     while is slow for both sides of a round.
     """
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
-    ours = times["fastrnn"]
-    result = Result(
-        case=str(case),
-        threads=threads,
-        seconds=medians,
-        spread={name: half_range(seconds) / medians[name] for name, seconds in times.items()},
-        difference={},
-        rounds=len(ours),
-        roofline_seconds=least,
-        roofline=least / medians["fastrnn"],
-    )
     peers = [name for name in times if name not in OURS]
-    if peers:
-        result.best = min(peers, key=medians.__getitem__)
-        result.ratio = ratio_of(times, result.best, "fastrnn")
-        result.stream_ratio = ratio_of(times, result.best, "stream") if "stream" in times else None
-    return result
+    best = min(peers, key=medians.__getitem__) if peers else None
+    return {
+        "case": str(case),
+        "threads": threads,
+        "seconds": medians,
+        "spread": {name: half_range(seconds) / medians[name] for name, seconds in times.items()},
+        "difference": {},
+        "rounds": len(times["fastrnn"]),
+        "roofline_seconds": least,
+        "roofline": least / medians["fastrnn"],
+        "best": best,
+        "ratio": None if best is None else ratio_of(times, best, "fastrnn"),
+    }
 
 
 def ratio_of(times: dict[str, list[float]], theirs: str, ours: str) -> float:

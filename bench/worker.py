@@ -15,13 +15,14 @@ import time
 from collections.abc import Iterable
 from itertools import repeat
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, ClassVar, NamedTuple, TextIO
 
 import numpy as np
 
-from bench.cases import Case, Data
+from bench.cases import Array, Case, Data
 from bench.cold import Caches
-from bench.peers import PEERS, WHOLE_PEERS, Call, Peer, Unable
+from bench.peers import PEERS, TRAINING_PEERS, WHOLE_PEERS, Call, Unable
+from bench.training.cases import TrainingCase, TrainingData
 
 Answer = dict[str, Any]
 
@@ -37,15 +38,19 @@ class Form(NamedTuple):
 class Session:
     """A method for each command."""
 
-    def __init__(self, peer: Peer | None) -> None:
-        self.peer = peer
+    peers: ClassVar[Any] = PEERS | WHOLE_PEERS
+    case_type: ClassVar[Any] = Case
+    data_type: ClassVar[Any] = Data
+
+    def __init__(self, peer: Any) -> None:
+        self.peer = peer  # one of `peers`; or None
         self.call: Any = None
         self.data: Any = None
         self.caches: Caches | None = None  # of a cold case
 
     def prepare(self, case: str, path: str) -> Answer:
-        """Write input, weights and the reference's outputs to a file."""
-        Data.make(Case.parse(case)).save(Path(path))
+        """Write what all peers are given, and what the reference makes of it, to a file."""
+        self.data_type.make(self.case_type.parse(case)).save(Path(path))
         return {}
 
     def limits(self, threads: int) -> Answer:
@@ -58,8 +63,8 @@ class Session:
 
     def build(self, case: str, path: str) -> Answer:
         """Compare each form of the peer's call with the reference, and make the call in the fastest form."""
-        assert self.peer is not None
-        parsed, self.data = Case.parse(case), Data.load(Path(path))  # kept, since some libraries only point to it
+        # The data are kept, since some libraries only point to them.
+        parsed, self.data = self.case_type.parse(case), self.data_type.load(Path(path))
         self.caches = Caches() if parsed.cold else None
         forms = [self.try_form(parsed, name) for name in self.peer.forms(parsed)]
         right = [form for form in forms if form.difference <= parsed.tolerance]
@@ -70,21 +75,21 @@ class Session:
         return best._asdict() | {"differences": {form.form: form.difference for form in forms}}
 
     def try_form(self, case: Case, name: str) -> Form:
-        assert self.peer is not None
         self.call = None  # the form before this one: its memory is free now
         self.call = self.peer.build(case, self.data, name)
-        outputs = [
-            self.peer.outputs(case, self.call()).copy() for _ in self.data.expected
-        ]  # a view may be written again
-        y = np.array(outputs)
-        if y.shape != self.data.expected.shape:
-            raise ValueError(f"its output has the shape {y.shape[1:]}, not {self.data.expected.shape[1:]}")
-        difference = float(np.abs(y - self.data.expected).max())
+        difference = self.difference(case)
         taken = self.seconds(1)
         if taken < 0.05:
             repeats = 3 if case.cold else max(3, int(1e-3 / taken))
             taken = min(self.seconds(repeats) for _ in range(3))
         return Form(name, math.inf if math.isnan(difference) else difference, taken)
+
+    def difference(self, case: Case) -> float:
+        """How far the first calls are from the reference."""
+        outputs = [
+            self.peer.outputs(case, self.call()).copy() for _ in self.data.expected
+        ]  # a view may be written again
+        return largest_difference("output", np.array(outputs), self.data.expected)
 
     def seconds(self, repeats: int) -> float:
         return seconds(self.call, repeats) if self.caches is None else seconds_cold(self.call, repeats, self.caches)
@@ -105,6 +110,33 @@ class Session:
         return {}
 
 
+class TrainingSession(Session):
+    """The same for a peer of training, whose call answers gradients."""
+
+    peers = TRAINING_PEERS
+    case_type = TrainingCase
+    data_type = TrainingData
+
+    def difference(self, case: Case) -> float:
+        """The largest difference of a gradient, as a part of the largest number in that gradient."""
+        assert isinstance(case, TrainingCase)
+        found, expected = self.peer.gradients(case, self.call()), self.data.expected
+        missing = set(case.wanted(self.data.weights)) - set(found)
+        if missing:
+            raise ValueError(f"it has no gradient of {', '.join(sorted(missing))}")
+        parts = [
+            largest_difference(f"gradient of {name}", array, expected[name]) / np.abs(expected[name]).max()
+            for name, array in found.items()
+        ]
+        return float(np.max(parts))  # NaN, if one is
+
+
+def largest_difference(what: str, found: Array, expected: Array) -> float:
+    if found.shape != expected.shape:
+        raise ValueError(f"its {what} has the shape {found.shape}, not {expected.shape}")
+    return float(np.abs(found - expected).max())
+
+
 def seconds(call: Call, repeats: int) -> float:
     start = time.perf_counter()
     for _ in repeat(None, repeats):
@@ -121,20 +153,27 @@ def seconds_cold(call: Call, repeats: int, caches: Caches) -> float:
     return taken / repeats
 
 
+SESSIONS = {"": Session, "training": TrainingSession}
+
+
 def answer_lines(name: str, threads: int, lines: Iterable[str], answers: TextIO) -> None:
-    """Answer a line for each line; `name` is of a peer, or "reference" for a process that holds none."""
+    """Answer a line for each line.
+
+    `name` is of a peer, or "reference" for a process that holds none; "training/" stands before it for training.
+    """
 
     def answer(**fields: Any) -> None:
         print(json.dumps(fields), file=answers, flush=True)
 
     try:
-        known = PEERS | WHOLE_PEERS
-        peer = known[name](threads) if name in known else None
+        kind, _, bare = name.rpartition("/")
+        session_type = SESSIONS[kind]
+        peer = session_type.peers[bare](threads) if bare in session_type.peers else None
     except ImportError as error:
         answer(missing=str(error))
         return
     answer(about=peer.about() if peer else {})
-    session = Session(peer)
+    session = session_type(peer)
     for line in lines:
         command = json.loads(line)
         try:

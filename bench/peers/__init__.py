@@ -5,11 +5,15 @@ from __future__ import annotations
 from bench.peers.numpy import NumPyLoop
 from bench.peers.onnx import OnnxRuntime, OpenVINO
 from bench.peers.ours import FastRNN, FastRNNStream
-from bench.peers.peer import Call, Peer, Unable
+from bench.peers.peer import Call, Library, Peer, Unable
 from bench.peers.torch import Torch
+from bench.peers.trainer import Trainer
+from bench.peers.training_keras import KerasOnJax
+from bench.peers.training_ours import FastRNNHeld, FastRNNStep
+from bench.peers.training_torch import TorchStep, TorchStepKeepingPages
 from bench.peers.whole import WholeCut, WholeOnnxRuntime, WholeSession
 
-__all__ = ["OURS", "PEERS", "WHOLE_PEERS", "Call", "Peer", "Unable"]
+__all__ = ["OURS", "PEERS", "TRAINING_PEERS", "WHOLE_PEERS", "Call", "Library", "Peer", "Trainer", "Unable"]
 
 PEERS: dict[str, type[Peer]] = {
     "fastrnn": FastRNN,
@@ -24,4 +28,11 @@ WHOLE_PEERS: dict[str, type[Peer]] = {  # of whole models, which bench/whole_mod
     "session": WholeSession,
     "cut": WholeCut,
 }
-OURS = ("fastrnn", "stream")  # all others are peers
+TRAINING_PEERS: dict[str, type[Trainer]] = {  # of steps of training, which bench/training times
+    "fastrnn": FastRNNStep,
+    "held": FastRNNHeld,
+    "torch": TorchStep,
+    "torch_pages": TorchStepKeepingPages,
+    "jax": KerasOnJax,
+}
+OURS = ("fastrnn", "stream", "held")  # all others are peers

@@ -10,8 +10,8 @@ from bench.cases import Array, Case, Data
 from bench.peers.peer import Call, Unable
 
 
-class FastRNN:
-    """A call of `fastrnn.lstm` and its like: a new array of outputs and the final state each time."""
+class FastRNNLibrary:
+    """The library: its versions, and params of a case."""
 
     title = "fastrnn"
 
@@ -27,15 +27,19 @@ class FastRNN:
         target = self.fastrnn.LSTMParams(weights).target
         return {"version": self.fastrnn.__version__, "target": target, "compiler": _core.COMPILER}
 
-    def params(self, case: Case, data: Data) -> Any:
+    def params(self, case: Case, weights: dict[str, Array]) -> Any:
         kind = getattr(self.fastrnn, case.function.upper() + "Params")
-        return kind(data.weights, **case.options)
+        return kind(weights, **case.options)
+
+
+class FastRNN(FastRNNLibrary):
+    """A call of `fastrnn.lstm` and its like: a new array of outputs and the final state each time."""
 
     def forms(self, case: Case) -> list[str]:
         return [f"fastrnn.{case.function}"]
 
     def build(self, case: Case, data: Data, form: str) -> Call:
-        function, params = getattr(self.fastrnn, case.function), self.params(case, data)
+        function, params = getattr(self.fastrnn, case.function), self.params(case, data.weights)
         x, threads = data.x, self.threads
         if case.ragged:
             return lambda: function(x, params, lengths=case.lengths, threads=threads)[0]
@@ -71,7 +75,7 @@ class FastRNNStream(FastRNN):
         return ["Stream.step"]
 
     def build(self, case: Case, data: Data, form: str) -> Call:
-        stream, x = self.fastrnn.Stream(self.params(case, data), batch_size=case.B), data.x[0]
+        stream, x = self.fastrnn.Stream(self.params(case, data.weights), batch_size=case.B), data.x[0]
         return lambda: stream.step(x)
 
     def outputs(self, case: Case, result: Any) -> Array:

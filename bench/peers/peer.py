@@ -21,8 +21,8 @@ class Unable(Exception):  # noqa: N818 -- it is no error
     """A kind of layer that a peer does not have; the words say what it lacks."""
 
 
-class Peer(Protocol):
-    """The interface of every peer."""
+class Library(Protocol):
+    """What every peer says of its library."""
 
     title: str
 
@@ -30,6 +30,10 @@ class Peer(Protocol):
 
     def about(self) -> dict[str, str]:
         """The version, and what else a reader of results must know of it."""
+
+
+class Peer(Library, Protocol):
+    """The interface of every peer."""
 
     def forms(self, case: Case) -> list[str]:
         """Names of the forms that may be the fastest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from bench.peers.peer import Call, Unable
 MODULE, WITHOUT_ONEDNN, CELLS = "module", "module without oneDNN", "cells"
 
 
-class Torch:
-    """Its LSTM goes through oneDNN, which reorders all weights at every call: for few steps it is faster without."""
+class TorchLibrary:
+    """The library with its threads, and the modules of a case."""
 
     title = "PyTorch"
 
@@ -23,18 +24,61 @@ class Torch:
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(1)
         torch.set_flush_denormal(True)
-        self.torch, self.mode = torch, torch.inference_mode()
-        self.mode.__enter__()  # for as long as the process lives
+        self.torch = torch
 
     def about(self) -> dict[str, str]:
         return {"version": str(self.torch.__version__)}
 
-    def forms(self, case: Case) -> list[str]:
+    def forms_of_module(self, case: Case) -> list[str]:
         if case.cell == "gru_before":
             raise Unable("has no GRU that resets before the product")
-        forms = [MODULE]
-        if case.cell == "lstm" and not (case.P or case.f64 or case.ragged):  # else oneDNN has no part in it
-            forms.append(WITHOUT_ONEDNN)
+        has_onednn = case.cell == "lstm" and not (case.P or case.f64 or case.ragged)
+        return [MODULE, WITHOUT_ONEDNN] if has_onednn else [MODULE]
+
+    def module(self, case: Case, weights: dict[str, Any]) -> Any:
+        options: dict[str, Any] = {"num_layers": case.L, "bidirectional": case.bi}
+        if case.P:
+            options["proj_size"] = case.P
+        kind = getattr(self.torch.nn, case.cell.upper())
+        module = kind(case.I, case.H, dtype=self.dtype(case), **options)
+        module.load_state_dict(weights)
+        return module
+
+    def cells(self, case: Case, weights: dict[str, Any]) -> list[Any]:
+        """A cell for each layer of a stack."""
+        kind = getattr(self.torch.nn, case.cell.upper() + "Cell")
+        cells = []
+        for layer, inputs in enumerate(case.inputs):
+            cell = kind(inputs, case.H, dtype=self.dtype(case))
+            suffix = f"_l{layer}"
+            cell.load_state_dict({k.removesuffix(suffix): w for k, w in weights.items() if k.endswith(suffix)})
+            cells.append(cell)
+        return cells
+
+    def dtype(self, case: Case) -> Any:
+        return getattr(self.torch, np.dtype(case.dtype).name)
+
+    def packed(self, case: Case, module: Any) -> Callable[..., Any]:
+        """A function of x, and a state, for rows of different lengths: they are packed, and y is padded again."""
+        rnn, lengths, T = self.torch.nn.utils.rnn, self.torch.from_numpy(case.lengths), case.T
+
+        def run_packed(x: Any, state: Any = None) -> Any:
+            packed = rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
+            return rnn.pad_packed_sequence(module(packed, state)[0], total_length=T)[0]
+
+        return run_packed
+
+
+class Torch(TorchLibrary):
+    """Its LSTM goes through oneDNN, which reorders all weights at every call: for few steps it is faster without."""
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        self.mode = self.torch.inference_mode()
+        self.mode.__enter__()  # for as long as the process lives
+
+    def forms(self, case: Case) -> list[str]:
+        forms = self.forms_of_module(case)
         if case.carries_state and not (case.P or case.bi):
             forms.append(CELLS)
         return forms
@@ -44,40 +88,14 @@ class Torch:
         x, weights = self.torch.from_numpy(data.x), {k: self.torch.from_numpy(w) for k, w in data.weights.items()}
         if form == CELLS:
             return self.step_of_cells(case, x, weights)
-        module = self.module(case, weights)
+        module = self.module(case, weights).eval()
         if case.ragged:
-            return self.call_of_packed(case, x, module)
+            run = self.packed(case, module)
+            return lambda: run(x)
         return carrying(lambda state: module(x, state)) if case.carries_state else lambda: module(x)[0]
 
-    def module(self, case: Case, weights: dict[str, Any]) -> Any:
-        options: dict[str, Any] = {"num_layers": case.L, "bidirectional": case.bi}
-        if case.P:
-            options["proj_size"] = case.P
-        kind = getattr(self.torch.nn, case.cell.upper())
-        module = kind(case.I, case.H, dtype=self.dtype(case), **options).eval()
-        module.load_state_dict(weights)
-        return module
-
-    def dtype(self, case: Case) -> Any:
-        return getattr(self.torch, np.dtype(case.dtype).name)
-
-    def call_of_packed(self, case: Case, x: Any, module: Any) -> Call:
-        rnn, lengths, T = self.torch.nn.utils.rnn, self.torch.from_numpy(case.lengths), case.T
-
-        def run_packed() -> Any:
-            packed = rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
-            return rnn.pad_packed_sequence(module(packed)[0], total_length=T)[0]
-
-        return run_packed
-
     def step_of_cells(self, case: Case, x: Any, weights: dict[str, Any]) -> Call:
-        kind = getattr(self.torch.nn, case.cell.upper() + "Cell")
-        cells = []
-        for layer, inputs in enumerate(case.inputs):
-            cell = kind(inputs, case.H, dtype=self.dtype(case)).eval()
-            suffix = f"_l{layer}"
-            cell.load_state_dict({k.removesuffix(suffix): w for k, w in weights.items() if k.endswith(suffix)})
-            cells.append(cell)
+        cells = [cell.eval() for cell in self.cells(case, weights)]
         states: list[Any] = [None] * case.L
         lstm, x_t = case.cell == "lstm", x[0]
 
