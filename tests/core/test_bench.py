@@ -31,11 +31,10 @@ from bench import limits as machine_limits
 from bench.cases import CELLS, MODELS, Case, Data, find
 from bench.peers import PEERS, Call
 from bench.results import Run, microseconds, table_row
-from bench.roofline import Level, Limits, roofline
+from bench.roofline import roofline
 from bench.run import Bench, Result, summarise
+from support.benchmark import LEVELS, LIMITS, OURS, about, launch_with
 
-LEVELS = (Level("L1", 1000, 1e9, 500), Level("L2", 100_000, 1e8, 50_000), Level("memory", None, 1e7, 10**6))
-LIMITS = Limits(1, 1e9, LEVELS, 1e-8, 2e-7, 3e-8, 2e-7, "a compiler")
 SPECIAL = ["", "-L2", "-bi", "-L2-bi", "-ragged", "-L2-bi-ragged", "-f64"]
 TINY = [f"{cell}-T5-B3-I4-H6{special}" for cell in CELLS for special in SPECIAL]
 TINY += ["lstm-T5-B3-I4-H6-P2", "lstm-T5-B3-I4-H6-L2-bi-P2-ragged"]
@@ -257,12 +256,6 @@ def test_measure(bench: Bench, text: str) -> None:
     assert max(result.difference.values()) <= Case.parse(text).tolerance / 100
 
 
-def launch_with(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    """Let every process run `code` before it begins."""
-    head, tail = run.LAUNCH.split("from bench.worker")
-    monkeypatch.setattr(run, "LAUNCH", f"{head}\n{code}\nfrom bench.worker{tail}")
-
-
 def measure_with(monkeypatch: pytest.MonkeyPatch, code: str, peers: list[str]) -> tuple[Bench, Result]:
     launch_with(monkeypatch, code)
     with Bench(peers, threads=1) as made:
@@ -352,17 +345,8 @@ def test_levels_are_read_inside_of_them() -> None:
 
 def canned() -> Run:
     """Three results: won, lost by a little, lost by a lot."""
-    about = {
-        "processor": "A processor", "processors": 2, "virtual": False, "memory": 2**33, "system": "Linux",
-        "python": "3.11", "commit": "abc+", "date": "2026-01-01", "command": "python -m bench", "used": [1],
-        "timed": {
-            "fastrnn": {"version": "1", "target": "avx2", "compiler": "gcc"},
-            "stream": {"version": "1", "target": "avx2", "compiler": "gcc"},
-            "torch": {"version": "2"},
-        },
-        "missing": {"openvino": "No module named 'openvino'"},
-    }  # fmt: skip
-    made = Run(about, LIMITS)
+    timed = {"fastrnn": OURS, "stream": OURS, "torch": {"version": "2"}}
+    made = Run(about(timed=timed, missing={"openvino": "No module named 'openvino'"}), LIMITS)
     for text, ratio in (("lstm-T1-B1-I128-H128", 2.0), ("gru-T9-B1-I8-H8", 0.99), ("rnn-T9-B64-I8-H512", 0.5)):
         seconds = {"fastrnn": 1e-3, "torch": ratio * 1e-3} | ({"stream": 4e-3} if "-T1-" in text else {})
         result = Result(text, 1, seconds, dict.fromkeys(seconds, 0.01), {}, 9, 5e-4, 0.5, "torch", ratio)
@@ -519,6 +503,7 @@ def test_row_of_a_peer_that_was_not_timed() -> None:
         (["--from", __file__], "expected --page or --readme with it"),
         (["--resume"], "--resume: expected --json with it"),
         (["--quick", "--full"], "not allowed with"),
+        (["lstm-T1-B1-I2-H3", "--cell", "gru"], "argument --cell: expected one of lstm, got 'gru'"),
     ],
 )
 def test_bad_arguments(
