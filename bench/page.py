@@ -29,7 +29,7 @@ from bench.run import Timing
 
 
 class Comparison(NamedTuple):
-    """A case, and one of `OURS` beside the best peer: the function, or for a single step the stream."""
+    """A case, and one of `COMPARED` beside the best peer: the function, or for a single step the stream."""
 
     result: Timing
     ours: str
@@ -71,7 +71,7 @@ STREAM_KINDS: list[tuple[str, Callable[[Case], bool]]] = [
 
 
 def compare(run: Run, ours: str) -> list[Comparison]:
-    """The cases that one of `OURS` was timed in with a peer beside it."""
+    """The cases that one of `COMPARED` was timed in with a peer beside it."""
     ratios = ((result, result.ratios[ours]) for result in run.results)
     return [Comparison(result, ours, ratio) for result, ratio in ratios if ratio is not None]
 

@@ -13,7 +13,7 @@ BEGIN = "<!-- times: made by python -m bench --from docs/results/results-*.json 
 END = "<!-- end of times -->"
 RATIO = "best peer / fastrnn"
 PEERS = ["torch", "onnxruntime", "openvino", "numpy"]
-# The case, and which of `OURS` it is about.
+# The case, and which of `COMPARED` it is about.
 ROWS = [
     ("lstm-T1-B1-I24-H24", "stream"),
     ("lstm-T1-B1-I128-H128", "stream"),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bench.cases import NAMES
-from bench.peers import OURS, PEERS, TRAINING_PEERS, Library
+from bench.peers import COMPARED, OURS, PEERS, TRAINING_PEERS, Library
 from bench.roofline import Level, Limits
 from bench.run import Result, Timing
 
@@ -89,7 +89,7 @@ def microseconds(seconds: float) -> str:
 
 def table_head(columns: Sequence[str], width: int = 4, fractions: Sequence[str] = ROOFLINE) -> str:
     titles = [f"{TITLES[name]}, us" for name in columns]
-    ratios = [f"best peer / {TITLES[name]}" for name in OURS if name in columns]
+    ratios = [f"best peer / {TITLES[name]}" for name in COMPARED if name in columns]
     numbers = [*titles, *ratios, *fractions]
     return as_row(["case".ljust(width), *numbers]) + "\n" + as_rule(["-" * (width + 2), *("---:" for _ in numbers)])
 

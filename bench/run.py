@@ -158,7 +158,7 @@ class Timing:
 
     @property
     def ratios(self) -> dict[str, float | None]:
-        """The ratio of each of `OURS` that has one in this kind of result."""
+        """The ratio of each of `COMPARED` that has one in this kind of result."""
         return {"fastrnn": self.ratio}
 
     @property

@@ -9,11 +9,11 @@ from bench.peers.peer import Call, Library, Peer, Unable
 from bench.peers.torch import Torch
 from bench.peers.trainer import Trainer
 from bench.peers.training_keras import KerasOnJax
-from bench.peers.training_ours import FastRNNHeld, FastRNNStep
+from bench.peers.training_ours import FastRNNHeld, FastRNNPacking, FastRNNStep
 from bench.peers.training_torch import TorchStep, TorchStepKeepingPages
 from bench.peers.whole import WholeCut, WholeOnnxRuntime, WholeSession
 
-__all__ = ["OURS", "PEERS", "TRAINING_PEERS", "WHOLE_PEERS", "Call", "Library", "Peer", "Trainer", "Unable"]
+__all__ = ["COMPARED", "OURS", "PEERS", "TRAINING_PEERS", "WHOLE_PEERS", "Call", "Library", "Peer", "Trainer", "Unable"]
 
 PEERS: dict[str, type[Peer]] = {
     "fastrnn": FastRNN,
@@ -31,8 +31,10 @@ WHOLE_PEERS: dict[str, type[Peer]] = {  # of whole models, which bench/whole_mod
 TRAINING_PEERS: dict[str, type[Trainer]] = {  # of steps of training, which bench/training times
     "fastrnn": FastRNNStep,
     "held": FastRNNHeld,
+    "packing": FastRNNPacking,
     "torch": TorchStep,
     "torch_pages": TorchStepKeepingPages,
     "jax": KerasOnJax,
 }
-OURS = ("fastrnn", "stream", "held")  # all others are peers
+COMPARED = ("fastrnn", "stream", "held")  # each has a ratio to the best peer
+OURS = (*COMPARED, "packing")  # all others are peers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +21,7 @@ class TrainingResult(Timing):
     """The result of a case of training: `ratio` counts the packing of new weights, `held_ratio` does without."""
 
     held_ratio: float | None = None  # the best peer's time to that of a step whose weights stay; None if frozen
-    packing: float | None = None  # fraction of fastrnn's time that a step saves whose weights stay; None if frozen
+    packing: float | None = None  # fraction of fastrnn's time that packing new weights takes; None if frozen
     all_gradients: float | None = None  # of frozen weights: fastrnn's time with all gradients, to that with x's alone
 
     @property
@@ -55,14 +54,16 @@ class TrainingBench(Bench):
     def summarise(self, case: Case, times: dict[str, list[float]], limits: Limits) -> TrainingResult:
         assert isinstance(case, TrainingCase)
         fields = common_fields(case, times, self.least(case, limits), self.threads)
-        return TrainingResult(**fields, **figures_of_held(case, times, fields["best"]))
+        return TrainingResult(**fields, **figures_of_ours(case, times, fields["best"]))
 
 
-def figures_of_held(case: TrainingCase, times: dict[str, list[float]], best: str | None) -> dict[str, Any]:
-    """What follows from a step whose weights stay, the medians of rounds: the fields of `TrainingResult`."""
-    if "held" not in times:
-        return {}
-    if case.frozen:
-        return {"all_gradients": ratio_of(times, "held", "fastrnn")}
-    packing = statistics.median(1 - held / step for held, step in zip(times["held"], times["fastrnn"]))
-    return {"packing": packing, "held_ratio": None if best is None else ratio_of(times, best, "held")}
+def figures_of_ours(case: TrainingCase, times: dict[str, list[float]], best: str | None) -> dict[str, Any]:
+    """The fields that `TrainingResult` adds, medians of rounds."""
+    figures = {}
+    if "held" in times and case.frozen:
+        figures["all_gradients"] = ratio_of(times, "held", "fastrnn")
+    elif "held" in times and best is not None:
+        figures["held_ratio"] = ratio_of(times, best, "held")
+    if "packing" in times:
+        figures["packing"] = ratio_of(times, "packing", "fastrnn")
+    return figures
