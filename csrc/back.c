@@ -64,9 +64,8 @@ const char *frnn_back_h(const frnn_back *back, size_t step, size_t row)
 
 static char *tape_row(const frnn_back *back, int stage, size_t step, size_t row)
 {
-    char *sums = frnn_tape_sums(back->tape, back->index, stage);
     const size_t at = frnn_back_time(back, step, row) * back->tape->B + row;
-    return sums ? sums + at * back->tape->sums_row_bytes[stage] : NULL;
+    return frnn_tape_sums(back->tape, back->index, stage) + at * back->tape->sums_row_bytes[stage];
 }
 
 /* A row of the tape with the states beside h before a step. */
@@ -141,7 +140,7 @@ static void point(const frnn_back *back, const frnn_back_part *part, size_t end_
         part->middle[to] = y + (resets ? 2 * H : projected) * back->number;
         part->later[to] = y - back->tape->B * back->row_bytes;
         part->carry_rows[to] = part->carry + i * hidden_row(back);
-        for (int s = 0; s < back->params->layers[0].stages; s++)
+        for (int s = 0; s < FRNN_MOST_STAGES && back->tape->sums[s]; s++)
             part->tape[s][to] = tape_row(back, s, step, row);
         part->before[to] = row_before(back, step, row);
         part->h[to] = frnn_back_h(back, step, row);
@@ -164,7 +163,7 @@ static void go_back(frnn_back *back, const frnn_back_part *part, size_t end_of_c
         fill_sums(back, part, step, steps, begin, end);
     point(back, part, end_of_chunk, step, begin, end);
     frnn_past past = {
-        .tape = {part->tape[0], part->tape[1]},
+        .tape = {part->tape[0], tape->sums[1] ? part->tape[1] : NULL},
         .before = part->before,
         .h = part->h,
         .tape_step = {times * (ptrdiff_t)tape->sums_row_bytes[0], times * (ptrdiff_t)tape->sums_row_bytes[1]},
