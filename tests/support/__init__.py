@@ -15,6 +15,7 @@ usage.py          memory, threads and files of this process
 layer_files.py    files that `load` reads
 command_line.py   the command `fastrnn`, its files and its output
 torch_models.py, keras_layers.py, onnx_models.py    models of these frameworks; each needs its package
+torch_gradients.py    calls of PyTorch's layers with all of their gradients
 onnx_chains.py    random chains of ONNX operators that end in a given array
 
 `tests` is on the path of pytest (`pythonpath` in pyproject.toml), of the scripts in it, and of each process that
