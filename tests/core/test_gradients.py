@@ -107,6 +107,22 @@ def test_edges(cell: str, flag: bool, size: int) -> None:
         assert_exact(case, gradients, There(case).back(gradients))
 
 
+@pytest.mark.parametrize(("steps", "rows"), [(300, 7), (129, 11), (700, 1), (3, 600)])
+@pytest.mark.parametrize(("cell", "flag"), FORMS)
+def test_long_work(cell: str, flag: bool, steps: int, rows: int) -> None:
+    """Calls that go back in many chunks of time, with sums of weights over many chains, rows ending where they will."""
+    rng = np.random.default_rng(steps)
+    weights = make_weights(rng, cell, (3, 5), directions=("", "_reverse"), peepholes=True, dtype="float64")
+    x, lengths = rng.uniform(-1, 1, (steps, rows, 3)), rng.integers(0, steps + 1, rows)
+    lengths[0] = steps
+    case = Case(cell, weights, x, lengths=lengths, options=form(cell, flag))
+    gradients = given_for(case)
+    got = There(case, case.params(TARGETS[0])).back(gradients)
+    assert_exact(case, gradients, got)
+    for target in TARGETS[1:]:
+        assert_same_bits(there_and_back(case, gradients, case.params(target)), arrays(got))
+
+
 @settings(max_examples=max(settings.default.max_examples // 4, 1))
 @given(
     form_of=st.sampled_from(FORMS),
