@@ -10,20 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastrnn
-from support.torch_gradients import assert_taken, parts, random, states_of, take, whole
+from support.torch_gradients import assert_taken, parts, random, take, take_cell, whole
 from support.torch_models import cells, layers, nn, torch
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 
 
-def input_of(layer: Any, T: int, B: int) -> Any:
-    return random(*((B, T) if layer.batch_first else (T, B)), layer.input_size, grad=True)
-
-
 @given(layer=layers(), T=st.integers(1, 9), B=st.integers(1, 9))
 def test_layer(layer: Any, T: int, B: int) -> None:
-    layer = layer.double()
-    taken = take(layer, input_of(layer, T, B))
+    taken = take(layer.double(), T, B)
     _, pullback = fastrnn.vjp(taken.x, fastrnn.from_torch(layer), taken.state)
     assert_taken(pullback(taken.dy, taken.dstate), taken.expected)
 
@@ -31,28 +26,19 @@ def test_layer(layer: Any, T: int, B: int) -> None:
 @given(layer=layers(), lengths=st.lists(st.integers(1, 9), min_size=1, max_size=7))
 def test_packed_sequence(layer: Any, lengths: list[int]) -> None:
     """NaN stands in the padding of our x and dy; PyTorch's packed sequences have none."""
-    layer, (T, B) = layer.double(), (max(lengths), len(lengths))
-    taken = take(layer, input_of(layer, T, B), lengths)
-    past = np.arange(T)[:, np.newaxis] >= np.array(lengths)
-    past = (past.T if layer.batch_first else past)[..., np.newaxis]
-    x, dy = (np.where(past, np.nan, a) for a in (taken.x, taken.dy))
-    _, pullback = fastrnn.vjp(x, fastrnn.from_torch(layer), taken.state, lengths=lengths)
-    assert_taken(pullback(dy, taken.dstate), taken.expected)
+    taken = take(layer.double(), max(lengths), len(lengths), lengths)
+    _, pullback = fastrnn.vjp(taken.with_nan(taken.x), fastrnn.from_torch(layer), taken.state, lengths=lengths)
+    assert_taken(pullback(taken.with_nan(taken.dy), taken.dstate), taken.expected)
 
 
 @given(layer=cells(), B=st.integers(1, 9))
 def test_cell(layer: Any, B: int) -> None:
     """A cell is a layer over one step."""
-    layer = layer.double()
-    x, states = random(B, layer.input_size, grad=True), states_of(layer, B)
-    new = parts(layer(x, whole(states)))
-    dnew = [random(*s.shape) for s in new]
-    expected = torch.autograd.grad(new, [x, *layer.parameters(), *states], dnew)
-    x, *state = (a.detach().numpy()[np.newaxis] for a in (x, *states))
-    _, pullback = fastrnn.vjp(x, fastrnn.from_torch(layer), whole(state))
-    gradients = pullback(dstate=whole([d.numpy()[np.newaxis] for d in dnew]))
-    gradients = gradients._replace(x=gradients.x[0], state=whole([s[0] for s in parts(gradients.state)]))
-    assert_taken(gradients, tuple(a.numpy() for a in expected))
+    taken = take_cell(layer.double(), B)
+    state, dstate = (whole([s[np.newaxis] for s in parts(each)]) for each in (taken.state, taken.dstate))
+    _, pullback = fastrnn.vjp(taken.x[np.newaxis], fastrnn.from_torch(layer), state)
+    dx, weights, initial = pullback(dstate=dstate)
+    assert_taken(fastrnn.Gradients(dx[0], weights, whole([s[0] for s in parts(initial)])), taken.expected)
 
 
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])

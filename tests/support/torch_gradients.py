@@ -38,33 +38,49 @@ class Taken(NamedTuple):
 
     x: np.ndarray
     state: Any
-    y: np.ndarray
-    dy: np.ndarray
+    dy: np.ndarray  # of a cell, what dstate begins with
     dstate: Any
     expected: tuple[np.ndarray, ...]  # of x, of the parameters in their order, of the initial state
+    past: np.ndarray  # where x and dy are padding
+
+    def with_nan(self, a: np.ndarray) -> np.ndarray:
+        """The same, x or dy, with NaN in the padding."""
+        return np.where(self.past[..., np.newaxis], np.nan, a)
 
 
-def take(layer: Any, x: Any, lengths: list[int] | None = None) -> Taken:
-    """Run a layer on x from a random state, as a packed sequence if there are lengths, and go back."""
-    states = states_of(layer, x.shape[0 if layer.batch_first else 1])
-    if lengths is None:
-        y, final = layer(x, whole(states))
-    else:
-        options = {"batch_first": layer.batch_first}
-        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False, **options)
-        y, final = layer(packed, whole(states))
-        y, _ = nn.utils.rnn.pad_packed_sequence(y, **options)
-    dy, dstate = random(*y.shape), [random(*s.shape) for s in parts(final)]
+def _taken(layer: Any, x: Any, states: list[Any], results: list[Any], past: np.ndarray) -> Taken:
+    """Go back from y, which a cell has none of, and the final states."""
+    gradients = [random(*result.shape) for result in results]
     given = [x, *layer.parameters(), *states]
-    expected = torch.autograd.grad([y, *parts(final)], given, [dy, *dstate], allow_unused=True, materialize_grads=True)
+    expected = torch.autograd.grad(results, given, gradients, allow_unused=True, materialize_grads=True)
     return Taken(
         x.detach().numpy(),
         whole([s.detach().numpy() for s in states]),
-        y.detach().numpy(),
-        dy.numpy(),
-        whole([d.numpy() for d in dstate]),
+        gradients[0].numpy(),
+        whole([d.numpy() for d in gradients[-len(states) :]]),
         tuple(a.numpy() for a in expected),
+        past,
     )
+
+
+def take(layer: Any, T: int, B: int, lengths: list[int] | None = None) -> Taken:
+    """Run a layer on a random x and state, as a packed sequence if there are lengths, and go back."""
+    x = random(*((B, T) if layer.batch_first else (T, B)), layer.input_size, grad=True)
+    states, options = states_of(layer, B), {"batch_first": layer.batch_first}
+    past = np.arange(T)[:, np.newaxis] >= np.array(lengths or [T] * B)
+    if lengths is None:
+        y, final = layer(x, whole(states))
+    else:
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False, **options)
+        y, final = layer(packed, whole(states))
+        y, _ = nn.utils.rnn.pad_packed_sequence(y, **options)
+    return _taken(layer, x, states, [y, *parts(final)], past.T if layer.batch_first else past)
+
+
+def take_cell(layer: Any, B: int) -> Taken:
+    """One step of a cell, whose results are a state alone."""
+    x, states = random(B, layer.input_size, grad=True), states_of(layer, B)
+    return _taken(layer, x, states, [*parts(layer(x, whole(states)))], np.zeros(B, bool))
 
 
 def assert_taken(gradients: Any, expected: tuple[np.ndarray, ...]) -> None:
