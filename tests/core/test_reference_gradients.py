@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from fastrnn import reference
 from support.cases import Case, Drawn, assert_same_bits, flat, random_case
 from support.cells import CELLS, GATES
+from support.gradients import arrays, parts
+from support.gradients import reference_back as backward
 from support.oracle import stays_small, tolerance
 
 # What a call is given and gives back, as lists of arrays
@@ -19,23 +21,6 @@ from support.oracle import stays_small, tolerance
 
 def forward(case: Case) -> tuple[np.ndarray, ...]:
     return case.reference()
-
-
-def backward(case: Case, gradients: list[Any]) -> reference.Gradients:
-    """The gradients of a case, given those of its results y, h_n and c_n."""
-    dy, *dstate = gradients
-    given_state = tuple(dstate) if len(dstate) > 1 else dstate[0]
-    call = case.call | case.options
-    with np.errstate(all="ignore"):
-        return reference.vjp(case.cell, case.x, case.weights, dy, given_state, state=case.state, **call)
-
-
-def parts(state: Any) -> tuple[np.ndarray, ...]:
-    return state if isinstance(state, tuple) else (state,)
-
-
-def arrays(gradients: reference.Gradients) -> tuple[np.ndarray, ...]:
-    return (gradients.x, *gradients.weights.values(), *parts(gradients.state))
 
 
 @st.composite
