@@ -191,12 +191,17 @@ def interrupted_pullbacks() -> None:
     rng = np.random.default_rng(0)
     weights = {"weight_ih": rng.normal(size=(1024, 256)) / 16, "weight_hh": rng.normal(size=(1024, 256)) / 16}
     params = fastrnn.LSTMParams(weights)
-    x = np.broadcast_to(rng.normal(size=(1, 16, 256)), (600, 16, 256))
-    for threads in (1, 2):
-        (y, _), pullback = fastrnn.vjp(x, params, threads=threads)
+    step = rng.normal(size=(1, 16, 256))
+
+    def timed(steps: int, threads: int) -> tuple[float, Any, np.ndarray, np.ndarray]:
+        (y, _), pullback = fastrnn.vjp(np.broadcast_to(step, (steps, 16, 256)), params, threads=threads)
         begin = time.monotonic()
-        expected = pullback(y).weights["weight_hh"]
-        whole = time.monotonic() - begin
+        gradient = pullback(y).weights["weight_hh"]
+        return time.monotonic() - begin, pullback, y, gradient
+
+    steps = int(0.6 * 20 / timed(20, 1)[0]) + 1  # that take some 0.6 s, under a sanitizer too
+    for threads in (1, 2):
+        whole, pullback, y, expected = timed(steps, threads)
         timer = threading.Timer(whole / 8, os.kill, (os.getpid(), signal.SIGINT))
         timer.start()
         begin = time.monotonic()
