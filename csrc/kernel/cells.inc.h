@@ -110,14 +110,19 @@ static void read_rows(const stage_step *k)
             }
 }
 
-/* Keeps a unit's sums and then its new states beside h: rows of the tape are [block][sum, state][lane]. */
-INLINE void keep_unit(const stage_step *k, size_t row, size_t block, const vec *sums, size_t n)
+/* Keeps a unit's sums, and then its new states beside h: rows of the tape are [block][sum, state][lane]. */
+INLINE void keep_sums(const stage_step *k, size_t row, size_t block, const vec *sums, size_t n)
 {
     real *to = (real *)k->tape[row] + block * (n + k->states) * WIDTH;
     for (size_t i = 0; i < n; i++)
         v_store(to + i * WIDTH, sums[i]);
+}
+
+INLINE void keep_states(const stage_step *k, size_t row, size_t block, size_t n)
+{
+    real *to = (real *)k->tape[row] + (block * (n + k->states) + n) * WIDTH;
     for (size_t i = 0; i < k->states; i++)
-        v_store(to + (n + i) * WIDTH, v_load(carried(k, row, block, i)));
+        v_store(to + i * WIDTH, v_load(carried(k, row, block, i)));
 }
 
 INLINE void finish_tile(frnn_stage_kind kind, size_t sums_of_unit, bool standard, const stage_step *k, const tile *t)
@@ -129,10 +134,12 @@ INLINE void finish_tile(frnn_stage_kind kind, size_t sums_of_unit, bool standard
             UNROLL
             for (size_t i = 0; i < sums_of_unit; i++)
                 sums[i] = v_load(from + i * WIDTH);
+            if (k->tape)
+                keep_sums(k, t->row + r, t->block + b, sums, sums_of_unit);
             store_units(k->y[t->row + r], t->block + b, k->stage->units,
                         finish_unit(kind, standard, k, t->row + r, t->block + b, sums));
             if (k->tape)
-                keep_unit(k, t->row + r, t->block + b, sums, sums_of_unit);
+                keep_states(k, t->row + r, t->block + b, sums_of_unit);
         }
 }
 

@@ -54,10 +54,12 @@ INLINE void one_row(frnn_stage_kind kind, shape s, const stage_step *k, size_t b
     }
     UNROLL
     for (int b = 0; b < s.blocks; b++) {
+        if (k->tape)
+            keep_sums(k, 0, block + (size_t)b, sums + b * s.sums, (size_t)s.sums);
         store_units(k->y[0], block + (size_t)b, stage->units,
                     finish_unit(kind, true, k, 0, block + (size_t)b, sums + b * s.sums));
         if (k->tape)
-            keep_unit(k, 0, block + (size_t)b, sums + b * s.sums, (size_t)s.sums);
+            keep_states(k, 0, block + (size_t)b, (size_t)s.sums);
     }
 }
 

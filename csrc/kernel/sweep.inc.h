@@ -169,13 +169,9 @@ static void move_rows(const void **rows, size_t n, ptrdiff_t bytes)
         rows[r] = (const char *)rows[r] + bytes;
 }
 
-/* Pointers go on to the next step. */
-static void move(frnn_steps *s)
+/* Rows of the tape, which is written or gone back over. */
+static OUTLINE void move_tape(frnn_steps *s)
 {
-    for (size_t r = 0; r < s->n; r++)
-        s->h[r] = s->y[r];
-    move_rows((const void **)s->y, s->n, s->y_step);
-    move_rows(s->x, s->n, s->x_step);
     for (int i = 0; i < s->layer->stages; i++)
         move_rows((const void **)s->tape[i], s->n, s->tape_step[i]);
     if (!s->past)
@@ -185,6 +181,19 @@ static void move(frnn_steps *s)
         move_rows(s->past->tape[i], s->n, s->past->tape_step[i]);
     move_rows(s->past->before, s->n, s->past->tape_step[0]);
     move_rows(s->past->h, s->n, s->past->h_step);
+}
+
+/* Pointers go on to the next step. */
+INLINE void move(frnn_steps *s)
+{
+    for (size_t r = 0; r < s->n; r++) {
+        s->h[r] = s->y[r];
+        s->y[r] = (char *)s->y[r] + s->y_step;
+        if (s->x)
+            s->x[r] = (const char *)s->x[r] + s->x_step;
+    }
+    if (s->tape[0] || s->past)
+        move_tape(s);
 }
 
 static void steps(frnn_steps *s)
