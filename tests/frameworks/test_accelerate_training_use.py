@@ -301,4 +301,4 @@ main(PATH)
 def test_distributed_data_parallel(tmp_path: Any) -> None:
     """Two processes, each with half of the batch, against one with all of it."""
     done = run_python(DISTRIBUTED.replace("PATH", repr(str(tmp_path / "store"))))
-    assert (done.returncode, done.stdout) == (0, "done\ndone\n"), done.stderr
+    assert (done.returncode, done.stdout.count("done")) == (0, 2), done.stderr
