@@ -77,7 +77,6 @@ def assume_smooth(case: Case, gradients: list[Any]) -> None:
     assume(is_smooth(case, expected, exact_back(case, gradients)))
 
 
-@settings(max_examples=3 * settings.default.max_examples)
 @given(case=cases(), data=st.data())
 def test_layer(case: Case, data: st.DataObject) -> None:
     """Any layer and call, with any of the gradients of the results absent."""
@@ -225,6 +224,7 @@ def test_nan_stays_in_its_row(cell: str, dtype: str) -> None:
 # (b)
 
 
+@few
 @given(case=cases())
 def test_results_are_those_of_the_plain_call(target: str, case: Case) -> None:
     assert_same_bits(There(case, case.params(target)).results, case.run(target))
@@ -262,6 +262,7 @@ def test_split_work(cell: str, split: str) -> None:
         assert_same_bits(arrays(call.back(gradients)), expected)
 
 
+@few
 @given(case=cases(), data=st.data())
 def test_memory_layout_changes_nothing(case: Case, data: st.DataObject) -> None:
     """x, states, lengths and the gradients of results with strides of any size and sign, or read-only."""
@@ -288,6 +289,7 @@ def test_batch_first_is_time_first(case: Case) -> None:
     assert_same_bits((got.x.swapaxes(0, 1), *arrays(got)[1:]), there_and_back(case, [dy, *dstate]))
 
 
+@few
 @given(case=cases(), data=st.data(), garbage=st.sampled_from([np.nan, np.inf, 3e38]))
 def test_padding_is_never_read(case: Case, data: st.DataObject, garbage: float) -> None:
     """Whatever lies past a row's end, in x and in dy, changes no bit; the gradient of x is 0 there."""
@@ -335,6 +337,7 @@ def test_absent_gradients_are_zero(case: Case) -> None:
     assert not any(np.nan_to_num(a).any() for a in arrays(nothing))
 
 
+@few
 @given(case=cases(), data=st.data())
 def test_wrt_leaves_out(case: Case, data: st.DataObject) -> None:
     """What is asked for has the bits that it has among all others, in the order of the weights; the rest is None."""
@@ -366,6 +369,7 @@ def test_subnormals_are_flushed_inside_and_kept_outside(target: str, dtype: str)
 # (c)
 
 
+@few
 @given(case=cases())
 def test_a_pullback_keeps_what_it_needs(case: Case) -> None:
     """Twice the same bits, after the caller has overwritten all that it gave, with another way back in between."""
@@ -392,6 +396,7 @@ def test_a_pullback_keeps_what_it_needs(case: Case) -> None:
     assert not any(np.shares_memory(a, b) for a, b in zip(arrays(first), arrays(again), strict=True))
 
 
+@few
 @given(case=cases())
 def test_arguments_stay(case: Case) -> None:
     gradients = given_for(case)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 import fastrnn
 from support.cases import Case, assert_same_bits, cases, flat, make_weights
@@ -18,6 +18,10 @@ def sigmoid(x: Any) -> Any:
     return 1 / (1 + np.exp(-x))
 
 
+few = settings(max_examples=max(settings.default.max_examples // 2, 1))
+
+
+@few
 @given(case=cases())
 def test_h_is_what_the_call_gives(target: str, case: Case) -> None:
     trace = fastrnn.trace(case.x, case.params(target), case.state, lengths=case.lengths, batch_first=case.batch_first)
@@ -30,6 +34,7 @@ def test_h_is_what_the_call_gives(target: str, case: Case) -> None:
     assert kinds == {*CELLS[case.cell].gates, *CELLS[case.cell].states}
 
 
+@few
 @given(case=cases())
 def test_targets_agree(case: Case) -> None:
     def run(target: str) -> tuple[np.ndarray, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastrnn.gradients import Pullback
@@ -34,11 +34,16 @@ def compare(layer: Any, x: Any, state: Any = None, *, wanted: bool = True, runs:
     near(ours, gradients(*doubled(layer, x, state), wanted=wanted))
 
 
+# A layer is run here and by PyTorch, there and back, twice: so fewer examples than elsewhere do.
+some = settings(max_examples=max(settings.default.max_examples // 4, 1))
+
+
 def freeze(module: Any, draw: st.DrawFn) -> None:
     for parameter in module.parameters():
         parameter.requires_grad_(draw(st.booleans()))
 
 
+@some
 @given(call=layer_calls(), training=st.booleans(), data=st.data())
 def test_layer(call: tuple[Any, Any, Any], training: bool, data: st.DataObject) -> None:
     """In training and not, some weights frozen; without dropout, whose random numbers depend on the dtype."""
@@ -52,6 +57,7 @@ def test_layer(call: tuple[Any, Any, Any], training: bool, data: st.DataObject) 
     compare(layer, x, state)
 
 
+@some
 @given(cell=cells(), rows=st.sampled_from([[], [1], [3]]), given_state=st.booleans(), data=st.data())
 def test_cell(cell: Any, rows: list[int], given_state: bool, data: st.DataObject) -> None:
     dtype = cell.weight_ih.dtype

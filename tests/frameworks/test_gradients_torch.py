@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrnn
@@ -14,8 +14,10 @@ from support.torch_gradients import assert_taken, parts, random, take, take_cell
 from support.torch_models import cells, layers, nn, torch
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+few = settings(max_examples=max(settings.default.max_examples // 2, 1))
 
 
+@few
 @given(layer=layers(), T=st.integers(1, 9), B=st.integers(1, 9))
 def test_layer(layer: Any, T: int, B: int) -> None:
     taken = take(layer.double(), T, B)
@@ -23,6 +25,7 @@ def test_layer(layer: Any, T: int, B: int) -> None:
     assert_taken(pullback(taken.dy, taken.dstate), taken.expected)
 
 
+@few
 @given(layer=layers(), lengths=st.lists(st.integers(1, 9), min_size=1, max_size=7))
 def test_packed_sequence(layer: Any, lengths: list[int]) -> None:
     """NaN stands in the padding of our x and dy; PyTorch's packed sequences have none."""
@@ -31,6 +34,7 @@ def test_packed_sequence(layer: Any, lengths: list[int]) -> None:
     assert_taken(pullback(taken.with_nan(taken.dy), taken.dstate), taken.expected)
 
 
+@few
 @given(layer=cells(), B=st.integers(1, 9))
 def test_cell(layer: Any, B: int) -> None:
     """A cell is a layer over one step."""
