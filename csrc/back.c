@@ -64,17 +64,7 @@ const char *frnn_back_h(const frnn_back *back, size_t step, size_t row)
 
 static char *tape_row(const frnn_back *back, int stage, size_t step, size_t row)
 {
-    const size_t at = frnn_back_time(back, step, row) * back->tape->B + row;
-    return frnn_tape_sums(back->tape, back->index, stage) + at * back->tape->sums_row_bytes[stage];
-}
-
-/* A row of the tape with the states beside h before a step. */
-static const char *row_before(const frnn_back *back, size_t step, size_t row)
-{
-    const frnn_tape *tape = back->tape;
-    if (step)
-        return tape_row(back, 0, step - 1, row);
-    return tape->start ? tape->start + (back->index * tape->B + row) * tape->sums_row_bytes[0] : NULL;
+    return frnn_tape_row(back->tape, back->index, stage, frnn_back_time(back, step, row), row);
 }
 
 static void add_row(const frnn_back *back, char *to, const void *from, size_t n)
@@ -142,7 +132,7 @@ static void point(const frnn_back *back, const frnn_back_part *part, size_t end_
         part->carry_rows[to] = part->carry + i * hidden_row(back);
         for (int s = 0; s < FRNN_MOST_STAGES && back->tape->sums[s]; s++)
             part->tape[s][to] = tape_row(back, s, step, row);
-        part->before[to] = row_before(back, step, row);
+        part->before[to] = step ? tape_row(back, 0, step - 1, row) : frnn_tape_start(back->tape, back->index, row);
         part->h[to] = frnn_back_h(back, step, row);
     }
 }

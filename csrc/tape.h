@@ -33,6 +33,19 @@ static inline char *frnn_tape_sums(const frnn_tape *tape, size_t index, int stag
     return sums ? sums + index * tape->T * tape->B * tape->sums_row_bytes[stage] : NULL;
 }
 
+/* The row of a stage's sums at a time; NULL: the stage keeps none. */
+static inline char *frnn_tape_row(const frnn_tape *tape, size_t index, int stage, size_t time, size_t row)
+{
+    char *sums = frnn_tape_sums(tape, index, stage);
+    return sums ? sums + (time * tape->B + row) * tape->sums_row_bytes[stage] : NULL;
+}
+
+/* The row with the states beside h before the first step; NULL: there are none. */
+static inline const char *frnn_tape_start(const frnn_tape *tape, size_t index, size_t row)
+{
+    return tape->start ? tape->start + (index * tape->B + row) * tape->sums_row_bytes[0] : NULL;
+}
+
 /* Lays a tape out for a call, copies its inputs. NULL: no memory. */
 frnn_tape *frnn_tape_new(const frnn_params *params, const frnn_call *call);
 

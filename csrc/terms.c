@@ -50,7 +50,10 @@ typedef struct product {
     void *to;
 } product;
 
-enum { MOST_PRODUCTS = 8 };
+enum {
+    MOST_PRODUCTS = 8,
+    SLICED = 6 /* rows of a result stay in one slice: what a kernel's tile takes */
+};
 
 typedef struct products {
     const frnn_back *back;
@@ -124,7 +127,7 @@ static frnn_outer slice_of(const frnn_back *back, const product *p, size_t n, si
         .to_row = p->b_columns,
     };
     const bool is_row = !p->a;
-    const size_t unit = is_row ? back->params->kernels->width : 6, all = is_row ? p->b_columns : p->a_columns;
+    const size_t unit = is_row ? back->params->kernels->width : SLICED, all = is_row ? p->b_columns : p->a_columns;
     const size_t units = (all + unit - 1) / unit, from = units * slice / slices * unit;
     const size_t until = units * (slice + 1) / slices * unit,
                  count = (until < all ? until : all) - (from < all ? from : all);

@@ -17,21 +17,14 @@ static bool is_reverse(const tracing *self)
     return self->index % params->D || !params->spec.forward;
 }
 
-static const void *tape_row(const tracing *self, int stage, size_t time, size_t row)
-{
-    const frnn_tape *tape = self->tape;
-    const char *sums = frnn_tape_sums(tape, self->index, stage);
-    return sums ? sums + (time * tape->B + row) * tape->sums_row_bytes[stage] : NULL;
-}
-
 /* With the states beside h before a step. */
 static const void *row_before(const tracing *self, size_t time, size_t row)
 {
     const frnn_tape *tape = self->tape;
     const bool reverse = is_reverse(self), first = time == (reverse ? tape->lengths[row] - 1 : 0);
-    if (!first)
-        return tape_row(self, 0, reverse ? time + 1 : time - 1, row);
-    return tape->start ? tape->start + (self->index * tape->B + row) * tape->sums_row_bytes[0] : NULL;
+    if (first)
+        return frnn_tape_start(tape, self->index, row);
+    return frnn_tape_row(tape, self->index, 0, reverse ? time + 1 : time - 1, row);
 }
 
 static void put(void *array, size_t at, size_t bytes, const void *from)
@@ -46,7 +39,8 @@ static void read_step(const tracing *self, size_t time, size_t row)
 {
     const frnn_tape *tape = self->tape;
     const frnn_params *params = tape->params;
-    const void *stages[] = {tape_row(self, 0, time, row), tape_row(self, 1, time, row)};
+    const void *stages[] = {frnn_tape_row(tape, self->index, 0, time, row),
+                            frnn_tape_row(tape, self->index, 1, time, row)};
     const void *before = row_before(self, time, row);
     frnn_past past = {.tape = {&stages[0], &stages[1]}, .before = &before};
     const frnn_gates gates = {&params->layers[self->index], 1, &past, (void *const *)&self->row};
