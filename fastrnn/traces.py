@@ -100,7 +100,7 @@ def trace(
     True
     """
     if not isinstance(params, Params):
-        raise TypeError(f"params: expected {_check.params_names()}, got {type(params).__name__}")
+        _check.fail_params(params)
     cell = params._cell
     (y, final), tape = _core.run_taped(cell.name, x, params, state, lengths, batch_first, True, None)
     gates = [letter for letter in cell.gates if letter not in cell.states]

@@ -109,3 +109,14 @@ def test_layouts() -> None:
         np.testing.assert_array_equal(alone[name], trace[name][:, 1])
     assert repr(alone) == "Trace(r_l0: (4, 6), z_l0: (4, 6), n_l0: (4, 6), h_l0: (4, 6))"
     assert len(trace) == 4
+
+
+def test_refused() -> None:
+    params = fastrnn.GRUParams(make_weights(np.random.default_rng(0), "gru", (3, 6)))
+    x = np.zeros((4, 2, 3), "f4")
+    with pytest.raises(KeyError, match="expected one of r_l0, z_l0, n_l0, h_l0, got 'i_l0'"):
+        fastrnn.trace(x, params)["i_l0"]
+    with pytest.raises(TypeError, match="params: expected RNNParams, LSTMParams or GRUParams, got dict"):
+        fastrnn.trace(x, params.weights)
+    with pytest.raises(ValueError, match="x: expected"):
+        fastrnn.trace(x[..., :2], params)
