@@ -55,16 +55,9 @@ void frnn_back_lay_out(frnn_back *back, frnn_arena *arena)
 
 const char *frnn_back_h(const frnn_back *back, size_t step, size_t row)
 {
-    const frnn_tape *tape = back->tape;
-    const size_t out = back->params->out * back->number;
-    if (step == 0)
-        return tape->h + (back->index * tape->B + row) * out;
-    return back->outputs + (frnn_back_time(back, step - 1, row) * tape->B + row) * back->params->D * out;
-}
-
-static char *tape_row(const frnn_back *back, int stage, size_t step, size_t row)
-{
-    return frnn_tape_row(back->tape, back->index, stage, frnn_back_time(back, step, row), row);
+    if (step == back->record->from)
+        return frnn_tape_mark(back->tape, 0, step / back->tape->segment, back->index, row);
+    return frnn_back_at(back, &back->outputs, step - 1, row);
 }
 
 static void add_row(const frnn_back *back, char *to, const void *from, size_t n)
@@ -86,8 +79,8 @@ static const char *array_row(const frnn_array *array, size_t outer, size_t row)
 static void add_last(const frnn_back *back, size_t row, char *to)
 {
     const frnn_array *final = &back->pull->dfinal[0];
-    if (back->dy.data && back->dy_is_last)
-        add_row(back, to, array_row(&back->dy, 0, row), back->params->out);
+    if (back->dy.base && back->dy_is_last)
+        add_row(back, to, frnn_sequence_at(&back->dy, 0, row), back->params->out);
     if (final->data)
         add_row(back, to, array_row(final, back->index, row), back->params->out);
 }
@@ -101,7 +94,7 @@ static void fill_sums(const frnn_back *back, const frnn_back_part *part, size_t 
     for (size_t s = 0; s < steps; s++)
         for (size_t i = begin; i < end; i++, to += bytes) {
             const size_t row = back->tape->rows[rank_of(part, i)];
-            memcpy(to, array_row(&back->dy, frnn_back_time(back, step - s, row), row), out);
+            memcpy(to, frnn_back_at(back, &back->dy, step - s, row), out);
             memset(to + out, 0, bytes - out);
         }
 }
@@ -110,7 +103,7 @@ static void fill_sums(const frnn_back *back, const frnn_back_part *part, size_t 
 static void fill_last_sums(const frnn_back *back, const frnn_back_part *part, size_t step, size_t begin, size_t end)
 {
     char *to = part->sums;
-    if (back->dy.data && !back->dy_is_last)
+    if (back->dy.base && !back->dy_is_last)
         fill_sums(back, part, step, 1, begin, end);
     else
         memset(to, 0, (end - begin) * vector_row(back));
@@ -118,8 +111,8 @@ static void fill_last_sums(const frnn_back *back, const frnn_back_part *part, si
         add_last(back, back->tape->rows[rank_of(part, i)], to);
 }
 
-static void point(const frnn_back *back, const frnn_back_part *part, size_t end_of_chunk, size_t step, size_t begin,
-                  size_t end)
+static void point(const frnn_back *back, const frnn_back_part *part, const frnn_sequence *sums, size_t end_of_chunk,
+                  size_t step, size_t begin, size_t end)
 {
     const size_t H = back->params->spec.hidden_size, projected = back->layer->row.projected;
     const bool resets = back->layer->steps.stage[0].kind == FRNN_STAGE_GRU_NEW_BACK;
@@ -130,9 +123,9 @@ static void point(const frnn_back *back, const frnn_back_part *part, size_t end_
         part->middle[to] = y + (resets ? 2 * H : projected) * back->number;
         part->later[to] = y - back->tape->B * back->row_bytes;
         part->carry_rows[to] = part->carry + i * hidden_row(back);
-        for (int s = 0; s < FRNN_MOST_STAGES && back->tape->sums[s]; s++)
-            part->tape[s][to] = tape_row(back, s, step, row);
-        part->before[to] = step ? tape_row(back, 0, step - 1, row) : frnn_tape_start(back->tape, back->index, row);
+        for (int s = 0; s < FRNN_MOST_STAGES && sums[s].base; s++)
+            part->tape[s][to] = frnn_back_at(back, &sums[s], step, row);
+        part->before[to] = frnn_record_before(back->record, back->index, step, row);
         part->h[to] = frnn_back_h(back, step, row);
     }
 }
@@ -141,23 +134,23 @@ static void point(const frnn_back *back, const frnn_back_part *part, size_t end_
 static void go_back(frnn_back *back, const frnn_back_part *part, size_t end_of_chunk, size_t step, size_t steps,
                     size_t begin, size_t end, bool last)
 {
-    const frnn_tape *tape = back->tape;
-    const bool fill = back->dy.data && !back->dy_is_last;
-    const ptrdiff_t times =
-        (frnn_back_reverse(back) ? 1 : -1) * (ptrdiff_t)tape->B; /* rows of time, to the step before */
+    const bool fill = back->dy.base && !back->dy_is_last;
+    const bool turned = back->outputs.order == FRNN_BY_TIME && frnn_back_reverse(back);
+    const frnn_sequence sums[FRNN_MOST_STAGES] = {frnn_record_sums(back->record, back->index, 0),
+                                                  frnn_record_sums(back->record, back->index, 1)};
     if (begin == end)
         return;
     if (last)
         fill_last_sums(back, part, step, begin, end);
     else if (fill)
         fill_sums(back, part, step, steps, begin, end);
-    point(back, part, end_of_chunk, step, begin, end);
+    point(back, part, sums, end_of_chunk, step, begin, end);
     frnn_past past = {
-        .tape = {part->tape[0], tape->sums[1] ? part->tape[1] : NULL},
+        .tape = {part->tape[0], sums[1].base ? part->tape[1] : NULL},
         .before = part->before,
         .h = part->h,
-        .tape_step = {times * (ptrdiff_t)tape->sums_row_bytes[0], times * (ptrdiff_t)tape->sums_row_bytes[1]},
-        .h_step = times * (ptrdiff_t)(back->params->D * back->params->out * back->number),
+        .tape_step = {-sums[0].time, -sums[1].time},
+        .h_step = turned ? back->outputs.time : -back->outputs.time,
     };
     frnn_steps kernel = {
         .layer = &back->layer->steps,
@@ -166,7 +159,7 @@ static void go_back(frnn_back *back, const frnn_back_part *part, size_t end_of_c
         .parity = step,
         .h = part->later,
         .y = part->y,
-        .y_step = (ptrdiff_t)(tape->B * back->row_bytes),
+        .y_step = (ptrdiff_t)(back->tape->B * back->row_bytes),
         .carry = part->carry_rows,
         .from_zeros = last,
         .middle = part->middle,
@@ -181,7 +174,7 @@ static void go_back(frnn_back *back, const frnn_back_part *part, size_t end_of_c
 static size_t alike(const frnn_back *back, const frnn_back_part *part, size_t begin, size_t step, size_t n, size_t most)
 {
     size_t steps = 1;
-    while (steps < most && step >= begin + steps && step > steps &&
+    while (steps < most && step >= begin + steps && step > back->record->from + steps &&
            part_rows(part, frnn_back_active(back->tape, step - steps)) == n)
         steps++;
     return steps;
@@ -195,7 +188,7 @@ void frnn_back_steps(frnn_back *back, size_t p, size_t begin, size_t end, const 
         const size_t old = part_rows(part, frnn_back_active(back->tape, next));
         if (!frnn_goes_on(thread->progress, thread->asks, thread->alone))
             return;
-        steps = n > old || step == 0 ? 1 : alike(back, part, begin, step, n, thread->steps);
+        steps = n > old || step == back->record->from ? 1 : alike(back, part, begin, step, n, thread->steps);
         go_back(back, part, end, step, steps, 0, old, false);
         go_back(back, part, end, step, 1, old, n, true);
     }
@@ -223,13 +216,12 @@ void frnn_back_source(frnn_back *back, size_t p, size_t begin, size_t end, const
     const size_t most = thread->rows < SOURCE_ROWS ? thread->rows : SOURCE_ROWS;
     char *to[SOURCE_ROWS];
     size_t n = 0;
-    if (!back->dsource || !back->layer->to_x.units)
+    if (!back->dsource.base || !back->layer->to_x.units)
         return;
     for (size_t step = end; step-- > begin;)
         for (size_t i = 0, rows = part_rows(part, frnn_back_active(back->tape, step)); i < rows; i++) {
             const size_t rank = rank_of(part, i), row = back->tape->rows[rank];
-            to[n] = back->dsource + (ptrdiff_t)frnn_back_time(back, step, row) * back->dsource_time +
-                    (ptrdiff_t)row * back->dsource_row;
+            to[n] = frnn_back_at(back, &back->dsource, step, row);
             part->rows[n++] = frnn_back_gradients(back, end, step, rank) + back->layer->row.x * back->number;
             if (n < most)
                 continue;

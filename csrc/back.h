@@ -26,24 +26,24 @@ typedef struct frnn_back_part {
 typedef struct frnn_terms {
     size_t n;
     const void **gradients, **x, **h; /* rows */
-    char *kept;                       /* rows of gradients that wait */
+    char *kept, *kept_x, *kept_h;     /* rows that wait; x and h of a marked tape, whose steps are recorded anew */
 } frnn_terms;
 
 typedef struct frnn_back {
     const frnn_params *params;
     const frnn_tape *tape;
+    const frnn_record *record;
     const frnn_pull *pull;
     const frnn_back_layer *layer;
-    size_t index, direction;  /* of the layer and direction among all, and of the direction */
-    size_t number, row_bytes; /* of a number, of a row of gradients */
-    size_t chunk, parts;      /* steps, at most; of the batch */
-    frnn_array dy;            /* of this direction: by time and row; data NULL: zeros */
-    bool dy_is_last;          /* of the last step alone */
-    const char *outputs;      /* of this direction: (T, B, D * out) */
-    const char *source;       /* what the layer read: (T, B, source_row) */
-    size_t source_row;        /* bytes */
-    char *dsource;            /* gradients of it; NULL: not wanted */
-    ptrdiff_t dsource_time, dsource_row;
+    size_t index, direction;              /* of the layer and direction among all, and of the direction */
+    size_t number, row_bytes;             /* of a number, of a row of gradients */
+    size_t chunk, parts;                  /* steps, at most; of the batch */
+    frnn_sequence dy;                     /* of this direction; base NULL: zeros */
+    bool dy_is_last;                      /* of the last step alone */
+    frnn_sequence outputs;                /* of this direction */
+    frnn_sequence source;                 /* what the layer read */
+    size_t source_row;                    /* bytes */
+    frnn_sequence dsource;                /* gradients of it; base NULL: not wanted */
     bool adds;                            /* to dsource, which the other direction adds to as well */
     const frnn_weight_gradients *weights; /* NULL: not wanted */
 
@@ -55,9 +55,12 @@ typedef struct frnn_back {
 /* Whether a direction goes from the last step to the first. */
 static inline bool frnn_back_reverse(const frnn_back *back) { return back->direction || !back->params->spec.forward; }
 
-static inline size_t frnn_back_time(const frnn_back *back, size_t step, size_t row)
+/* A row of a sequence at a step of the record. */
+static inline char *frnn_back_at(const frnn_back *back, const frnn_sequence *sequence, size_t step, size_t row)
 {
-    return frnn_back_reverse(back) ? back->tape->lengths[row] - 1 - step : step;
+    const bool by_time = sequence->order == FRNN_BY_TIME, turned = by_time && frnn_back_reverse(back);
+    const size_t from = by_time ? 0 : back->record->from;
+    return frnn_sequence_at(sequence, turned ? back->tape->lengths[row] - 1 - step : step - from, row);
 }
 
 /* Rows that have a step, which are those of the first ranks. */

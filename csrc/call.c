@@ -38,9 +38,11 @@ typedef struct phase {
     frnn_sequence source, sink;
     const size_t *rows;
     frnn_strand *strands;
+    size_t from, until; /* steps */
     frnn_progress progress;
-    frnn_tape *tape; /* NULL: nothing is kept */
-    void *local;     /* memory for the scratch of a strand that is the only one */
+    const frnn_record *record; /* these two as of frnn_strand */
+    const frnn_tape *marks;
+    void *local; /* memory for the scratch of a strand that is the only one */
     size_t local_bytes;
 } phase;
 
@@ -62,7 +64,10 @@ static frnn_strand make_strand(phase *p, size_t i)
         .source = p->source,
         .sink = p->sink,
         .progress = &p->progress,
-        .tape = p->tape,
+        .from = p->from,
+        .until = p->until,
+        .record = p->record,
+        .marks = p->marks,
     };
     if (strand.sink.base)
         strand.sink.base += strand.direction * p->params->out * p->params->number_bytes;
@@ -99,6 +104,23 @@ static void run_phase(phase *p)
         frnn_strand_end(&p->strands[i]);
 }
 
+/* What is run of a call, and what is kept of it. */
+typedef struct running {
+    const frnn_params *params;
+    const frnn_call *call;
+    size_t from, until;        /* steps */
+    size_t first, layers;      /* of the stack */
+    const frnn_tape *tape;     /* from which x is read, and where outputs of whole layers go; NULL: none */
+    const frnn_record *record; /* these two as of frnn_strand */
+    const frnn_tape *marks;
+    size_t *rows; /* of the batch, to be written, the longest first; NULL: not wanted */
+} running;
+
+static running all_of(const frnn_params *params, const frnn_call *call)
+{
+    return (running){.params = params, .call = call, .until = call->T, .layers = params->spec.num_layers};
+}
+
 /* Arrays of a call that its strands share. */
 typedef struct call_memory {
     ranked *ranks;
@@ -122,25 +144,48 @@ static call_memory lay_out(frnn_arena *arena, const frnn_params *params, const f
     return all;
 }
 
+/* The outputs of the layer before a phase, and of its last one: by time, which the call's rows are. */
+static frnn_sequence inner(const running *r, const call_memory *all, size_t first)
+{
+    const size_t width = r->params->D * r->params->out * r->params->number_bytes;
+    return r->tape ? frnn_tape_whole(r->tape, first + 1)
+                   : frnn_sequence_of(all->whole[first % 2], FRNN_BY_TIME, r->call->B, width);
+}
+
+static void run_phases(const running *r, phase *p, const call_memory *all)
+{
+    const frnn_call *call = r->call;
+    const frnn_sequence y = {call->return_sequences ? call->y : NULL, call->y_time, call->y_row, FRNN_BY_TIME, 0};
+    const size_t L = r->params->spec.num_layers, end = r->first + r->layers;
+    p->source = r->tape ? frnn_tape_whole(r->tape, r->first)
+                        : (frnn_sequence){(char *)call->x.data, call->x.outer, call->x.row, FRNN_BY_TIME, 0};
+    for (p->first = r->first; p->first < end && atomic_load(&p->progress.status) == FRNN_OK; p->first += p->layers) {
+        p->sink = p->first + p->layers == L ? y : inner(r, all, p->first);
+        run_phase(p);
+        p->source = p->sink;
+    }
+}
+
 /* Called in the floating-point mode of calls; it puts the caller's mode back. */
-static frnn_status run(const frnn_params *params, const frnn_call *call, frnn_plan plan, uint64_t mode, frnn_tape *tape)
+static frnn_status run(const running *r, frnn_plan plan, uint64_t mode)
 {
     /* Steps of all calls of this thread: their number says in which direction the last one went through the panels, and
      * the next one goes the other way. Only time depends on it. */
     static _Thread_local size_t steps_so_far;
-    const size_t L = params->spec.num_layers, width = params->D * params->out * params->number_bytes;
-    const size_t I = params->spec.input_size * params->number_bytes;
+    const frnn_params *params = r->params;
+    const frnn_call *call = r->call;
     _Alignas(FRNN_ALIGNMENT) char local[4096], scratch[16384];
 
+    const size_t times = r->tape ? 0 : call->T; /* of whole outputs, which a tape has */
     frnn_arena arena = {0};
-    lay_out(&arena, params, &plan, call->T, call->B);
+    lay_out(&arena, params, &plan, times, call->B);
     if (!frnn_arena_allocate(&arena, local, sizeof local)) {
         frnn_leave_float_mode(mode);
         return FRNN_NO_MEMORY;
     }
-    const call_memory all = lay_out(&arena, params, &plan, call->T, call->B);
-    if (tape)
-        deal_rows(call, 1, all.ranks, tape->rows);
+    const call_memory all = lay_out(&arena, params, &plan, times, call->B);
+    if (r->rows)
+        deal_rows(call, 1, all.ranks, r->rows);
     deal_rows(call, plan.parts, all.ranks, all.rows);
 
     const bool one = plan.parts * params->D == 1;
@@ -148,28 +193,21 @@ static frnn_status run(const frnn_params *params, const frnn_call *call, frnn_pl
         .params = params,
         .call = call,
         .plan = plan,
-        .layers = runs_by_layer(params) ? 1 : L,
+        .layers = runs_by_layer(params) ? 1 : params->spec.num_layers,
         .parity = steps_so_far,
-        .source = {(char *)call->x.data, call->x.outer, call->x.row, 0}, /* read alone */
         .rows = all.rows,
         .strands = all.strands,
-        .tape = tape,
+        .from = r->from,
+        .until = r->until,
+        .record = r->record,
+        .marks = r->marks,
         .progress = {.mode = mode, .interrupted = call->interrupted, .context = call->context},
         .local = one ? scratch : NULL,
         .local_bytes = one ? sizeof scratch : 0,
     };
-    if (tape)
-        p.source = (frnn_sequence){tape->x, (ptrdiff_t)(call->B * I), (ptrdiff_t)I, 0};
     atomic_init(&p.progress.status, FRNN_OK);
-    for (p.first = 0; p.first < L && atomic_load(&p.progress.status) == FRNN_OK; p.first += p.layers) {
-        char *whole = tape ? tape->outputs + p.first * frnn_tape_output_bytes(tape) : all.whole[p.first % 2];
-        const frnn_sequence inner = {whole, (ptrdiff_t)(call->B * width), (ptrdiff_t)width, 0};
-        const frnn_sequence y = {call->return_sequences ? call->y : NULL, call->y_time, call->y_row, 0};
-        p.sink = p.first + p.layers == L ? y : inner;
-        run_phase(&p);
-        p.source = inner;
-    }
-    steps_so_far += call->T;
+    run_phases(r, &p, &all);
+    steps_so_far += r->until - r->from;
     free(arena.memory);
     frnn_leave_float_mode(p.progress.mode);
     return (frnn_status)atomic_load(&p.progress.status);
@@ -177,28 +215,59 @@ static frnn_status run(const frnn_params *params, const frnn_call *call, frnn_pl
 
 frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, frnn_plan plan)
 {
-    return run(params, call, plan, frnn_enter_float_mode(), NULL);
+    const running all = all_of(params, call);
+    return run(&all, plan, frnn_enter_float_mode());
 }
 
 frnn_status frnn_run(const frnn_params *params, const frnn_call *call)
 {
+    const running all = all_of(params, call);
     const uint64_t mode = frnn_enter_float_mode(); /* the plan computes too, and would leave flags */
-    return run(params, call, frnn_make_plan(params, call->T, call->B, call->threads), mode, NULL);
+    return run(&all, frnn_make_plan(params, call->T, call->B, call->threads), mode);
 }
 
-frnn_status frnn_run_taped(const frnn_params *params, const frnn_call *call, frnn_tape **tape)
+frnn_status frnn_run_taped(const frnn_params *params, const frnn_call *call, size_t segment, frnn_tape **tape)
 {
-    frnn_tape *made = frnn_tape_new(params, call);
+    frnn_tape *made = frnn_tape_new(params, call, segment ? segment : SIZE_MAX);
     if (!made)
         return FRNN_NO_MEMORY;
+    running all = all_of(params, call);
+    all.tape = made;
+    all.rows = made->rows;
+    all.record = frnn_tape_is_marked(made) ? NULL : &made->all;
+    all.marks = frnn_tape_is_marked(made) ? made : NULL;
     const uint64_t mode = frnn_enter_float_mode();
-    const frnn_plan plan = frnn_make_plan(params, call->T, call->B, call->threads);
-    const frnn_status status = run(params, call, plan, mode, made);
+    const frnn_status status = run(&all, frnn_make_plan(params, call->T, call->B, call->threads), mode);
     if (status == FRNN_OK)
         *tape = made;
     else
         frnn_tape_free(made);
     return status;
+}
+
+/* Only the numbers on a tape are read, and nothing but the record is written. */
+frnn_status frnn_run_again(const frnn_record *record, const frnn_pull *pull)
+{
+    const frnn_tape *tape = record->tape;
+    const frnn_params *params = tape->params;
+    const size_t steps = record->until - record->from, number = params->number_bytes, H = params->spec.hidden_size;
+    frnn_call call = {
+        .T = tape->T,
+        .B = tape->B,
+        .lengths = tape->lengths,
+        .threads = pull->threads,
+        .interrupted = pull->interrupted,
+        .context = pull->context,
+    };
+    for (size_t s = 0; s < params->states; s++) {
+        const size_t row = (s ? H : params->out) * number;
+        call.initial[s] = (frnn_array){frnn_tape_mark(tape, s, record->from / tape->segment, 0, 0),
+                                       (ptrdiff_t)(tape->B * row), (ptrdiff_t)row};
+    }
+    const running some = {params,         &call, record->from, record->until, record->first,
+                          record->layers, tape,  record,       NULL,          NULL};
+    const uint64_t mode = frnn_enter_float_mode();
+    return run(&some, frnn_make_plan(params, steps, tape->B, pull->threads), mode);
 }
 
 size_t frnn_scratch_bytes(const frnn_params *params, const frnn_plan *plan, size_t T, size_t B)

@@ -135,8 +135,9 @@ frnn_status frnn_run(const frnn_params *params, const frnn_call *call);
 /* What a call keeps of itself, to go back over it. It does not refer to the arrays of the call, but to the params. */
 typedef struct frnn_tape frnn_tape;
 
-/* frnn_run, with the same results, and a tape of it. *tape is written if the answer is FRNN_OK. */
-frnn_status frnn_run_taped(const frnn_params *params, const frnn_call *call, frnn_tape **tape);
+/* frnn_run, with the same results, and a tape of it: of every step, or of the states before each segment of so many steps,
+ * which are run again on the way back. 0: every step. *tape is written if the answer is FRNN_OK. */
+frnn_status frnn_run_taped(const frnn_params *params, const frnn_call *call, size_t segment, frnn_tape **tape);
 size_t frnn_tape_bytes(const frnn_tape *tape);
 void frnn_tape_free(frnn_tape *tape); /* NULL is allowed */
 
@@ -147,7 +148,7 @@ typedef struct frnn_trace {
     void *states[FRNN_MOST_STATES];
 } frnn_trace;
 
-/* index: layer * D + direction. All numbers are those of the call, to the bit. */
+/* Of a tape of every step. index: layer * D + direction. All numbers are those of the call, to the bit. */
 frnn_status frnn_tape_read(const frnn_tape *tape, size_t index, const frnn_trace *to);
 
 /* Weights laid out for the way back: made of the arrays that the params were made of, once for any number of tapes. */

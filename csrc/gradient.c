@@ -3,7 +3,11 @@
  * Layers are gone through from the top. A chunk of steps of a layer, the last ones first, takes two jobs for threads: its
  * steps, for which threads take directions and rows of the batch; then its products, for which they take rows of what the
  * layer read, and slices of its weights' gradients. Every number is one thread's, from its first term to its last, so the
- * bits depend neither on threads nor on chunks. */
+ * bits depend neither on threads nor on chunks.
+ *
+ * On a marked tape the steps of a segment are run again, the last segment first. Then all layers of a stack in one
+ * direction go back over it, so that it is run again once; with two directions each layer goes back by itself, since the
+ * layer below needs what both say of all steps. */
 #include "back.h"
 #include "pages.h"
 #include "plan.h"
@@ -12,7 +16,7 @@ enum { LEAST_CHAINS = 2, MOST_CHAINS = 16 /* of terms in a chunk, where a step h
 
 /* One layer, in all directions. */
 typedef struct layer_back {
-    frnn_back *directions;
+    frnn_back directions[2];
     size_t D, parts, slices, threads;
     size_t begin, end; /* of the chunk */
     bool asks;
@@ -20,6 +24,7 @@ typedef struct layer_back {
     frnn_progress *progress;
     char *scratch; /* of outer products, one a slice */
     size_t scratch_bytes;
+    void *memory; /* frnn_pages_take */
 } layer_back;
 
 static frnn_back_thread thread_of(const layer_back *layer, frnn_thread_context where)
@@ -30,7 +35,7 @@ static frnn_back_thread thread_of(const layer_back *layer, frnn_thread_context w
 
 static void steps_task(void *context, size_t i, frnn_thread_context where)
 {
-    const layer_back *layer = context;
+    layer_back *layer = context;
     frnn_back *back = &layer->directions[i % layer->D];
     const frnn_back_thread thread = thread_of(layer, where);
     const uint64_t mode = where.caller ? 0 : frnn_enter_float_mode(); /* the calling thread is in this mode already */
@@ -39,7 +44,7 @@ static void steps_task(void *context, size_t i, frnn_thread_context where)
         frnn_leave_float_mode(mode);
 }
 
-static void products_of(const layer_back *layer, size_t i, const frnn_back_thread *thread)
+static void products_of(layer_back *layer, size_t i, const frnn_back_thread *thread)
 {
     for (size_t d = 0; d < layer->D; d++) {
         frnn_back *back = &layer->directions[d];
@@ -54,7 +59,7 @@ static void products_of(const layer_back *layer, size_t i, const frnn_back_threa
 
 static void products_task(void *context, size_t i, frnn_thread_context where)
 {
-    const layer_back *layer = context;
+    layer_back *layer = context;
     frnn_back_thread thread = thread_of(layer, where);
     if (i >= layer->parts)
         thread.scratch = layer->scratch + (i - layer->parts) * layer->scratch_bytes;
@@ -92,33 +97,43 @@ static void chunk_back(layer_back *layer)
         frnn_terms_drop(&layer->directions[d], frnn_terms_ready(&layer->directions[d], layer->begin == 0));
 }
 
-/* Gradients of what the layer read: zeros past the rows' ends, and everywhere if directions add to them. */
+/* Gradients of what the layer read: zeros past the rows' ends, and everywhere if directions add to them. By step, only
+ * those of steps that a row has are read. */
 static void clear_source(const frnn_back *back)
 {
-    for (size_t row = 0; row < back->tape->B && back->dsource; row++)
+    const frnn_sequence *to = &back->dsource;
+    for (size_t row = 0; row < back->tape->B && to->base && to->order == FRNN_BY_TIME; row++)
         for (size_t t = back->adds ? 0 : back->tape->lengths[row]; t < back->tape->T; t++)
-            memset(back->dsource + (ptrdiff_t)t * back->dsource_time + (ptrdiff_t)row * back->dsource_row, 0,
-                   back->source_row);
+            memset(frnn_sequence_at(to, t, row), 0, back->source_row);
 }
 
-/* Chunks are counted from the first step, so that all but the last one are whole. */
-static void run_layer(layer_back *layer)
+static size_t longest(const frnn_tape *tape) { return tape->B ? tape->lengths[tape->rows[0]] : 0; }
+
+/* Before the last step. Without steps there is nothing more to do than what is done here. */
+static void begin_layer(layer_back *layer)
 {
-    const frnn_tape *tape = layer->directions[0].tape;
-    const size_t steps = tape->B ? tape->lengths[tape->rows[0]] : 0, chunk = layer->directions[0].chunk;
+    const size_t steps = longest(layer->directions[0].tape);
     for (size_t d = 0; d < layer->D; d++) {
         frnn_back_begin(&layer->directions[d]);
         if (layer->directions[d].weights)
             frnn_terms_clear(&layer->directions[d]);
     }
     clear_source(&layer->directions[0]);
-    for (layer->end = steps; layer->end > 0 && goes_on(layer); layer->end = layer->begin) {
-        layer->begin = (layer->end - 1) / chunk * chunk;
-        chunk_back(layer);
-    }
     for (size_t p = 0; p < layer->parts && steps == 0; p++)
         for (size_t d = 0; d < layer->D; d++)
             frnn_back_initial(&layer->directions[d], p);
+}
+
+/* The steps of the record. Chunks are counted from its first one, so that all but the last one are whole. */
+static void layer_goes_back(layer_back *layer)
+{
+    const frnn_back *back = &layer->directions[0];
+    const size_t steps = longest(back->tape), from = back->record->from;
+    for (layer->end = steps < back->record->until ? steps : back->record->until; layer->end > from && goes_on(layer);
+         layer->end = layer->begin) {
+        layer->begin = from + (layer->end - 1 - from) / back->chunk * back->chunk;
+        chunk_back(layer);
+    }
 }
 
 static void lay_out(layer_back *layer, frnn_arena *arena)
@@ -131,16 +146,15 @@ static void lay_out(layer_back *layer, frnn_arena *arena)
     layer->scratch = frnn_arena_take(arena, back->weights ? layer->slices : 0, layer->scratch_bytes);
 }
 
-static frnn_status layer_back_run(layer_back *layer)
+static bool allocate(layer_back *layer)
 {
     frnn_arena arena = {0};
     lay_out(layer, &arena);
     if (!frnn_arena_allocate_pages(&arena))
-        return FRNN_NO_MEMORY;
+        return false;
+    layer->memory = arena.memory;
     lay_out(layer, &arena);
-    run_layer(layer);
-    frnn_pages_give(arena.memory);
-    return FRNN_OK;
+    return true;
 }
 
 /* Steps whose rows of gradients stay near until their products, and fill some chains of terms. */
@@ -149,7 +163,7 @@ static size_t chunk_of(const frnn_tape *tape, size_t row_bytes)
     const size_t near = tape->params->l2_bytes / 2 / row_bytes;
     const size_t least = LEAST_CHAINS * FRNN_CHAIN, most = MOST_CHAINS * FRNN_CHAIN;
     const size_t rows = near < least ? least : near > most ? most : near, B = tape->B ? tape->B : 1;
-    const size_t steps = (rows + B - 1) / B, all = tape->T ? tape->T : 1;
+    const size_t steps = (rows + B - 1) / B, all = tape->T ? frnn_tape_steps(tape) : 1;
     return steps < all ? steps : all;
 }
 
@@ -167,94 +181,181 @@ static size_t pieces(double seconds, double most)
     return seconds < FRNN_DEAF_SECONDS ? (size_t)(FRNN_DEAF_SECONDS / seconds) : 1;
 }
 
-/* Gradients of the outputs of layers within a stack: of those with odd numbers and with even ones. */
-typedef struct stack {
-    char *odd, *even;
-} stack;
+/* A pull on its way. */
+typedef struct pulling {
+    const frnn_tape *tape;
+    const frnn_transposed *transposed;
+    const frnn_pull *pull;
+    frnn_plan plan;
+    frnn_progress *progress;
+    size_t lowest;            /* layer of which something is wanted */
+    frnn_sequence between[2]; /* gradients of the outputs of layers within the stack: of even numbers and of odd ones */
+    layer_back *layers;       /* those that go back together, the lowest first */
+} pulling;
 
-static stack make_stack(const frnn_tape *tape, frnn_arena *arena)
+static bool wants_weights(const pulling *p, size_t l)
 {
-    stack made;
-    made.odd = frnn_arena_take(arena, 1, frnn_tape_output_bytes(tape));
-    made.even = frnn_arena_take(arena, 1, frnn_tape_output_bytes(tape));
-    return made;
+    const size_t D = p->tape->params->D;
+    for (size_t d = 0; d < D && p->pull->weights; d++) {
+        const frnn_weight_gradients *w = &p->pull->weights[l * D + d];
+        if (w->W || w->U || w->b || w->d || w->V || w->p)
+            return true;
+    }
+    return false;
 }
 
-static frnn_back make_back(const frnn_tape *tape, const frnn_transposed *transposed, const frnn_pull *pull,
-                           stack between, size_t l, size_t d)
+/* The lowest layer of which something is wanted; L: nothing is. */
+static size_t lowest_of(const pulling *p)
 {
+    const frnn_pull *pull = p->pull;
+    bool all = pull->dx != NULL;
+    for (size_t s = 0; s < FRNN_MOST_STATES; s++)
+        all = all || pull->dinitial[s];
+    size_t l = 0;
+    while (!all && l < p->tape->params->spec.num_layers && !wants_weights(p, l))
+        l++;
+    return l;
+}
+
+/* Layers that go back together. */
+static size_t group_of(const pulling *p)
+{
+    const bool together = frnn_tape_is_marked(p->tape) && p->tape->params->D == 1;
+    return together ? p->tape->params->spec.num_layers - p->lowest : 1;
+}
+
+static void lay_out_pulling(pulling *p, frnn_arena *arena)
+{
+    const frnn_tape *tape = p->tape;
     const frnn_params *params = tape->params;
-    const size_t D = params->D, L = params->spec.num_layers, number = params->number_bytes, B = tape->B;
-    const size_t output = params->out * number, width = D * output;
-    char *const above = l % 2 ? between.odd : between.even, *const below = l % 2 ? between.even : between.odd;
+    const bool both = params->D == 2, within = params->spec.num_layers - p->lowest > 1;
+    const size_t row = params->D * params->out * params->number_bytes;
+    const size_t rows = within ? frnn_arena_product(arena, both ? tape->T : frnn_tape_steps(tape), tape->B) : 0;
+    p->layers = frnn_arena_take(arena, group_of(p), sizeof *p->layers);
+    for (size_t i = 0; i < 2; i++)
+        p->between[i] =
+            frnn_sequence_of(frnn_arena_take(arena, rows, row), both ? FRNN_BY_TIME : FRNN_BY_STEP, tape->B, row);
+}
+
+static frnn_back make_back(const pulling *p, const frnn_record *record, size_t l, size_t d)
+{
+    const frnn_tape *tape = p->tape;
+    const frnn_params *params = tape->params;
+    const frnn_pull *pull = p->pull;
+    const size_t D = params->D, L = params->spec.num_layers, number = params->number_bytes,
+                 output = params->out * number;
+    const frnn_sequence nothing = {0}, x = {pull->dx, pull->dx_time, pull->dx_row, FRNN_BY_TIME, 0};
+    const frnn_sequence y = {(char *)pull->dy.data, pull->dy.outer, pull->dy.row, FRNN_BY_TIME, 0}; /* read alone */
     frnn_back back = {
         .params = params,
         .tape = tape,
+        .record = record,
         .pull = pull,
-        .layer = &transposed->layers[l * D + d],
+        .layer = &p->transposed->layers[l * D + d],
         .index = l * D + d,
         .direction = d,
         .number = number,
-        .dy = l + 1 == L ? pull->dy : (frnn_array){above, (ptrdiff_t)(B * width), (ptrdiff_t)width},
+        .dy = l + 1 == L ? y : p->between[l % 2],
         .dy_is_last = l + 1 == L && !tape->return_sequences,
-        .outputs = tape->outputs + l * frnn_tape_output_bytes(tape) + d * output,
-        .source = l ? tape->outputs + (l - 1) * frnn_tape_output_bytes(tape) : tape->x,
-        .source_row = l ? width : params->spec.input_size * number,
-        .dsource = l ? below : pull->dx,
-        .dsource_time = l ? (ptrdiff_t)(B * width) : pull->dx_time,
-        .dsource_row = l ? (ptrdiff_t)width : pull->dx_row,
+        .outputs = frnn_record_outputs(record, l),
+        .source = frnn_record_source(record, l),
+        .source_row = l ? D * output : params->spec.input_size * number,
+        .dsource = l == 0          ? x
+                   : l > p->lowest ? p->between[(l - 1) % 2]
+                                   : nothing,
         .adds = D > 1,
-        .weights = pull->weights ? &pull->weights[l * D + d] : NULL,
+        .weights = wants_weights(p, l) ? &pull->weights[l * D + d] : NULL,
     };
     back.row_bytes = row_bytes_of(back.layer, number);
     back.chunk = chunk_of(tape, back.row_bytes);
-    if (back.dy.data)
-        back.dy.data = (const char *)back.dy.data + d * output;
+    back.outputs.base += d * output;
+    if (back.dy.base)
+        back.dy.base += d * output;
     return back;
 }
 
-static frnn_status pull_layer(const frnn_tape *tape, const frnn_transposed *transposed, const frnn_pull *pull,
-                              stack between, size_t l, const frnn_plan *plan, frnn_progress *progress)
+static layer_back make_layer(const pulling *p, const frnn_record *record, size_t l)
 {
+    const frnn_tape *tape = p->tape;
     const frnn_params *params = tape->params;
-    frnn_back directions[2];
-    layer_back layer = {.directions = directions, .D = params->D, .progress = progress};
+    layer_back layer = {.D = params->D, .threads = p->plan.threads, .progress = p->progress};
     const double one = frnn_step_seconds(params) / (double)(params->spec.num_layers * params->D);
-    layer.threads = plan->threads;
     layer.parts = (layer.threads + layer.D - 1) / layer.D;
     if (layer.parts > tape->B)
         layer.parts = tape->B ? tape->B : 1;
-    layer.asks = pull->interrupted && plan->alone > FRNN_SHORT_SECONDS;
+    layer.asks = p->pull->interrupted && p->plan.alone > FRNN_SHORT_SECONDS;
     layer.steps = pieces(one * (double)(tape->B / layer.parts + 1), (double)tape->T + 1);
     layer.rows = pieces(one, 1e3);
     for (size_t d = 0; d < layer.D; d++) {
-        directions[d] = make_back(tape, transposed, pull, between, l, d);
-        directions[d].parts = layer.parts;
+        layer.directions[d] = make_back(p, record, l, d);
+        layer.directions[d].parts = layer.parts;
     }
     const double weights = (double)frnn_cell_gates(params->spec.cell) * (double)params->spec.hidden_size *
-                           (double)(directions[0].source_row / params->number_bytes + params->out);
+                           (double)(layer.directions[0].source_row / params->number_bytes + params->out);
     const double seconds = frnn_multiply_seconds(params, FRNN_OUTER_ROWS * weights) / (double)layer.threads;
     layer.slices = layer.threads * (1 + (size_t)(seconds / FRNN_DEAF_SECONDS));
-    return layer_back_run(&layer);
+    return layer;
 }
 
-static frnn_status pull_back(const frnn_tape *tape, const frnn_transposed *transposed, const frnn_pull *pull,
-                             frnn_progress *progress)
+/* Runs the steps of a segment again, in the caller's floating-point mode. */
+static frnn_status record_again(const pulling *p, frnn_record *record, size_t segment)
 {
-    const frnn_params *params = tape->params;
-    const size_t L = params->spec.num_layers;
-    const frnn_plan plan = frnn_make_plan(params, tape->T, tape->B, pull->threads);
+    frnn_leave_float_mode(p->progress->mode);
+    frnn_record_begin(record, segment);
+    const frnn_status status = frnn_run_again(record, p->pull);
+    p->progress->mode = frnn_enter_float_mode();
+    return status;
+}
+
+/* Some layers go back over all segments of steps, the last one first. */
+static void go_back(const pulling *p, frnn_record *record, size_t n)
+{
+    const size_t steps = longest(p->tape), segment = p->tape->segment;
+    for (size_t i = steps ? (steps - 1) / segment + 1 : 0; i-- > 0 && goes_on(p->layers);) {
+        const frnn_status status = frnn_tape_is_marked(p->tape) ? record_again(p, record, i) : FRNN_OK;
+        if (status != FRNN_OK)
+            frnn_give_up(p->progress, status);
+        for (size_t l = n; l-- > 0;)
+            layer_goes_back(&p->layers[l]);
+    }
+}
+
+/* So many layers from one on, together. */
+static void pull_layers(const pulling *p, size_t first, size_t n)
+{
+    const bool marked = frnn_tape_is_marked(p->tape);
+    const size_t run_from = p->tape->params->D == 1 ? 0 : first; /* a stack in one direction is run again from x */
+    frnn_record again = {0};
+    bool ready = !marked || frnn_record_new(&again, p->tape, run_from, first + n - run_from);
+    size_t made = 0;
+    while (ready && made < n) {
+        p->layers[made] = make_layer(p, marked ? &again : &p->tape->all, first + made);
+        ready = allocate(&p->layers[made++]);
+    }
+    if (!ready)
+        frnn_give_up(p->progress, FRNN_NO_MEMORY);
+    for (size_t i = 0; i < n && ready; i++)
+        begin_layer(&p->layers[i]);
+    if (ready)
+        go_back(p, &again, n);
+    for (size_t i = 0; i < made; i++)
+        frnn_pages_give(p->layers[i].memory);
+    frnn_record_free(&again);
+}
+
+static void pull_back(pulling *p)
+{
+    const size_t L = p->tape->params->spec.num_layers, n = group_of(p);
     frnn_arena arena = {0};
-    stack between = make_stack(tape, &arena);
-    if (L > 1 && !frnn_arena_allocate_pages(&arena))
-        return FRNN_NO_MEMORY;
-    if (L > 1)
-        between = make_stack(tape, &arena);
-    frnn_status status = FRNN_OK;
-    for (size_t l = L; l-- > 0 && status == FRNN_OK && atomic_load(&progress->status) == FRNN_OK;)
-        status = pull_layer(tape, transposed, pull, between, l, &plan, progress);
+    lay_out_pulling(p, &arena);
+    if (!frnn_arena_allocate_pages(&arena)) {
+        frnn_give_up(p->progress, FRNN_NO_MEMORY);
+        return;
+    }
+    lay_out_pulling(p, &arena);
+    for (size_t end = L; end > p->lowest && atomic_load(&p->progress->status) == FRNN_OK; end -= n)
+        pull_layers(p, end - n, n);
     frnn_pages_give(arena.memory);
-    return status == FRNN_OK ? (frnn_status)atomic_load(&progress->status) : status;
 }
 
 frnn_status frnn_pull_back(const frnn_tape *tape, const frnn_transposed *transposed, const frnn_pull *pull)
@@ -262,7 +363,11 @@ frnn_status frnn_pull_back(const frnn_tape *tape, const frnn_transposed *transpo
     frnn_progress progress = {
         .mode = frnn_enter_float_mode(), .interrupted = pull->interrupted, .context = pull->context};
     atomic_init(&progress.status, FRNN_OK);
-    const frnn_status status = pull_back(tape, transposed, pull, &progress);
+    pulling p = {.tape = tape, .transposed = transposed, .pull = pull, .progress = &progress};
+    p.plan = frnn_make_plan(tape->params, tape->T, tape->B, pull->threads);
+    p.lowest = lowest_of(&p);
+    if (p.lowest < tape->params->spec.num_layers)
+        pull_back(&p);
     frnn_leave_float_mode(progress.mode);
-    return status;
+    return (frnn_status)atomic_load(&progress.status);
 }

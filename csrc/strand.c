@@ -1,8 +1,8 @@
 /* The loop over time chunks, layers and steps: the same for every cell and target.
  *
  * (a) A chunk of steps goes through all layers, then the next chunk: between layers there is one chunk.
- * (b) Steps are counted from where a row starts: step s of a row of length n is time s, or n-1-s in reverse. Rows run
- *     longest first, so the rows still active at a step are the first ones, and nothing is done for the others.
+ * (b) Steps are counted from where a row starts (sequence.h). Rows run longest first, so the rows still active at a step
+ *     are the first ones, and nothing is done for the others.
  * (c) Nothing is copied between steps: h of a step is read where the step before wrote it.
  * (d) Where several threads share a strand, all run this loop. Either each computes its share of the units, and they
  *     meet after each stage; or each takes whatever chunk of whatever layer is ready.
@@ -26,16 +26,17 @@ static bool is_reverse(const frnn_strand *self) { return self->direction || !sel
 
 static char *at(const frnn_strand *self, const frnn_sequence *s, size_t step, size_t row)
 {
-    if (s->slots)
-        return s->base + (ptrdiff_t)(step % s->slots) * s->time + (ptrdiff_t)row * s->row;
-    const size_t time = is_reverse(self) ? length_of(self, row) - 1 - step : step;
-    return s->base + (ptrdiff_t)time * s->time + (ptrdiff_t)self->rows[row] * s->row;
+    switch (s->order) {
+    case FRNN_IN_RING: return frnn_sequence_at(s, (step - self->from) % s->slots, row);
+    case FRNN_BY_STEP: return frnn_sequence_at(s, step - self->from, self->rows[row]);
+    default: return frnn_sequence_at(s, is_reverse(self) ? length_of(self, row) - 1 - step : step, self->rows[row]);
+    }
 }
 
 /* Bytes from a row's step to its next one, within a chunk. */
 static ptrdiff_t step_bytes(const frnn_strand *self, const frnn_sequence *s)
 {
-    return !s->slots && is_reverse(self) ? -s->time : s->time;
+    return s->order == FRNN_BY_TIME && is_reverse(self) ? -s->time : s->time;
 }
 
 /* Where a layer of the strand stands among those of the params, and its states among those of the call. */
@@ -67,28 +68,21 @@ static const void *initial(const frnn_strand *self, size_t state, size_t layer, 
 /* Whether W x of a chunk is one product, whose sums are kept for the steps. */
 static bool is_ahead(const frnn_strand *self) { return self->plan.x_part == FRNN_X_AHEAD; }
 
-/* The tape's rows of a stage of a layer. */
-static frnn_sequence taped(const frnn_strand *self, size_t layer, int stage)
+/* The recorded outputs of a layer, of this direction. */
+static frnn_sequence recorded_outputs(const frnn_strand *self, size_t layer)
 {
-    const size_t row = self->tape->sums_row_bytes[stage];
-    char *base = frnn_tape_sums(self->tape, index_of(self, layer), stage);
-    return (frnn_sequence){base, (ptrdiff_t)(self->tape->B * row), (ptrdiff_t)row, 0};
-}
-
-/* A layer's outputs on the tape. */
-static frnn_sequence taped_outputs(const frnn_strand *self, size_t layer)
-{
-    const frnn_params *params = self->params;
-    const size_t out = params->out * params->number_bytes, row = params->D * out;
-    char *base = self->tape->outputs + (self->first + layer) * frnn_tape_output_bytes(self->tape);
-    return (frnn_sequence){base + self->direction * out, (ptrdiff_t)(self->tape->B * row), (ptrdiff_t)row, 0};
+    frnn_sequence outputs = frnn_record_outputs(self->record, self->first + layer);
+    outputs.base += self->direction * self->params->out * self->params->number_bytes;
+    return outputs;
 }
 
 static frnn_sequence make_ring(frnn_strand *self)
 {
     const size_t row = self->params->out * self->params->number_bytes, slots = frnn_plan_slots(&self->plan);
     char *base = frnn_arena_take(&self->arena, frnn_arena_product(&self->arena, slots, self->n), row);
-    return (frnn_sequence){base, (ptrdiff_t)(self->n * row), (ptrdiff_t)row, slots};
+    frnn_sequence ring = frnn_sequence_of(base, FRNN_IN_RING, self->n, row);
+    ring.slots = slots;
+    return ring;
 }
 
 /* One thread's scratch. Threads that share units have the same rows between stages, and the same kept sums. */
@@ -105,7 +99,7 @@ static frnn_scratch make_scratch(frnn_strand *self, const frnn_scratch *shared)
     scratch.x = frnn_arena_take(arena, is_ahead(self) ? kept_rows : self->n, sizeof *scratch.x);
     scratch.h = frnn_arena_take(arena, self->n, sizeof *scratch.h);
     scratch.y = frnn_arena_take(arena, self->n, sizeof *scratch.y);
-    for (int s = 0; s < layer->stages && self->tape; s++)
+    for (int s = 0; s < layer->stages && self->record; s++)
         scratch.tape[s] = frnn_arena_take(arena, self->n, sizeof *scratch.tape[s]);
     if (shared)
         return scratch;
@@ -134,7 +128,7 @@ static void lay_out(frnn_strand *self)
     self->scratch = frnn_arena_take(arena, threads, sizeof *self->scratch);
     for (size_t l = 0; l < self->layers; l++) {
         const bool own = l + 1 < self->layers || !self->sink.base;
-        const frnn_sequence out = self->tape ? taped_outputs(self, l) : own ? make_ring(self) : self->sink;
+        const frnn_sequence out = self->record ? recorded_outputs(self, l) : own ? make_ring(self) : self->sink;
         if (arena->base)
             self->between[l] = out;
     }
@@ -217,7 +211,7 @@ static void run_steps(context *self, size_t layer, size_t begin, size_t end, siz
         .x = ahead ? NULL : self->scratch.x,
         .h = self->scratch.h,
         .y = self->scratch.y,
-        .from_zeros = begin == 0 && !strand->call->initial[0].data,
+        .from_zeros = begin == strand->from && !strand->call->initial[0].data,
         .x_step = step_bytes(strand, source),
         .y_step = step_bytes(strand, sink),
         .middle = self->scratch.middle,
@@ -230,7 +224,7 @@ static void run_steps(context *self, size_t layer, size_t begin, size_t end, siz
     };
     for (size_t r = 0; r < n; r++) {
         steps.y[r] = at(strand, sink, begin, r);
-        steps.h[r] = begin ? at(strand, sink, begin - 1, r) : initial(strand, 0, layer, r);
+        steps.h[r] = begin > strand->from ? at(strand, sink, begin - 1, r) : initial(strand, 0, layer, r);
         if (!ahead)
             steps.x[r] = at(strand, source, begin, r);
     }
@@ -238,37 +232,70 @@ static void run_steps(context *self, size_t layer, size_t begin, size_t end, siz
         const frnn_stage *stage = &steps.layer->stage[s];
         if (ahead && stage->takes_x)
             steps.sums[s] = self->scratch.sums[s] + kept * stage->sums_row_bytes;
-        if (!strand->tape || !stage->takes_x)
+        if (!strand->record || !stage->takes_x)
             continue;
-        const frnn_sequence tape = taped(strand, layer, s);
+        const frnn_sequence kept_sums = frnn_record_sums(strand->record, index_of(strand, layer), s);
         steps.tape[s] = self->scratch.tape[s];
-        steps.tape_step[s] = step_bytes(strand, &tape);
+        steps.tape_step[s] = step_bytes(strand, &kept_sums);
         for (size_t r = 0; r < n; r++)
-            steps.tape[s][r] = at(strand, &tape, begin, r);
+            steps.tape[s][r] = at(strand, &kept_sums, begin, r);
     }
     strand->params->kernels->steps(&steps);
 }
 
-/* One chunk of one layer, `active` rows having steps at its beginning. */
-static void run_chunk(context *self, size_t layer, size_t begin, size_t end, size_t active)
+/* The first step after one that is marked: that of a segment. */
+static size_t next_mark(const frnn_strand *self, size_t step)
 {
-    if (is_ahead(self->strand))
-        keep_inputs(self, layer, begin, end, active);
-    for (size_t step = begin, kept = 0, until; step < end; kept += active * (until - step), step = until) {
-        active = active_at(self->strand, step, active);
-        const size_t shortest = length_of(self->strand, active - 1);
-        until = shortest < end ? shortest : end;
-        run_steps(self, layer, step, until, active, kept);
+    return self->marks ? (step / self->marks->segment + 1) * self->marks->segment : SIZE_MAX;
+}
+
+/* Keeps the states before a step of the first n rows. */
+static void mark(const frnn_strand *self, size_t layer, size_t step, size_t n)
+{
+    const frnn_params *params = self->params;
+    const size_t H = params->spec.hidden_size * params->number_bytes, out = params->out * params->number_bytes;
+    const size_t segment = step / self->marks->segment, index = index_of(self, layer);
+    for (size_t r = 0; r < n; r++) {
+        memcpy(frnn_tape_mark(self->marks, 0, segment, index, self->rows[r]),
+               at(self, &self->between[layer], step - 1, r), out);
+        for (size_t s = 1; s < params->states; s++)
+            memcpy(frnn_tape_mark(self->marks, s, segment, index, self->rows[r]), kept_state(self, s, layer, r), H);
     }
 }
 
-/* Steps of the longest row. */
-static size_t steps_of(const frnn_strand *self) { return self->n ? length_of(self, 0) : 0; }
+/* One chunk of one layer, `active` rows having steps at its beginning. Threads that share the units meet while the states
+ * are what they were before a segment. */
+static void run_chunk(context *self, size_t layer, size_t begin, size_t end, size_t active)
+{
+    const frnn_strand *strand = self->strand;
+    if (is_ahead(strand))
+        keep_inputs(self, layer, begin, end, active);
+    for (size_t step = begin, kept = 0, until; step < end; kept += active * (until - step), step = until) {
+        active = active_at(strand, step, active);
+        const size_t shortest = length_of(strand, active - 1), marked = next_mark(strand, step);
+        until = shortest < end ? shortest : end;
+        until = marked < until ? marked : until;
+        run_steps(self, layer, step, until, active, kept);
+        if (until != marked || until >= strand->until)
+            continue;
+        if (self->share == 0)
+            mark(strand, layer, until, active);
+        if (self->shares > 1)
+            meet(self->strand);
+    }
+}
+
+/* Where the steps of the longest row end, or those that are run. */
+static size_t end_of(const frnn_strand *self)
+{
+    const size_t longest = self->n ? length_of(self, 0) : 0;
+    return longest < self->until ? longest : self->until;
+}
 
 static void run_chunk_at(context *self, size_t layer, size_t begin)
 {
-    const size_t steps = steps_of(self->strand), chunk = self->strand->plan.chunk;
-    run_chunk(self, layer, begin, steps - begin < chunk ? steps : begin + chunk,
+    const size_t end = end_of(self->strand), chunk = self->strand->plan.chunk;
+    run_chunk(self, layer, begin, end - begin < chunk ? end : begin + chunk,
               active_at(self->strand, begin, self->strand->n));
 }
 
@@ -276,7 +303,7 @@ static void run_chunk_at(context *self, size_t layer, size_t begin)
 static void run_layers(context *self)
 {
     frnn_strand *strand = self->strand;
-    for (size_t begin = 0; begin < steps_of(strand); begin += strand->plan.chunk) {
+    for (size_t begin = strand->from; begin < end_of(strand); begin += strand->plan.chunk) {
         if (self->share == 0)
             strand->goes_on = frnn_goes_on(strand->progress, self->asks, self->alone);
         if (self->shares > 1)
@@ -310,14 +337,15 @@ static bool take_chunk(frnn_strand *self, size_t layer, size_t chunks)
 static void run_wavefront(context *self)
 {
     frnn_strand *strand = self->strand;
-    const size_t chunk = strand->plan.chunk, chunks = (steps_of(strand) + chunk - 1) / chunk;
+    const size_t chunk = strand->plan.chunk, from = strand->from, end = end_of(strand);
+    const size_t chunks = end > from ? (end - from - 1) / chunk + 1 : 0;
     const frnn_front *last = &strand->fronts[strand->layers - 1];
     size_t layer = 0, misses = 0;
     while (atomic_load_explicit(&last->done, memory_order_acquire) < chunks &&
            frnn_goes_on(strand->progress, self->asks, self->alone)) {
         if (take_chunk(strand, layer, chunks)) {
             frnn_front *front = &strand->fronts[layer];
-            run_chunk_at(self, layer, chunk * atomic_load_explicit(&front->done, memory_order_relaxed));
+            run_chunk_at(self, layer, from + chunk * atomic_load_explicit(&front->done, memory_order_relaxed));
             atomic_fetch_add_explicit(&front->done, 1, memory_order_release);
             atomic_store_explicit(&front->taken, false, memory_order_release);
             misses = 0;
@@ -347,7 +375,7 @@ static void write_results(frnn_strand *self, size_t layer)
         char *y = (char *)call->y + (ptrdiff_t)row * call->y_row + (ptrdiff_t)(self->direction * out);
         if (!call->return_sequences)
             memcpy(y, h, out);
-        for (size_t s = 0; s < length && call->return_sequences && self->tape; s++) {
+        for (size_t s = 0; s < length && call->return_sequences && self->record; s++) {
             const ptrdiff_t t = (ptrdiff_t)(is_reverse(self) ? length - 1 - s : s);
             memcpy(y + t * call->y_time, at(self, &self->between[layer], s, r), out);
         }
@@ -423,7 +451,7 @@ void frnn_strand_run(frnn_strand *strand, bool first, frnn_thread_context where,
 
 void frnn_strand_end(frnn_strand *strand)
 {
-    if (strand->unit_threads && atomic_load(&strand->progress->status) == FRNN_OK)
+    if (strand->call->final[0] && strand->unit_threads && atomic_load(&strand->progress->status) == FRNN_OK)
         for (size_t layer = 0; layer < strand->layers; layer++)
             write_results(strand, layer);
     free(strand->arena.memory);

@@ -8,19 +8,12 @@
 #include "progress.h"
 #include "tape.h"
 
-/* Rows of a sequence in memory: those of the caller, at their times, or a ring of slots that only a strand sees. */
-typedef struct frnn_sequence {
-    char *base;          /* NULL: the sequence is not kept */
-    ptrdiff_t time, row; /* bytes */
-    size_t slots;        /* 0: by time and the caller's row; else by step modulo slots and the strand's row */
-} frnn_sequence;
-
 /* What one thread writes while it works on a strand. */
 typedef struct frnn_scratch {
     const void **x, **h; /* pointers to rows */
     void **y;
     void **middle;                 /* rows between two stages */
-    void **tape[FRNN_MOST_STAGES]; /* rows of it */
+    void **tape[FRNN_MOST_STAGES]; /* rows of the record */
     char *sums[FRNN_MOST_STAGES];  /* kept x parts, one a stage */
 } frnn_scratch;
 
@@ -39,9 +32,11 @@ typedef struct frnn_strand {
     size_t first, layers;       /* layers of the stack that it runs */
     size_t direction;           /* 0 .. D-1 */
     size_t parity;              /* of its first step: frnn_steps */
+    size_t from, until;         /* steps that it runs */
     frnn_sequence source, sink; /* what its first layer reads and its last one writes */
     frnn_progress *progress;
-    const frnn_tape *tape; /* NULL: nothing is kept */
+    const frnn_record *record; /* where its steps are kept; NULL: nowhere */
+    const frnn_tape *marks;    /* where the states before each segment are kept; NULL: nowhere */
 
     frnn_arena arena;       /* of all below */
     frnn_sequence *between; /* output of each layer, the last being sink */
@@ -62,8 +57,8 @@ typedef struct frnn_strand {
  * Scratch is in `local` where that is large enough, and in memory of its own where not. */
 void frnn_strand_run(frnn_strand *strand, bool first, frnn_thread_context where, void *local, size_t local_bytes);
 
-/* When all its threads are done: writes the final states, the last outputs and the zeros past each row's end, and frees
- * the scratch. */
+/* When all its threads are done: writes the final states, the last outputs and the zeros past each row's end, if the call
+ * wants final states, and frees the scratch. */
 void frnn_strand_end(frnn_strand *strand);
 
 /* Bytes of scratch that a strand will take. */

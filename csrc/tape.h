@@ -1,52 +1,75 @@
-/* What a call keeps of itself: its inputs, the sums of all stages, and each layer's outputs and states beside h. */
+/* What a call keeps of itself for the way back. */
 #ifndef FRNN_TAPE_H
 #define FRNN_TAPE_H
 
 #include "kernel.h"
+#include "sequence.h"
+
+/* Steps of some layers: the sums of all their stages, their outputs, and the states beside h. */
+typedef struct frnn_record {
+    const frnn_tape *tape;
+    size_t from, until;   /* steps */
+    size_t first, layers; /* of the stack */
+    void *memory;         /* frnn_pages_take; NULL: the tape's */
+    char *outputs;        /* [layer](steps, B, D * out), of those layers that frnn_tape_whole has not */
+    /* Of each layer and direction: */
+    char *start;                  /* [row] rows of the first stage's sums, with the states beside h before `from` */
+    char *sums[FRNN_MOST_STAGES]; /* [step][row] rows of sums, those of the first stage with states beside h; or NULL */
+} frnn_record;
 
 struct frnn_tape {
     const frnn_params *params;
     size_t T, B;
     bool return_sequences;
+    size_t segment; /* steps that are recorded at once: all, or those from one mark to the next */
     size_t bytes;
     void *memory;    /* frnn_pages_take */
     size_t *lengths; /* (B) */
     size_t *rows;    /* (B), the longest first */
     char *x;         /* (T, B, I) */
-    char *outputs;   /* [layer](T, B, D * out) */
-    /* Of each layer and direction: */
-    char *h;                      /* (B, out) before the first step */
-    char *start;                  /* [row] rows of the first stage's sums, in which the initial states beside h are */
-    char *sums[FRNN_MOST_STAGES]; /* [time][row] rows of sums, those of the first stage with states beside h; or NULL */
-    size_t sums_row_bytes[FRNN_MOST_STAGES];
+    char *whole;     /* [layer](T, B, D * out), by time: outputs that both directions of a layer read */
+    /* The cell's states before the first step of each segment: [segment](L * D, B, P or H), the others (.., H). */
+    char *marks[FRNN_MOST_STATES];
+    size_t sums_row_bytes[FRNN_MOST_STAGES]; /* of a record; 0: the stage keeps none */
+    frnn_record all;                         /* of the only segment; not there if there are more */
 };
 
-static inline size_t frnn_tape_output_bytes(const frnn_tape *tape) /* of one layer */
+/* Lays a tape out for a call, and copies its inputs. `segment` is at least 1. NULL: no memory. */
+frnn_tape *frnn_tape_new(const frnn_params *params, const frnn_call *call, size_t segment);
+
+/* Whether only marks are kept, from which steps are run again. */
+static inline bool frnn_tape_is_marked(const frnn_tape *tape) { return tape->segment < tape->T; }
+
+/* Steps of a segment that is not the last one. */
+static inline size_t frnn_tape_steps(const frnn_tape *tape)
 {
-    return tape->T * tape->B * tape->params->D * tape->params->out * tape->params->number_bytes;
+    return frnn_tape_is_marked(tape) ? tape->segment : tape->T;
 }
 
-/* The sums of a stage of a layer in a direction. */
-static inline char *frnn_tape_sums(const frnn_tape *tape, size_t index, int stage)
-{
-    char *sums = tape->sums[stage];
-    return sums ? sums + index * tape->T * tape->B * tape->sums_row_bytes[stage] : NULL;
-}
+/* A state of a layer in a direction before the first step of a segment. */
+char *frnn_tape_mark(const frnn_tape *tape, size_t state, size_t segment, size_t index, size_t row);
 
-/* The row of a stage's sums at a time; NULL: the stage keeps none. */
-static inline char *frnn_tape_row(const frnn_tape *tape, size_t index, int stage, size_t time, size_t row)
-{
-    char *sums = frnn_tape_sums(tape, index, stage);
-    return sums ? sums + (time * tape->B + row) * tape->sums_row_bytes[stage] : NULL;
-}
+/* What a layer reads, if not the outputs of one direction: x, or the outputs of both. */
+frnn_sequence frnn_tape_whole(const frnn_tape *tape, size_t layer);
 
-/* The row with the states beside h before the first step; NULL: there are none. */
-static inline const char *frnn_tape_start(const frnn_tape *tape, size_t index, size_t row)
-{
-    return tape->start ? tape->start + (index * tape->B + row) * tape->sums_row_bytes[0] : NULL;
-}
+/* Memory for segments of some layers of a marked tape: to be given back by frnn_record_free. */
+bool frnn_record_new(frnn_record *record, const frnn_tape *tape, size_t first, size_t layers);
+void frnn_record_free(frnn_record *record);
 
-/* Lays a tape out for a call, copies its inputs. NULL: no memory. */
-frnn_tape *frnn_tape_new(const frnn_params *params, const frnn_call *call);
+/* The record is of a segment from now on. */
+void frnn_record_begin(frnn_record *record, size_t segment);
+
+/* Outputs of a layer, and what it reads: rows of all directions. */
+frnn_sequence frnn_record_outputs(const frnn_record *record, size_t layer);
+frnn_sequence frnn_record_source(const frnn_record *record, size_t layer);
+
+/* The sums of a stage of a layer in a direction, by step; base NULL: the stage keeps none. */
+frnn_sequence frnn_record_sums(const frnn_record *record, size_t index, int stage);
+
+/* The row with the states beside h before a step; NULL: there are none. */
+const char *frnn_record_before(const frnn_record *record, size_t index, size_t step, size_t row);
+
+/* Runs the record's segment, from its mark: the same bits again. threads, interrupted and context are those of the pull. */
+frnn_status frnn_run_again(const frnn_record *record, const frnn_pull *pull);
 
 #endif

@@ -7,7 +7,10 @@ void frnn_terms_lay_out(frnn_back *back, frnn_arena *arena, size_t rows)
     terms->gradients = frnn_arena_take(arena, most, sizeof *terms->gradients);
     terms->x = frnn_arena_take(arena, most, sizeof *terms->x);
     terms->h = frnn_arena_take(arena, most, sizeof *terms->h);
+    const size_t kept = frnn_tape_is_marked(back->tape) ? FRNN_CHAIN : 0;
     terms->kept = frnn_arena_take(arena, FRNN_CHAIN, back->row_bytes);
+    terms->kept_x = frnn_arena_take(arena, kept, back->source_row);
+    terms->kept_h = frnn_arena_take(arena, kept, back->params->out * back->number);
     terms->n = 0;
 }
 
@@ -17,9 +20,8 @@ void frnn_terms_take(frnn_back *back, size_t begin, size_t end)
     for (size_t step = end; step-- > begin;)
         for (size_t rank = 0, n = frnn_back_active(back->tape, step); rank < n; rank++) {
             const size_t row = back->tape->rows[rank];
-            const size_t at = frnn_back_time(back, step, row) * back->tape->B + row;
             terms->gradients[terms->n] = frnn_back_gradients(back, end, step, rank);
-            terms->x[terms->n] = back->source + at * back->source_row;
+            terms->x[terms->n] = frnn_back_at(back, &back->source, step, row);
             terms->h[terms->n++] = frnn_back_h(back, step, row);
         }
 }
@@ -29,16 +31,24 @@ size_t frnn_terms_ready(const frnn_back *back, bool all)
     return all ? back->terms.n : back->terms.n / FRNN_CHAIN * FRNN_CHAIN;
 }
 
+/* Rows from n on are the first ones now, copied to where they stay. */
+static void move_rows(const void **rows, char *kept, size_t bytes, size_t n, size_t left)
+{
+    for (size_t i = 0; i < left; i++)
+        rows[i] = memmove(kept + i * bytes, rows[n + i], bytes);
+}
+
 void frnn_terms_drop(frnn_back *back, size_t n)
 {
     frnn_terms *terms = &back->terms;
     const size_t left = terms->n - n;
-    for (size_t i = 0; i < left; i++) {
-        char *to = terms->kept + i * back->row_bytes;
-        memmove(to, terms->gradients[n + i], back->row_bytes);
-        terms->gradients[i] = to;
-        terms->x[i] = terms->x[n + i];
-        terms->h[i] = terms->h[n + i];
+    move_rows(terms->gradients, terms->kept, back->row_bytes, n, left);
+    if (frnn_tape_is_marked(back->tape)) {
+        move_rows(terms->x, terms->kept_x, back->source_row, n, left);
+        move_rows(terms->h, terms->kept_h, back->params->out * back->number, n, left);
+    } else {
+        memmove(terms->x, terms->x + n, left * sizeof *terms->x);
+        memmove(terms->h, terms->h + n, left * sizeof *terms->h);
     }
     terms->n = left;
 }

@@ -375,6 +375,11 @@ def threads(value: object, name: str = "threads") -> int:
     return whole(name, value, 1, MOST_THREADS, or_none=name == "threads")
 
 
+def checkpoint(value: object) -> int:
+    """Steps from one state that is kept to the next; 0: all are kept."""
+    return 0 if value is None else whole("checkpoint", value, 1, sys.maxsize, or_none=True)
+
+
 def _overlaps_itself(array: Array) -> bool:
     """Whether two elements may share memory: strides that do not nest."""
     reach = array.itemsize

@@ -119,7 +119,7 @@ cdef extern from "fastrnn.h" nogil:
         c_bool (*interrupted)(void *context) noexcept
         void *context
 
-    frnn_status frnn_run_taped(const frnn_params *params, const frnn_call *call, frnn_tape **tape)
+    frnn_status frnn_run_taped(const frnn_params *params, const frnn_call *call, size_t segment, frnn_tape **tape)
     size_t frnn_tape_bytes(const frnn_tape *tape)
 
     ctypedef struct frnn_trace:

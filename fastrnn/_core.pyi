@@ -90,5 +90,6 @@ def run_taped(
     lengths: Any,
     batch_first: bool | None,
     return_sequences: bool,
+    checkpoint: Any,
     threads: Any,
 ) -> tuple[Any, Tape]: ...

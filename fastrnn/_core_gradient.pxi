@@ -37,6 +37,7 @@ cdef class Tape:
     cdef readonly Py_ssize_t T, B
     cdef bint brief
     cdef object threads  # as the call was given them
+    cdef size_t segment  # steps from a mark to the next; 0: every step is kept
 
     cdef int record(self, Packed packed, Call *call) except -1:
         cdef frnn_status status
@@ -44,7 +45,7 @@ cdef class Tape:
         self.batch_first, self.ndim, self.return_sequences = call.batch_first, call.ndim, call.c.return_sequences
         self.T, self.B, self.brief = call.c.T, call.c.B, call.brief
         with nogil:
-            status = frnn_run_taped(packed.params, &call.c, &self.tape)
+            status = frnn_run_taped(packed.params, &call.c, self.segment, &self.tape)
         return check_status(status, call)
 
     def __dealloc__(self):
@@ -121,8 +122,9 @@ cdef class Tape:
         check_status(status, &call)
 
 
-def run_taped(str cell, x, params, state, lengths, batch_first, return_sequences, threads):
+def run_taped(str cell, x, params, state, lengths, batch_first, return_sequences, checkpoint, threads):
     """Results of a call, and its tape."""
     cdef Tape tape = Tape()
     tape.threads = threads
+    tape.segment = _check.checkpoint(checkpoint)
     return run(<frnn_cell><int>CELLS[cell], x, params, state, lengths, batch_first, return_sequences, None, threads, tape), tape

@@ -148,6 +148,7 @@ def vjp(
     lengths: Lengths | None = None,
     batch_first: bool | None = None,
     return_sequences: bool = True,
+    checkpoint: int | None = None,
     threads: int | None = None,
 ) -> tuple[tuple[NDArray[F], NDArray[F]], Pullback]: ...
 
@@ -161,6 +162,7 @@ def vjp(
     lengths: Lengths | None = None,
     batch_first: bool | None = None,
     return_sequences: bool = True,
+    checkpoint: int | None = None,
     threads: int | None = None,
 ) -> tuple[tuple[NDArray[F], tuple[NDArray[F], NDArray[F]]], Pullback]: ...
 
@@ -173,6 +175,7 @@ def vjp(
     lengths: Lengths | None = None,
     batch_first: bool | None = None,
     return_sequences: bool = True,
+    checkpoint: int | None = None,
     threads: int | None = None,
 ) -> Any:
     """Run layers, and keep what the way back needs: backpropagation through time.
@@ -181,6 +184,10 @@ def vjp(
     ----------
     x, params, state, lengths, batch_first, return_sequences, threads
         Those of `rnn`, `lstm` and `gru`; params of any of the three classes.
+    checkpoint : int, optional
+        Steps, at least 1, from one state that is kept to the next. The pullback runs the steps between them again,
+        which takes about the time of the call, and gives the same bits. What is kept falls to x, these states and, in
+        layers of two directions that others read, their outputs. Every step is kept if it is not given.
 
     Returns
     -------
@@ -211,7 +218,7 @@ def vjp(
     """
     if not isinstance(params, Params):
         _check.fail_params(params)
-    call = (params._cell.name, x, params, state, lengths, batch_first, return_sequences, threads)
+    call = (params._cell.name, x, params, state, lengths, batch_first, return_sequences, checkpoint, threads)
     results, tape = _core.run_taped(*call)
     y, final = results
     states = [part.shape for part in (final if isinstance(final, tuple) else (final,))]

@@ -102,7 +102,7 @@ def trace(
     if not isinstance(params, Params):
         _check.fail_params(params)
     cell = params._cell
-    (y, final), tape = _core.run_taped(cell.name, x, params, state, lengths, batch_first, True, None)
+    (y, final), tape = _core.run_taped(cell.name, x, params, state, lengths, batch_first, True, None, None)
     gates = [letter for letter in cell.gates if letter not in cell.states]
     sizes = [params.proj_size or params.hidden_size] + [params.hidden_size] * (len(cell.states) - 1)
     arrays: dict[str, Array] = {}

@@ -93,14 +93,14 @@ static inline uint64_t digest_gradients(const layer *l, const batch *b, gradient
     return hash;
 }
 
-/* A tape of a call, and the digest of the call's results. */
-static inline frnn_tape *record(const layer *l, const batch *b, size_t threads, uint64_t *hash)
+/* A tape of a call, marked at each segment of so many steps unless 0, and the digest of the call's results. */
+static inline frnn_tape *record(const layer *l, const batch *b, size_t threads, size_t segment, uint64_t *hash)
 {
     result r = new_result(l, b->T, b->B);
     frnn_call call = make_call(l, b, &r);
     call.threads = threads;
     frnn_tape *tape;
-    must(frnn_run_taped(l->params, &call, &tape) == FRNN_OK, "a call with a tape succeeds");
+    must(frnn_run_taped(l->params, &call, segment, &tape) == FRNN_OK, "a call with a tape succeeds");
     *hash = digest_result(l, &r, b->T, b->B);
     free_result(&r);
     return tape;

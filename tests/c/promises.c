@@ -261,14 +261,20 @@ static void check_gradients(const subject *s)
     uint64_t results;
     frnn_transposed *transposed = transpose(l);
     cotangents from = random_cotangents(l, s->b);
-    frnn_tape *tape = record(l, s->b, 1 + pick(3), &results);
+    frnn_tape *tape = record(l, s->b, 1 + pick(3), 0, &results);
     must(results == digest_result(l, &s->whole, s->b->T, s->b->B), "a tape changes no result");
     const uint64_t hash = pull(l, s->b, tape, transposed, &from, 1);
     for (size_t threads = 1; threads < 4; threads += 2)
         must(pull(l, s->b, tape, transposed, &from, threads) == hash, "threads and repetition change no gradient");
     check_pull_layout(s, tape, transposed, &from, hash);
     check_some_gradients(s, tape, transposed, &from);
-    frnn_tape_free(tape);
+    frnn_tape *marked = record(l, s->b, 1 + pick(3), 1 + pick(s->b->T + 1), &results);
+    must(results == digest_result(l, &s->whole, s->b->T, s->b->B), "marks change no result");
+    for (size_t threads = 1; threads < 4; threads += 2)
+        must(pull(l, s->b, marked, transposed, &from, threads) == hash, "steps that are run again change no gradient");
+    check_pull_layout(s, marked, transposed, &from, hash);
+    check_some_gradients(s, marked, transposed, &from);
+    frnn_tape_free(tape), frnn_tape_free(marked);
     frnn_transposed_free(transposed);
     free_cotangents(&from);
 }

@@ -245,6 +245,35 @@ def test_threads_change_nothing(case: Case, threads: int) -> None:
     assert_same_bits(there_and_back(case, gradients, threads=threads), there_and_back(case, gradients, threads=1))
 
 
+@given(case=cases(), target=st.sampled_from(TARGETS), threads=st.integers(1, 3), data=st.data())
+def test_checkpoints_change_nothing(case: Case, target: str, threads: int, data: st.DataObject) -> None:
+    """Neither results nor gradients, whatever is asked for, from one step between two states to more than there are."""
+    gradients, names = given_for(case), ["x", "weights", "state", *case.weights]
+    wrt = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
+    checkpoint = data.draw(st.integers(1, case.steps + 2))
+    call = There(case, case.params(target), threads=threads, checkpoint=checkpoint)
+    assert_same_bits(call.results, case.run())
+    for _ in range(2):
+        assert_same_bits(arrays(call.back(gradients)), there_and_back(case, gradients))
+        assert_same_bits(arrays(call.back(gradients, wrt=wrt)), arrays(There(case).back(gradients, wrt=wrt)))
+
+
+@pytest.mark.parametrize("checkpoint", [1, 40, 127, 128])
+@pytest.mark.parametrize(("cell", "flag"), FORMS)
+def test_checkpoints_and_chains(cell: str, flag: bool, checkpoint: int) -> None:
+    """Segments that end within a chain of a sum of weights, which goes on in the segment before."""
+    rng = np.random.default_rng(checkpoint)
+    for layers, directions in ((2, ("",)), (2, ("", "_reverse")), (1, ("_reverse",))):
+        weights = make_weights(rng, cell, (3, 5), layers=layers, directions=directions, peepholes=True)
+        x, lengths = rng.uniform(-1, 1, (300, 5, 3)).astype("f4"), rng.integers(0, 301, 5)
+        case = Case(cell, weights, x, lengths=lengths, options=form(cell, flag))
+        gradients = given_for(case)
+        expected = there_and_back(case, gradients)
+        for threads in (1, 2):
+            got = there_and_back(case, gradients, checkpoint=checkpoint, threads=threads)
+            assert_same_bits(got, expected)
+
+
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_split_work(cell: str, split: str) -> None:
@@ -256,8 +285,8 @@ def test_split_work(cell: str, split: str) -> None:
     case = Case(cell, params.weights, x, lengths=lengths)
     gradients = given_for(case)
     expected = there_and_back(case, gradients, params, threads=1)
-    for threads in (2, 3):
-        call = There(case, params, threads=threads)
+    for threads, checkpoint in ((2, None), (3, None), (2, 1 + steps // 3)):
+        call = There(case, params, threads=threads, checkpoint=checkpoint)
         assert_same_bits(call.results, case.run(threads=1))
         assert_same_bits(arrays(call.back(gradients)), expected)
 
@@ -304,8 +333,8 @@ def test_padding_is_never_read(case: Case, data: st.DataObject, garbage: float) 
     def spoiled(a: np.ndarray) -> np.ndarray:
         return np.where(past[..., np.newaxis], a.dtype.type(garbage), a)
 
-    broken = case.but(x=spoiled(case.x))
-    got = There(broken).back([spoiled(dy) if case.return_sequences else dy, *dstate])
+    broken, checkpoint = case.but(x=spoiled(case.x)), data.draw(st.none() | st.integers(1, 5))
+    got = There(broken, checkpoint=checkpoint).back([spoiled(dy) if case.return_sequences else dy, *dstate])
     assert_same_bits(arrays(got), arrays(expected))
     assert not got.x[past].any()
     assert not any(np.isnan(a).any() for a in arrays(got))
@@ -370,15 +399,15 @@ def test_subnormals_are_flushed_inside_and_kept_outside(target: str, dtype: str)
 
 
 @few
-@given(case=cases())
-def test_a_pullback_keeps_what_it_needs(case: Case) -> None:
+@given(case=cases(), checkpoint=st.none() | st.integers(1, 5))
+def test_a_pullback_keeps_what_it_needs(case: Case, checkpoint: int | None) -> None:
     """Twice the same bits, after the caller has overwritten all that it gave, with another way back in between."""
     gradients, others = given_for(case), given_for(case, seed=2)
     state = as_state(case.cell, tuple(part.copy() for part in parts(case.state))) if case.state is not None else None
     lengths = None if case.lengths is None else case.lengths.copy()
     weights = {name: a.copy() for name, a in case.weights.items()}
     mine = case.but(x=case.x.copy(), state=state, lengths=lengths, weights=weights)
-    call = There(mine)
+    call = There(mine, checkpoint=checkpoint)
     first = call.back(gradients)
     saved = tuple(a.copy() for a in arrays(first))
     for array in (mine.x, *weights.values(), *(parts(state) if state is not None else ()), *call.results):
@@ -457,9 +486,10 @@ def test_weights_that_params_convert(cell: str) -> None:
     assert {a.dtype.name for a in arrays(pullback())} == {"float32"}
 
 
-def test_threads_of_callers() -> None:
+@pytest.mark.parametrize("checkpoint", [None, 4])
+def test_threads_of_callers(checkpoint: int | None) -> None:
     """One pullback from several threads at once, and params whose way back all of them want first."""
-    call = small_call()
+    call = small_call(checkpoint=checkpoint)
     case, gradients = call.case, given_for(call.case)
     expected, fresh = arrays(call.back(gradients)), case.params()
 
@@ -479,6 +509,15 @@ def test_nbytes() -> None:
     sizes = [fastrnn.vjp(np.zeros((T, 8, 16), "f4"), params)[1].nbytes for T in (0, 100, 200)]
     assert sizes[1] >= 100 * 8 * (16 + 32 + 4 * 32) * 4
     assert sizes[2] - sizes[1] == pytest.approx(sizes[1] - sizes[0], rel=0.01)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_checkpoints_save_memory(cell: str) -> None:
+    """States of every 20th step, beside x."""
+    params = PARAMS[cell](make_weights(np.random.default_rng(0), cell, (4, 64), layers=3))
+    x = np.zeros((400, 8, 4), "f4")
+    every, some = (fastrnn.vjp(x, params, checkpoint=n)[1].nbytes - x.nbytes for n in (None, 20))
+    assert some < every / 20 + 4096
 
 
 def test_pickles_and_copies() -> None:

@@ -44,6 +44,7 @@ _, projected_back = vjp(x, PROJECTED)
 _, one_back = vjp(x[:, 0], GRU)
 _, last_back = vjp(x, GRU, return_sequences=False)
 _, batch_first_back = vjp(x.swapaxes(0, 1), GRU, batch_first=True)
+_, marked_back = vjp(x, GRU, checkpoint=3)
 
 
 def snapshot() -> list[bytes]:
@@ -131,6 +132,20 @@ ValueError: dy: expected a dense last axis ..., got stride 0; numpy.ascontiguous
 >>> gru_back(dy[..., ::-1])
 ValueError: dy: expected a dense last axis ..., got stride -4; numpy.ascontiguousarray(dy) makes a dense copy
 
+checkpoint
+>>> vjp(x, GRU, checkpoint=0)
+ValueError: checkpoint: expected from 1 to 9223372036854775807, got 0
+>>> vjp(x, GRU, checkpoint=-3)
+ValueError: checkpoint: expected from 1 to 9223372036854775807, got -3
+>>> vjp(x, GRU, checkpoint=10**30)
+ValueError: checkpoint: expected from 1 to 9223372036854775807, got 1000000000000000000000000000000
+>>> vjp(x, GRU, checkpoint=2.5)
+TypeError: checkpoint: expected an integer or None, got float
+>>> vjp(x, GRU, checkpoint=True)
+TypeError: checkpoint: expected an integer or None, got bool
+>>> vjp(x, GRU, None, None, 3)
+TypeError: vjp() takes from 2 to 3 positional arguments but 5 were given
+
 dstate
 >>> gru_back(dstate=(dh, dc))
 TypeError: dstate: expected one array, got a tuple of 2
@@ -195,6 +210,7 @@ GOOD: dict[str, Any] = {
     "backward in time": lambda: gru_back(dy[::-1].copy()[::-1], dh),
     "a set of names": lambda: gru_back(dy, dh, wrt={"state", "weights", "x"}),
     "names more than once": lambda: gru_back(dy, dh, wrt=["x", "state", *W["gru"], "weights", "x"]),
+    "steps run again": lambda: marked_back(dy, dh),
     "numpy strings": lambda: gru_back(dy, dh, wrt=np.array(["x", "weights", "state"])),
 }
 

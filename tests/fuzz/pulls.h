@@ -37,7 +37,7 @@ static uint64_t pull_plainly(const problem *p, const frnn_target *target, const 
     uint64_t results;
     other.params = make_params(&other, target);
     frnn_transposed *transposed = transpose(&other);
-    frnn_tape *tape = record(&other, &p->b, 1, &results);
+    frnn_tape *tape = record(&other, &p->b, 1, 0, &results);
     if (results != digest_result(&p->l, &p->whole, p->b.T, p->b.B))
         fail("a tape changes results");
     const uint64_t hash = pull(&other, &p->b, tape, transposed, from, 1);
@@ -55,8 +55,9 @@ static void pull_some_way(const problem *p, const frnn_target *target)
     frnn_transposed *transposed = NULL;
     frnn_tape *tape = NULL;
     uint64_t hash;
+    const size_t segment = pick(2) ? 0 : 1 + pick(p->b.T + 1);
     begin_watching(&c);
-    frnn_status status = frnn_run_taped(p->l.params, &call, &tape);
+    frnn_status status = frnn_run_taped(p->l.params, &call, segment, &tape);
     if (status == FRNN_OK)
         status = frnn_transposed_new(p->l.params, p->l.weights, &transposed);
     end_watching();

@@ -38,10 +38,11 @@ def prepare_all() -> list[Callable[[], None]]:
     for cell in CELLS:
         for split in (*SPLITS, *ONE_THREAD):
             params, x = (SPLITS | ONE_THREAD)[split].make(np.random.default_rng(7), cell)
-            call = There(Case(cell, params.weights, x[:9]), params, threads=2)
-            gradients = random_like(call.results)
-            expected = arrays(call.back(gradients))
-            checks.append(lambda call=call, g=gradients, e=expected: assert_same_bits(arrays(call.back(g)), e))
+            calls = [There(Case(cell, params.weights, x[:9]), params, threads=2, checkpoint=n) for n in (None, 4)]
+            gradients = random_like(calls[0].results)
+            expected = arrays(calls[0].back(gradients))
+            for call in calls:
+                checks.append(lambda call=call, g=gradients, e=expected: assert_same_bits(arrays(call.back(g)), e))
     return checks
 
 
@@ -114,7 +115,9 @@ def test_memory_is_flat_over_training_steps(preload: str) -> None:
     def train(steps):
         for step in range(steps):
             for cell, params in layers.items():
-                (y, _), pullback = fastrnn.vjp(x, params, lengths=np.arange(8) * 5, threads=1 + step % 2)
+                (y, _), pullback = fastrnn.vjp(
+                    x, params, lengths=np.arange(8) * 5, threads=1 + step % 2, checkpoint=None if step % 4 else 7
+                )
                 for times in range(step % 3):
                     gradients = pullback(dy=y)
                     moved = {name: w - np.float32(1e-4) * gradients.weights[name] for name, w in params.weights.items()}
@@ -182,9 +185,9 @@ def test_memory_that_is_refused(preload: str) -> None:
     for cell in CELLS:
         case = Case(cell, make_weights(rng, cell, (20, 48), layers=2, directions=("", "_reverse")), x)
         gradients = random_like(case.run())
-        for threads in (1, 2):
+        for threads, checkpoint in ((1, None), (2, None), (1, 9)):
             def there_and_back():
-                call = There(case, threads=threads)
+                call = There(case, threads=threads, checkpoint=checkpoint)
                 return (*call.results, *arrays(call.back(gradients)))
 
             expected, count = there_and_back(), mallocs.value
@@ -197,7 +200,7 @@ def test_memory_that_is_refused(preload: str) -> None:
                         assert_same_bits(there_and_back(), expected)
                     except MemoryError:
                         errors += 1
-                assert held.value == before, (cell, threads, first, held.value - before)
+                assert held.value == before, (cell, threads, checkpoint, first, held.value - before)
             assert_same_bits(there_and_back(), expected)
             print(count, errors)
     """,

@@ -194,15 +194,16 @@ def interrupted_pullbacks() -> None:
     params = fastrnn.LSTMParams(weights)
     step = rng.normal(size=(1, 16, 256))
 
-    def timed(steps: int, threads: int) -> tuple[float, Any, np.ndarray, np.ndarray]:
-        (y, _), pullback = fastrnn.vjp(np.broadcast_to(step, (steps, 16, 256)), params, threads=threads)
+    def timed(steps: int, threads: int, checkpoint: int | None = None) -> tuple[float, Any, np.ndarray, np.ndarray]:
+        x = np.broadcast_to(step, (steps, 16, 256))
+        (y, _), pullback = fastrnn.vjp(x, params, threads=threads, checkpoint=checkpoint)
         begin = time.monotonic()
         gradient = pullback(y).weights["weight_hh"]
         return time.monotonic() - begin, pullback, y, gradient
 
     steps = int(0.6 * 20 / timed(20, 1)[0]) + 1  # that take some 0.6 s, under a sanitizer too
-    for threads in (1, 2):
-        whole, pullback, y, expected = timed(steps, threads)
+    for threads, checkpoint in ((1, None), (2, None), (1, steps // 2)):
+        whole, pullback, y, expected = timed(steps, threads, checkpoint)
         timer = threading.Timer(whole / 8, os.kill, (os.getpid(), signal.SIGINT))
         timer.start()
         begin = time.monotonic()
