@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NoReturn
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, NoReturn, TypeVar, cast
 
 from fastrnn import _check
 
@@ -64,6 +65,61 @@ _STREAMS = {
     **dict.fromkeys(("threads", "num_threads"), "a step runs on one thread, and run() takes threads="),
     "batch_first": "batch_first= goes to run(), or to the params",
 }
+
+
+_GRADIENTS = {
+    **_CALLS,
+    "out": "results are new arrays",
+    "argnums": "wrt= of the pullback names what gradients are wanted of",
+    "wrt": "the pullback takes it: y, pullback = fastrnn.vjp(x, params); pullback(dy, wrt=['weights'])",
+    "dy": "the pullback takes it: y, pullback = fastrnn.vjp(x, params); pullback(dy)",
+    "truncation": "calls over chunks with the state carried over truncate: docs/training.md",
+    "checkpoints": "checkpoint= takes the steps from one state that is kept to the next",
+    "checkpoint_every": "checkpoint= takes the steps from one state that is kept to the next",
+}
+
+_PULLBACKS = {
+    **dict.fromkeys(("cotangent", "cotangents", "grad", "grad_output", "grad_outputs", "gradient"), "dy is first"),
+    **dict.fromkeys(("dh", "dh_n", "d_state", "dfinal", "grad_state"), "dstate= takes dh, or (dh, dc) for an LSTM"),
+    **dict.fromkeys(("dc", "dc_n"), "dstate= takes (dh, dc)"),
+    **dict.fromkeys(("inputs", "argnums"), "wrt= names what gradients are wanted of"),
+    "retain_graph": "a pullback may be called again: leave it out",
+    "create_graph": "there are no second derivatives",
+    "threads": "threads= goes to vjp",
+}
+
+_TRACES = {
+    **_CALLS,
+    "return_sequences": "a trace has all steps",
+    "out": "results are new arrays",
+    "threads": "the threads are those of set_num_threads",
+}
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def cured(cures: dict[str, str]) -> Callable[[Function], Function]:
+    """A decorator of functions whose unexpected keywords are answered by what to write in their place."""
+
+    def decorate(function: Function) -> Function:
+        code = function.__code__
+        positional, named = code.co_argcount, code.co_kwonlyargcount
+        known = code.co_varnames[: positional + named]
+        shown = [name for name in known if name not in ("self", "x", "params")]
+
+        @wraps(function)
+        def checked(*arguments: Any, **keywords: Any) -> Any:
+            if not keywords.keys() <= {*known}:
+                unexpected = [name for name in keywords if name not in known]
+                fail_unexpected(function.__qualname__, unexpected, shown, cures)
+            return function(*arguments, **keywords)
+
+        return cast("Function", checked)
+
+    return decorate
+
+
+of_gradients, of_pullbacks, of_traces = cured(_GRADIENTS), cured(_PULLBACKS), cured(_TRACES)
 
 
 def fail_unexpected(function: str, unexpected: Iterable[str], known: Iterable[str], cures: dict[str, str]) -> NoReturn:

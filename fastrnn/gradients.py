@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn, overload
 import numpy as np
 from numpy.typing import NDArray  # noqa: TC002  typing.get_type_hints needs it
 
-from fastrnn import _check, _core
+from fastrnn import _check, _core, _keywords
 from fastrnn._arrays import Array, Part
 from fastrnn.functional import F, Lengths
 from fastrnn.params import AnyParams, GRUParams, LSTMParams, Params, RNNParams
@@ -61,6 +61,7 @@ class Pullback:
         """Bytes that the call has kept for the way back."""
         return self._tape.nbytes
 
+    @_keywords.of_pullbacks
     def __call__(self, dy: Array | None = None, dstate: Any = None, *, wrt: Collection[str] = _WANTED) -> Gradients:
         """Gradients of a number that depends on y and on the final states.
 
@@ -167,6 +168,7 @@ def vjp(
 ) -> tuple[tuple[NDArray[F], tuple[NDArray[F], NDArray[F]]], Pullback]: ...
 
 
+@_keywords.of_gradients
 def vjp(
     x: Any,
     params: AnyParams,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import _check, _core
+from fastrnn import _check, _core, _keywords
 from fastrnn._arrays import Array
 from fastrnn.functional import Lengths
 from fastrnn.params import AnyParams, Params
@@ -57,6 +57,7 @@ class Trace(Mapping[str, Array]):
         return f"Trace({shapes})"
 
 
+@_keywords.of_traces
 def trace(
     x: Any,
     params: AnyParams,

@@ -91,6 +91,16 @@ TypeError: vjp() takes from 2 to 3 positional arguments but 4 were given
 MemoryError: no memory for ...
 >>> vjp(huge(1, 2**59, 3), GRU, return_sequences=False)
 ValueError: x: expected T * B * outputs that an array can hold, got T=1, B=576460752303423488 and 6 outputs a step
+>>> vjp(x, GRU, hx=dh)
+TypeError: vjp() got an unexpected keyword argument 'hx'; state= takes the initial state: h, or (h, c) for an LSTM
+>>> vjp(x, GRU, lenghts=[1, 2])
+TypeError: vjp() got an unexpected keyword argument 'lenghts'; did you mean 'lengths'?
+>>> vjp(x, GRU, out=dy)
+TypeError: vjp() got an unexpected keyword argument 'out'; results are new arrays
+>>> vjp(x, GRU, wrt=["x"])
+TypeError: vjp() got an unexpected keyword argument 'wrt'; the pullback takes it: ...
+>>> vjp(x, GRU, dtypes=1)
+TypeError: vjp() got an unexpected keyword argument 'dtypes'; ...
 
 dy
 >>> gru_back(dy.swapaxes(0, 1))
@@ -173,6 +183,12 @@ TypeError: dstate[1] (dc): expected float32 ..., got float64; dstate[1].astype('
 TypeError: dstate[0] (dh): expected one array, got a tuple of 2
 >>> projected_back(dstate=(dh, dc))
 ValueError: dstate[0] (dh): expected (1, 2, 4), the shape of state[0], got (1, 2, 6)
+>>> lstm_back(dh=dh)
+TypeError: Pullback.__call__() got an unexpected keyword argument 'dh'; dstate= takes dh, or (dh, dc) for an LSTM
+>>> lstm_back(dy, threads=2)
+TypeError: Pullback.__call__() got an unexpected keyword argument 'threads'; threads= goes to vjp
+>>> lstm_back(dy, want="x")
+TypeError: Pullback.__call__() got an unexpected keyword argument 'want'; ...
 
 wrt
 >>> gru_back(wrt="x")

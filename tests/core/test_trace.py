@@ -120,3 +120,5 @@ def test_refused() -> None:
         fastrnn.trace(x, params.weights)
     with pytest.raises(ValueError, match="x: expected"):
         fastrnn.trace(x[..., :2], params)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'return_sequences'; a trace has all steps"):
+        fastrnn.trace(x, params, return_sequences=False)  # type: ignore[call-arg]
