@@ -107,13 +107,14 @@ void frnn_matrix_pack(const frnn_matrix *m, void *panels, const void *rows)
     }
 }
 
+/* Row by row: each is read from end to end, which the processor foresees, and fills whole lines of every panel. */
 void frnn_matrix_pack_transposed(const frnn_matrix *m, void *panels, const void *rows, size_t from, size_t count)
 {
     const size_t bytes = frnn_format_bytes(m->format), step = m->width * bytes;
-    for (size_t unit = 0, block = 0; unit < m->units; unit += m->width, block++) {
-        const size_t some = (m->units - unit < m->width ? m->units - unit : m->width) * bytes;
-        for (size_t k = 0; k < count; k++) {
-            char *to = (char *)panels + block * m->panel_bytes + (from + k) * step;
+    for (size_t k = 0; k < count; k++) {
+        char *to = (char *)panels + (from + k) * step;
+        for (size_t unit = 0; unit < m->units; unit += m->width, to += m->panel_bytes) {
+            const size_t some = (m->units - unit < m->width ? m->units - unit : m->width) * bytes;
             memcpy(to, (const char *)rows + (k * m->units + unit) * bytes, some);
             memset(to + some, 0, step - some);
         }
