@@ -188,8 +188,8 @@ def vjp(
         Those of `rnn`, `lstm` and `gru`; params of any of the three classes.
     checkpoint : int, optional
         Steps, at least 1, from one state that is kept to the next. The pullback runs the steps between them again,
-        which takes about the time of the call, and gives the same bits. What is kept falls to x, these states and, in
-        layers of two directions that others read, their outputs. Every step is kept if it is not given.
+        which takes about the time of the call, and gives the same bits. Only x and these states are kept, and the
+        outputs of layers of two directions that others read. Every step is kept if it is not given.
 
     Returns
     -------
@@ -198,6 +198,13 @@ def vjp(
     pullback : Pullback
         A function of gradients of `y` and `state`, which gives those of `x`, of the weights and of the initial state.
         It keeps its own copy of what it needs, of `pullback.nbytes`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument of a wrong type, dtype, shape or value.
+    MemoryError
+        Results, scratch or what is kept can't be had.
 
     Notes
     -----
