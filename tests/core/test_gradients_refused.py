@@ -93,8 +93,8 @@ MemoryError: no memory for ...
 ValueError: x: expected T * B * outputs that an array can hold, got T=1, B=576460752303423488 and 6 outputs a step
 >>> vjp(x, GRU, hx=dh)
 TypeError: vjp() got an unexpected keyword argument 'hx'; state= takes the initial state: h, or (h, c) for an LSTM
->>> vjp(x, GRU, lenghts=[1, 2])
-TypeError: vjp() got an unexpected keyword argument 'lenghts'; did you mean 'lengths'?
+>>> vjp(x, GRU, lengthz=[1, 2])
+TypeError: vjp() got an unexpected keyword argument 'lengthz'; did you mean 'lengths'?
 >>> vjp(x, GRU, out=dy)
 TypeError: vjp() got an unexpected keyword argument 'out'; results are new arrays
 >>> vjp(x, GRU, wrt=["x"])
