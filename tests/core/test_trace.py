@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 import fastrnn
+from fastrnn import reference
 from support.cases import Case, assert_same_bits, cases, flat, make_weights
 from support.cells import CELLS, PARAMS
 from support.environment import TARGETS
@@ -87,6 +88,66 @@ def test_gates_by_hand(target: str, cell: str, reset_after: bool, direction: str
             h, c = expected["h"], expected.get("c", c)
         for array in trace.values():
             assert not array[length:, row].any()
+
+
+def reference_step(
+    cell: str, weights: dict[str, np.ndarray], x: np.ndarray, states: list[np.ndarray], options: dict[str, Any]
+) -> dict[str, np.ndarray]:
+    """The gates and states of one step, as the reference has them."""
+    step = getattr(reference, f"{cell}_cell")
+    after = step(x, *states, weights, **options)
+    found = dict(zip(CELLS[cell].states, after if isinstance(after, tuple) else (after,), strict=True))
+    of_gates = step.__kwdefaults__ | options
+    of_gates.pop("output_activation", None)
+    if cell == "lstm":
+        a = x @ weights["weight_ih"].T + states[0] @ weights["weight_hh"].T + weights["bias_ih"] + weights["bias_hh"]
+        found |= zip("ifgo", reference.cells._lstm_gates(a, states[1], weights, **of_gates)[1], strict=True)
+    elif cell == "gru":
+        found |= zip("rzn", reference.cells._gru_gates(x, states[0], weights, **of_gates)[1], strict=True)
+    return found
+
+
+OTHERS = {"activation": "softsign", "recurrent_activation": "hard_sigmoid"}
+
+
+@pytest.mark.parametrize(("cell", "proj", "options"), [
+    ("rnn", 0, {"activation": "relu", "clip": 0.2}),
+    ("lstm", 0, {"clip": 0.2}),
+    ("lstm", 7, {}),
+    ("lstm", 7, {"input_forget": True, "clip": 0.2}),
+    ("lstm", 0, OTHERS | {"output_activation": "linear"}),
+    ("gru", 0, OTHERS),
+    ("gru", 0, OTHERS | {"reset_after": False, "clip": 0.2}),
+])  # fmt: skip
+def test_gates_with_options(target: str, cell: str, proj: int, options: dict[str, Any]) -> None:
+    """Each step from the states that the trace has before it; an LSTM has peepholes."""
+    rng = np.random.default_rng(0)
+    weights = make_weights(rng, cell, (5, 19), proj=proj, peepholes=True, dtype="float64")
+    x = 2 * rng.normal(size=(6, 3, 5))
+    trace = fastrnn.trace(x, PARAMS[cell](weights, target=target, **options))
+    plain = {name.removesuffix("_l0"): array for name, array in weights.items()}
+    states = [np.zeros((3, size)) for size in (proj or 19, 19)[: len(CELLS[cell].states)]]
+    for t in range(6):
+        expected = reference_step(cell, plain, x[t], states, options)
+        assert {f"{letter}_l0" for letter in expected} == {*trace}
+        for letter, array in expected.items():
+            np.testing.assert_allclose(trace[f"{letter}_l0"][t], array, atol=1e-13, err_msg=letter)
+        states = [trace[f"{letter}_l0"][t] for letter in CELLS[cell].states]
+
+
+@pytest.mark.parametrize("directions", [("",), ("", "_reverse"), ("_reverse",)])
+@pytest.mark.parametrize("cell", CELLS)
+def test_layers_above_read_what_the_trace_has_of_those_below(cell: str, directions: tuple[str, ...]) -> None:
+    """Each layer of a stack alone, over h of the layer below, has the same trace: also with rows of all lengths."""
+    rng = np.random.default_rng(0)
+    weights = make_weights(rng, cell, (5, 19), layers=3, directions=directions)
+    x, lengths = rng.normal(size=(7, 4, 5)).astype("f4"), np.array([7, 0, 4, 1])
+    trace = fastrnn.trace(x, PARAMS[cell](weights), lengths=lengths)
+    for layer in range(3):
+        own = {name.replace(f"_l{layer}", "_l0"): a for name, a in weights.items() if f"_l{layer}" in name}
+        alone = fastrnn.trace(x, PARAMS[cell](own), lengths=lengths)
+        assert_same_bits(tuple(trace[name.replace("_l0", f"_l{layer}")] for name in alone), tuple(alone.values()))
+        x = alone.y
 
 
 def test_peepholes_and_coupled_gates() -> None:
