@@ -75,7 +75,7 @@ static const char *array_row(const frnn_array *array, size_t outer, size_t row)
     return (const char *)array->data + (ptrdiff_t)outer * array->outer + (ptrdiff_t)row * array->row;
 }
 
-/* Adds what is said of a row's last h alone. */
+/* Adds the gradients of a row's last h alone: as the final state, and as y where the call returns the last step. */
 static void add_last(const frnn_back *back, size_t row, char *to)
 {
     const frnn_array *final = &back->pull->dfinal[0];
@@ -85,7 +85,7 @@ static void add_last(const frnn_back *back, size_t row, char *to)
         add_row(back, to, array_row(final, back->index, row), back->params->out);
 }
 
-/* What the layer above says of h after each step: sums that the steps start from. */
+/* The gradients of h after each step that the layer above has: the sums dh start from them. */
 static void fill_sums(const frnn_back *back, const frnn_back_part *part, size_t step, size_t steps, size_t begin,
                       size_t end)
 {
@@ -99,7 +99,7 @@ static void fill_sums(const frnn_back *back, const frnn_back_part *part, size_t 
         }
 }
 
-/* The same of rows whose last step this is, and what is said of their final states. */
+/* The same of rows whose last step this is, with the gradients of their final h. */
 static void fill_last_sums(const frnn_back *back, const frnn_back_part *part, size_t step, size_t begin, size_t end)
 {
     char *to = part->sums;
@@ -197,7 +197,7 @@ void frnn_back_steps(frnn_back *back, size_t p, size_t begin, size_t end, const 
                frnn_back_gradients(back, end, begin, rank_of(part, i)), back->row_bytes);
 }
 
-/* Gradients of what was read, of so many rows that wait. */
+/* W^T times the n rows of gradients in part->rows: gradients of what was read, to where these belong. */
 static void put_source(const frnn_back *back, const frnn_back_part *part, char **to, size_t n)
 {
     const frnn_stage *stage = &back->layer->to_x;

@@ -52,7 +52,7 @@ typedef struct frnn_back {
     frnn_terms terms;
 } frnn_back;
 
-/* Whether a direction goes from the last step to the first. */
+/* Whether a direction reads times from the last one to the first. */
 static inline bool frnn_back_reverse(const frnn_back *back) { return back->direction || !back->params->spec.forward; }
 
 /* A row of a sequence at a step of the record. */
@@ -63,7 +63,7 @@ static inline char *frnn_back_at(const frnn_back *back, const frnn_sequence *seq
     return frnn_sequence_at(sequence, turned ? back->tape->lengths[row] - 1 - step : step - from, row);
 }
 
-/* Rows that have a step, which are those of the first ranks. */
+/* How many rows have a step: those of the first ranks. */
 static inline size_t frnn_back_active(const frnn_tape *tape, size_t step)
 {
     size_t n = tape->B;
@@ -72,7 +72,7 @@ static inline size_t frnn_back_active(const frnn_tape *tape, size_t step)
     return n;
 }
 
-/* A row of gradients of a step of the chunk that ends before step `end`, or of step `end`. */
+/* A row of gradients of a step of the chunk that ends before step `end`, or of step `end`, which is done. */
 static inline char *frnn_back_gradients(const frnn_back *back, size_t end, size_t step, size_t rank)
 {
     return back->gradients + ((end - step) * back->tape->B + rank) * back->row_bytes;
@@ -81,7 +81,7 @@ static inline char *frnn_back_gradients(const frnn_back *back, size_t end, size_
 /* h before a step. */
 const char *frnn_back_h(const frnn_back *back, size_t step, size_t row);
 
-/* Where a thread works, for frnn_goes_on. */
+/* What a thread needs beside the layer: what frnn_goes_on asks, and scratch of its own. */
 typedef struct frnn_back_thread {
     frnn_progress *progress;
     bool asks, alone;
@@ -92,7 +92,7 @@ typedef struct frnn_back_thread {
 /* Lays out memory of a layer, for parts of the batch. */
 void frnn_back_lay_out(frnn_back *back, frnn_arena *arena);
 
-/* Before the last chunk, what is said of the final states. */
+/* Before the last chunk: the carry starts from the gradients of the final states beside h. */
 void frnn_back_begin(frnn_back *back);
 
 /* The steps of a chunk, for the rows of a part. */
@@ -113,7 +113,7 @@ void frnn_terms_add(const frnn_back *back, size_t n, size_t slice, size_t slices
 /* Terms that make whole chains; all at the end. */
 size_t frnn_terms_ready(const frnn_back *back, bool all);
 
-/* Forgets the first n terms, when all slices of them are added. */
+/* Forgets the first n terms, when all slices of them are added, and copies the others to where they may wait. */
 void frnn_terms_drop(frnn_back *back, size_t n);
 
 /* Gradients of weights are zeros. */

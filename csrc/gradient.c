@@ -173,7 +173,7 @@ static size_t row_bytes_of(const frnn_back_layer *layer, size_t number)
     return ((layer->row.numbers * number + FRNN_ALIGNMENT - 1) / FRNN_ALIGNMENT | 1) * FRNN_ALIGNMENT;
 }
 
-/* How many things, at most, of which one takes so many seconds, are done before it is asked whether to go on. */
+/* Of pieces of work that take so many seconds each: how many are done, at most, before frnn_goes_on is asked again. */
 static size_t pieces(double seconds, double most)
 {
     if (seconds * most < FRNN_DEAF_SECONDS)
@@ -188,7 +188,7 @@ typedef struct pulling {
     const frnn_pull *pull;
     frnn_plan plan;
     frnn_progress *progress;
-    size_t lowest;            /* layer of which something is wanted */
+    size_t lowest;            /* layer of which a gradient is wanted */
     frnn_sequence between[2]; /* gradients of the outputs of layers within the stack: of even numbers and of odd ones */
     layer_back *layers;       /* those that go back together, the lowest first */
 } pulling;
@@ -204,7 +204,7 @@ static bool wants_weights(const pulling *p, size_t l)
     return false;
 }
 
-/* The lowest layer of which something is wanted; L: nothing is. */
+/* The lowest layer of which a gradient is wanted; L: there is none. */
 static size_t lowest_of(const pulling *p)
 {
     const frnn_pull *pull = p->pull;

@@ -6,9 +6,9 @@
 enum { SLOTS = 16 };
 static const size_t most_kept = (size_t)1 << 29; /* bytes of all blocks that are kept */
 #ifdef NDEBUG
-enum { LARGER = 2 }; /* a block may be larger by this part of what is wanted */
+enum { LARGER = 2 }; /* a block may be larger than what is wanted by half of it: by one LARGERth */
 #else
-enum { LARGER = 1 << 30 }; /* so that sanitizers see what is written behind it */
+enum { LARGER = 1 << 30 }; /* by next to nothing, so that sanitizers see what is written behind it */
 #endif
 
 typedef union block {

@@ -11,10 +11,10 @@ typedef struct frnn_record {
     size_t from, until;   /* steps */
     size_t first, layers; /* of the stack */
     void *memory;         /* frnn_pages_take; NULL: the tape's */
-    char *outputs;        /* [layer](steps, B, D * out), of those layers that frnn_tape_whole has not */
+    char *outputs;        /* [layer](steps, B, D * out), of the layers whose outputs are not in the tape's `whole` */
     /* Of each layer and direction: */
-    char *start;                  /* [row] rows of the first stage's sums, with the states beside h before `from` */
-    char *sums[FRNN_MOST_STAGES]; /* [step][row] rows of sums, those of the first stage with states beside h; or NULL */
+    char *start;                  /* [row], like rows of sums[0], for their states alone: those before step `from` */
+    char *sums[FRNN_MOST_STAGES]; /* [step][row][block][sum][lane], in sums[0] with states beside h; or NULL */
 } frnn_record;
 
 struct frnn_tape {
@@ -49,7 +49,7 @@ static inline size_t frnn_tape_steps(const frnn_tape *tape)
 /* A state of a layer in a direction before the first step of a segment. */
 char *frnn_tape_mark(const frnn_tape *tape, size_t state, size_t segment, size_t index, size_t row);
 
-/* What a layer reads, if not the outputs of one direction: x, or the outputs of both. */
+/* What a layer reads where that is kept by time: x of the lowest layer, and of two directions the outputs of both. */
 frnn_sequence frnn_tape_whole(const frnn_tape *tape, size_t layer);
 
 /* Memory for segments of some layers of a marked tape: to be given back by frnn_record_free. */

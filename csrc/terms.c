@@ -62,7 +62,7 @@ typedef struct product {
 
 enum {
     MOST_PRODUCTS = 8,
-    SLICED = 6 /* rows of a result stay in one slice: what a kernel's tile takes */
+    SLICED = 6 /* rows of a result that stay in one slice: a multiple of the rows of every kernel's tile */
 };
 
 typedef struct products {

@@ -18,7 +18,7 @@ frnn_gradient_row frnn_gradient_row_of(const frnn_spec *spec, bool peepholes)
     return row;
 }
 
-/* Some gates of U or of W, or V: so many rows of it, from one on. */
+/* Rows of U, W or V that lie together: `count` of them, the first being `from`. */
 typedef struct part {
     const void *rows;
     size_t from, count;
