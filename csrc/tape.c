@@ -21,15 +21,15 @@ static size_t whole_layers(const frnn_tape *tape)
 static void lay_out_record(frnn_record *record, frnn_arena *arena)
 {
     const frnn_tape *tape = record->tape;
-    const size_t D = tape->params->D, parts = record->layers * D;
+    const size_t stacked = record->layers * tape->params->D;
     const size_t rows = frnn_arena_product(arena, frnn_tape_steps(tape), tape->B);
     const size_t own = frnn_tape_is_marked(tape) ? record->layers : record->layers - whole_layers(tape);
     record->outputs = frnn_arena_take(arena, frnn_arena_product(arena, rows, own), output_bytes(tape));
     for (int s = 0; s < FRNN_MOST_STAGES; s++)
         if (tape->sums_row_bytes[s])
-            record->sums[s] = frnn_arena_take(arena, frnn_arena_product(arena, parts, rows), tape->sums_row_bytes[s]);
+            record->sums[s] = frnn_arena_take(arena, frnn_arena_product(arena, stacked, rows), tape->sums_row_bytes[s]);
     if (tape->params->states > 1)
-        record->start = frnn_arena_take(arena, frnn_arena_product(arena, parts, tape->B), tape->sums_row_bytes[0]);
+        record->start = frnn_arena_take(arena, frnn_arena_product(arena, stacked, tape->B), tape->sums_row_bytes[0]);
 }
 
 static size_t segments_of(const frnn_tape *tape)
@@ -137,8 +137,8 @@ void frnn_tape_free(frnn_tape *tape)
 char *frnn_tape_mark(const frnn_tape *tape, size_t state, size_t segment, size_t index, size_t row)
 {
     const frnn_params *params = tape->params;
-    const size_t parts = params->spec.num_layers * params->D;
-    return tape->marks[state] + ((segment * parts + index) * tape->B + row) * state_bytes(params, state);
+    const size_t stacked = params->spec.num_layers * params->D;
+    return tape->marks[state] + ((segment * stacked + index) * tape->B + row) * state_bytes(params, state);
 }
 
 frnn_sequence frnn_tape_whole(const frnn_tape *tape, size_t layer)
