@@ -173,7 +173,7 @@ def test_a_tape_is_given_back_with_its_pullback() -> None:
 
 
 def test_memory_that_is_refused(preload: str) -> None:
-    """Each allocation of the extension in a call and its way back, one after the other: MemoryError, and no leak."""
+    """Each allocation of the extension in a call, its way back and a trace, in turn: MemoryError, and no leak."""
     lines = succeed(
         """
     from support.cells import CELLS, PARAMS
@@ -188,7 +188,8 @@ def test_memory_that_is_refused(preload: str) -> None:
         for threads, checkpoint in ((1, None), (2, None), (1, 9)):
             def there_and_back():
                 call = There(case, threads=threads, checkpoint=checkpoint)
-                return (*call.results, *arrays(call.back(gradients)))
+                trace = fastrnn.trace(x, case.params()) if checkpoint is None else {}
+                return (*call.results, *arrays(call.back(gradients)), *trace.values())
 
             expected, count = there_and_back(), mallocs.value
             there_and_back()
