@@ -204,10 +204,9 @@ const char *frnn_record_before(const frnn_record *record, size_t index, size_t s
 {
     const frnn_tape *tape = record->tape;
     const size_t local = index - record->first * tape->params->D;
-    if (!record->start)
-        return NULL;
-    if (step == record->from)
-        return record->start + (local * tape->B + row) * tape->sums_row_bytes[0];
-    const frnn_sequence sums = frnn_record_sums(record, index, 0);
-    return frnn_sequence_at(&sums, step - 1 - record->from, row);
+    if (step > record->from) {
+        const frnn_sequence sums = frnn_record_sums(record, index, 0);
+        return frnn_sequence_at(&sums, step - 1 - record->from, row);
+    }
+    return record->start ? record->start + (local * tape->B + row) * tape->sums_row_bytes[0] : NULL;
 }

@@ -66,7 +66,7 @@ frnn_sequence frnn_record_source(const frnn_record *record, size_t layer);
 /* The sums of a stage of a layer in a direction, by step; base NULL: the stage keeps none. */
 frnn_sequence frnn_record_sums(const frnn_record *record, size_t index, int stage);
 
-/* The row with the states beside h before a step; NULL: there are none. */
+/* The row with the states beside h, if the cell has any, before a step; NULL: none, before the first step. */
 const char *frnn_record_before(const frnn_record *record, size_t index, size_t step, size_t row);
 
 /* Runs the record's segment, from its mark: the same bits again. threads, interrupted and context are those of the pull. */
