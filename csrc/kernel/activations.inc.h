@@ -117,10 +117,10 @@ static OUTLINE vec slope_any(const frnn_activation *activation, vec d, vec x, ve
     switch (activation->function) {
     case FRNN_TANH: return tanh_slope(d, y);
     case FRNN_SIGMOID: return sigmoid_slope(d, y);
-    case FRNN_RELU: return v_where_positive(x, d);
+    case FRNN_RELU: return v_past_zero(x, d);
     case FRNN_HARD_SIGMOID: {
         const vec inside = linear(x, activation->alpha, activation->beta), slope = v_set1((real)activation->alpha);
-        return v_where_positive(inside, v_where_positive(v_sub(v_set1(1), inside), v_mul(d, slope)));
+        return v_past_zero(inside, v_past_zero(v_sub(v_set1(1), inside), v_mul(d, slope)));
     }
     case FRNN_SOFTSIGN: {
         const vec under = v_add(v_set1(1), v_abs(x));

@@ -67,7 +67,7 @@ INLINE void store_number(const stage_step *k, size_t row, size_t block, size_t a
 INLINE vec bounded_slope(const frnn_stage *stage, const frnn_activation *activation, vec d, vec x, vec y)
 {
     const vec inside = v_sub(v_set1((real)stage->spec->clip), v_abs(x));
-    return v_where_positive(inside, slope_any(activation, d, bound(stage, x), y));
+    return v_past_zero(inside, slope_any(activation, d, bound(stage, x), y));
 }
 
 INLINE vec gate_back(bool standard, const frnn_stage *stage, vec d, vec x, vec y)

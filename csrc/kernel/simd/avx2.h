@@ -26,10 +26,7 @@ INLINE vec v_div(vec a, vec b) { return _mm256_div_ps(a, b); }
 INLINE vec v_fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vec v_min(vec a, vec b) { return _mm256_min_ps(a, b); }
 INLINE vec v_max(vec a, vec b) { return _mm256_max_ps(a, b); }
-INLINE vec v_where_positive(vec a, vec b)
-{
-    return _mm256_and_ps(_mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_GT_OQ), b);
-}
+INLINE vec v_past_zero(vec a, vec b) { return _mm256_and_ps(_mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_NLE_UQ), b); }
 INLINE vec v_abs(vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 INLINE vec v_copysign(vec a, vec sign) { return _mm256_or_ps(v_abs(a), _mm256_and_ps(_mm256_set1_ps(-0.0f), sign)); }
 INLINE vec v_exponent(vec a) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), 23)); }
@@ -55,10 +52,7 @@ INLINE vec v_div(vec a, vec b) { return _mm256_div_pd(a, b); }
 INLINE vec v_fma(vec a, vec b, vec c) { return _mm256_fmadd_pd(a, b, c); }
 INLINE vec v_min(vec a, vec b) { return _mm256_min_pd(a, b); }
 INLINE vec v_max(vec a, vec b) { return _mm256_max_pd(a, b); }
-INLINE vec v_where_positive(vec a, vec b)
-{
-    return _mm256_and_pd(_mm256_cmp_pd(a, _mm256_setzero_pd(), _CMP_GT_OQ), b);
-}
+INLINE vec v_past_zero(vec a, vec b) { return _mm256_and_pd(_mm256_cmp_pd(a, _mm256_setzero_pd(), _CMP_NLE_UQ), b); }
 INLINE vec v_abs(vec a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a); }
 INLINE vec v_copysign(vec a, vec sign) { return _mm256_or_pd(v_abs(a), _mm256_and_pd(_mm256_set1_pd(-0.0), sign)); }
 INLINE vec v_exponent(vec a) { return _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(a), 52)); }

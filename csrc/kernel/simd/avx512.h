@@ -22,9 +22,9 @@ INLINE vec v_div(vec a, vec b) { return _mm512_div_ps(a, b); }
 INLINE vec v_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vec v_min(vec a, vec b) { return _mm512_min_ps(a, b); }
 INLINE vec v_max(vec a, vec b) { return _mm512_max_ps(a, b); }
-INLINE vec v_where_positive(vec a, vec b)
+INLINE vec v_past_zero(vec a, vec b)
 {
-    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_GT_OQ), _mm512_setzero_ps(), b);
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_NLE_UQ), _mm512_setzero_ps(), b);
 }
 INLINE vec v_abs(vec a) { return _mm512_andnot_ps(_mm512_set1_ps(-0.0f), a); }
 INLINE vec v_copysign(vec a, vec sign) { return _mm512_or_ps(v_abs(a), _mm512_and_ps(_mm512_set1_ps(-0.0f), sign)); }
@@ -48,9 +48,9 @@ INLINE vec v_div(vec a, vec b) { return _mm512_div_pd(a, b); }
 INLINE vec v_fma(vec a, vec b, vec c) { return _mm512_fmadd_pd(a, b, c); }
 INLINE vec v_min(vec a, vec b) { return _mm512_min_pd(a, b); }
 INLINE vec v_max(vec a, vec b) { return _mm512_max_pd(a, b); }
-INLINE vec v_where_positive(vec a, vec b)
+INLINE vec v_past_zero(vec a, vec b)
 {
-    return _mm512_mask_blend_pd(_mm512_cmp_pd_mask(a, _mm512_setzero_pd(), _CMP_GT_OQ), _mm512_setzero_pd(), b);
+    return _mm512_mask_blend_pd(_mm512_cmp_pd_mask(a, _mm512_setzero_pd(), _CMP_NLE_UQ), _mm512_setzero_pd(), b);
 }
 INLINE vec v_abs(vec a) { return _mm512_andnot_pd(_mm512_set1_pd(-0.0), a); }
 INLINE vec v_copysign(vec a, vec sign) { return _mm512_or_pd(v_abs(a), _mm512_and_pd(_mm512_set1_pd(-0.0), sign)); }

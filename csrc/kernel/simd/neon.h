@@ -20,7 +20,7 @@ INLINE vec v_div(vec a, vec b) { return vdivq_f32(a, b); }
 INLINE vec v_fma(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }
 INLINE vec v_min(vec a, vec b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 INLINE vec v_max(vec a, vec b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
-INLINE vec v_where_positive(vec a, vec b) { return vbslq_f32(vcgtq_f32(a, vdupq_n_f32(0)), b, vdupq_n_f32(0)); }
+INLINE vec v_past_zero(vec a, vec b) { return vbslq_f32(vcleq_f32(a, vdupq_n_f32(0)), vdupq_n_f32(0), b); }
 INLINE vec v_abs(vec a) { return vabsq_f32(a); }
 INLINE vec v_copysign(vec a, vec sign) { return vbslq_f32(vdupq_n_u32(1u << 31), sign, a); }
 INLINE vec v_exponent(vec a) { return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(a), 23)); }
@@ -39,7 +39,7 @@ INLINE vec v_div(vec a, vec b) { return vdivq_f64(a, b); }
 INLINE vec v_fma(vec a, vec b, vec c) { return vfmaq_f64(c, a, b); }
 INLINE vec v_min(vec a, vec b) { return vbslq_f64(vcltq_f64(a, b), a, b); }
 INLINE vec v_max(vec a, vec b) { return vbslq_f64(vcgtq_f64(a, b), a, b); }
-INLINE vec v_where_positive(vec a, vec b) { return vbslq_f64(vcgtq_f64(a, vdupq_n_f64(0)), b, vdupq_n_f64(0)); }
+INLINE vec v_past_zero(vec a, vec b) { return vbslq_f64(vcleq_f64(a, vdupq_n_f64(0)), vdupq_n_f64(0), b); }
 INLINE vec v_abs(vec a) { return vabsq_f64(a); }
 INLINE vec v_copysign(vec a, vec sign) { return vbslq_f64(vdupq_n_u64(1ull << 63), sign, a); }
 INLINE vec v_exponent(vec a) { return vreinterpretq_f64_u64(vshlq_n_u64(vreinterpretq_u64_f64(a), 52)); }

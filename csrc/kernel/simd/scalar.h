@@ -27,7 +27,7 @@ INLINE vec v_mul(vec a, vec b) { return a * b; }
 INLINE vec v_div(vec a, vec b) { return a / b; }
 INLINE vec v_min(vec a, vec b) { return a < b ? a : b; }
 INLINE vec v_max(vec a, vec b) { return a > b ? a : b; }
-INLINE vec v_where_positive(vec a, vec b) { return a > 0 ? b : 0; } /* b where a > 0, and 0 elsewhere */
+INLINE vec v_past_zero(vec a, vec b) { return a <= 0 ? 0 : b; } /* 0 where a <= 0, and b elsewhere and for NaN */
 
 #if FRNN_BITS == 32
 INLINE vec v_abs(vec a) { return fabsf(a); }
