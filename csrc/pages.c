@@ -39,12 +39,23 @@ static bool put_into(size_t slot, block *given)
     return false;
 }
 
-static void keep(block *given)
+static bool put(block *given)
 {
     for (size_t slot = 0; slot < SLOTS; slot++)
         if (put_into(slot, given))
-            return;
-    free(given);
+            return true;
+    return false;
+}
+
+/* Where there is no room, blocks that are kept make it, in turn: they may be of sizes that nobody asks for any more. */
+static void keep(block *given)
+{
+    static atomic_size_t turn;
+    bool is_put = false;
+    for (size_t i = 0; i <= SLOTS && given->bytes <= most_kept && !(is_put = put(given)); i++)
+        free(take_from(atomic_fetch_add_explicit(&turn, 1, memory_order_relaxed) % SLOTS));
+    if (!is_put)
+        free(given);
 }
 
 void *frnn_pages_take(size_t bytes)
@@ -53,8 +64,8 @@ void *frnn_pages_take(size_t bytes)
         block *found = atomic_load_explicit(&slots[slot], memory_order_relaxed) ? take_from(slot) : NULL;
         if (found && found->bytes >= bytes && found->bytes - bytes <= bytes / LARGER)
             return found + 1;
-        if (found)
-            keep(found);
+        if (found && !put(found))
+            free(found);
     }
     if (bytes > PTRDIFF_MAX - 2 * sizeof(block))
         return NULL;
