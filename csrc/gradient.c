@@ -281,6 +281,8 @@ static layer_back make_layer(const pulling *p, const frnn_record *record, size_t
     layer_back layer = {.D = params->D, .threads = p->plan.threads, .progress = p->progress};
     const double one = frnn_step_seconds(params) / (double)(params->spec.num_layers * params->D);
     layer.parts = (layer.threads + layer.D - 1) / layer.D;
+    if (layer.parts < p->plan.parts)
+        layer.parts = p->plan.parts; /* of a huge batch: a step of a part is short enough to be interrupted after it */
     if (layer.parts > tape->B)
         layer.parts = tape->B ? tape->B : 1;
     layer.asks = p->pull->interrupted && p->plan.alone > FRNN_SHORT_SECONDS;
