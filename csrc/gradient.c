@@ -22,7 +22,7 @@ typedef struct layer_back {
     bool asks;
     size_t steps, rows; /* frnn_back_thread */
     frnn_progress *progress;
-    char *scratch; /* of outer products, one a slice */
+    char *scratch; /* of outer products, one a thread, which takes every threads-th slice */
     size_t scratch_bytes;
     void *memory; /* frnn_pages_take */
 } layer_back;
@@ -48,9 +48,9 @@ static void products_of(layer_back *layer, size_t i, const frnn_back_thread *thr
 {
     for (size_t d = 0; d < layer->D; d++) {
         frnn_back *back = &layer->directions[d];
-        if (i >= layer->parts)
-            frnn_terms_add(back, frnn_terms_ready(back, layer->begin == 0), i - layer->parts, layer->slices, thread);
-        else
+        for (size_t slice = i - layer->parts; i >= layer->parts && slice < layer->slices; slice += layer->threads)
+            frnn_terms_add(back, frnn_terms_ready(back, layer->begin == 0), slice, layer->slices, thread);
+        if (i < layer->parts)
             frnn_back_source(back, i, layer->begin, layer->end, thread);
         if (i < layer->parts && layer->begin == 0 && frnn_goes_on(thread->progress, thread->asks, thread->alone))
             frnn_back_initial(back, i);
@@ -92,7 +92,7 @@ static void chunk_back(layer_back *layer)
     run(layer, layer->D * layer->parts, steps_task);
     for (size_t d = 0; d < layer->D && weights; d++)
         frnn_terms_take(&layer->directions[d], layer->begin, layer->end);
-    run(layer, layer->parts + (weights ? layer->slices : 0), products_task);
+    run(layer, layer->parts + (weights ? layer->threads : 0), products_task);
     for (size_t d = 0; d < layer->D && weights; d++)
         frnn_terms_drop(&layer->directions[d], frnn_terms_ready(&layer->directions[d], layer->begin == 0));
 }
@@ -141,9 +141,10 @@ static void lay_out(layer_back *layer, frnn_arena *arena)
     const frnn_back *back = &layer->directions[0];
     for (size_t d = 0; d < layer->D; d++)
         frnn_back_lay_out(&layer->directions[d], arena);
-    const size_t columns = back->source_row / back->number + back->params->out + back->params->spec.hidden_size;
+    const size_t inputs = back->source_row / back->number, out = back->params->out, H = back->params->spec.hidden_size;
+    const size_t outputs = out > H ? out : H, columns = inputs > outputs ? inputs : outputs; /* of the widest b */
     layer->scratch_bytes = frnn_outer_numbers(columns, back->params->kernels->width) * back->number;
-    layer->scratch = frnn_arena_take(arena, back->weights ? layer->slices : 0, layer->scratch_bytes);
+    layer->scratch = frnn_arena_take(arena, back->weights ? layer->threads : 0, layer->scratch_bytes);
 }
 
 static bool allocate(layer_back *layer)
