@@ -79,7 +79,7 @@ cdef class Tape:
         cdef Call call
         cdef frnn_weight_gradients *arrays = NULL
         cdef frnn_status status
-        cdef Py_ssize_t i, n = 0 if weights is None else len(weights)
+        cdef Py_ssize_t i
         cdef bint batched = self.ndim == 3
         cdef int time = batched and self.batch_first, row = not time
         cdef cnp.ndarray a
@@ -100,26 +100,33 @@ cdef class Tape:
                                             cnp.PyArray_STRIDE(a, 1) if batched else 0)
             if i < len(dinitial) and dinitial[i] is not None:
                 pull.dinitial[i] = cnp.PyArray_DATA(<cnp.ndarray>dinitial[i])
-        pull.dx = NULL
+        pull.dx, pull.dx_time, pull.dx_row = NULL, 0, 0
         if dx is not None:
             pull.dx, pull.dx_time = cnp.PyArray_DATA(dx), cnp.PyArray_STRIDE(dx, time)
             pull.dx_row = cnp.PyArray_STRIDE(dx, row) if batched else 0
-        if weights is not None:
-            arrays = <frnn_weight_gradients *>malloc(n * sizeof(frnn_weight_gradients))
-            if arrays == NULL:
-                raise MemoryError
-            for i in range(n):
-                W, U, b, d, V, p = weights[i]
-                arrays[i] = frnn_weight_gradients(<void *>data_of(W), <void *>data_of(U), <void *>data_of(b),
-                                                  <void *>data_of(d), <void *>data_of(V), <void *>data_of(p))
-        pull.weights = arrays
         call.c.T, call.c.B, call.brief = self.T, self.B, self.brief
         set_threads(&call, self.threads)
         pull.threads, pull.interrupted, pull.context = call.c.threads, call.c.interrupted, NULL
+        if weights is not None:
+            arrays = weight_gradients_of(weights)
+        pull.weights = arrays
         with nogil:
             status = frnn_pull_back(self.tape, transposed.transposed, &pull)
         free(arrays)
         check_status(status, &call)
+
+
+cdef frnn_weight_gradients *weight_gradients_of(list weights) except NULL:
+    """An array for C, to be freed, of tuples (W, U, b, d, V, p)."""
+    cdef Py_ssize_t i, n = len(weights)
+    cdef frnn_weight_gradients *arrays = <frnn_weight_gradients *>malloc(n * sizeof(frnn_weight_gradients))
+    if arrays == NULL:
+        raise MemoryError
+    for i in range(n):
+        W, U, b, d, V, p = weights[i]
+        arrays[i] = frnn_weight_gradients(<void *>data_of(W), <void *>data_of(U), <void *>data_of(b),
+                                          <void *>data_of(d), <void *>data_of(V), <void *>data_of(p))
+    return arrays
 
 
 def run_taped(str cell, x, params, state, lengths, batch_first, return_sequences, checkpoint, threads):
