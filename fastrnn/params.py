@@ -225,7 +225,8 @@ class Params(_core.Params):
         arrays = {name: check_array(name, value, True) for name, value in weights.items()}
         check_alike(arrays, self._weights, self._dtype)
         other: P = type(self).__new__(type(self))
-        vars(other).update({name: value for name, value in vars(self).items() if name != "_backward"})
+        vars(other).update(vars(self).copy())  # at once: a pullback of another thread may add `_backward` meanwhile
+        vars(other).pop("_backward", None)
         other._weights = {name: frozen(arrays[name], False) for name in self._weights}
         other._packed = pack(self._cell, self._sizes, other._parts(), self._options, self._target)
         return other

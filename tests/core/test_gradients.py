@@ -11,6 +11,7 @@ import copy
 import gc
 import os
 import pickle
+import sys
 import weakref
 from typing import Any
 
@@ -509,6 +510,26 @@ def test_threads_of_callers(checkpoint: int | None) -> None:
 
     with Crowd([work] * 4):
         pass
+
+
+def test_params_are_renewed_while_a_pullback_wants_them_first() -> None:
+    """What a pullback adds to params does not disturb an optimiser's step in another thread."""
+    weights = {"weight_ih": np.ones((4, 1)), "weight_hh": np.ones((4, 4))}
+    often = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(150):
+            params = fastrnn.RNNParams(weights)
+            pullback = fastrnn.vjp(np.ones((1, 1, 1)), params)[1]
+
+            def renew(params: Any = params) -> None:
+                for _ in range(15):
+                    params.with_weights(weights)
+
+            with Crowd([renew, pullback]):
+                pass
+    finally:
+        sys.setswitchinterval(often)
 
 
 def test_nbytes() -> None:
