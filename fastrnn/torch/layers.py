@@ -72,7 +72,9 @@ class _Accelerated:
         if params is None:
             return super().forward(given, hx)  # type: ignore[misc]
         if wanted:
-            results = Differentiable.apply(Call(self, layout, sequence, len(tensors)), params, *tensors, *weights)
+            results = Differentiable.apply(
+                Call(self, type(self), layout, sequence, len(tensors)), params, *tensors, *weights
+            )
         else:
             results = results_of(run(self, params, arrays, layout), layout)
         return self._joined(results, sequence)

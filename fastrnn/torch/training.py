@@ -34,9 +34,18 @@ class Call(NamedTuple):
     """A call of a layer, without its tensors."""
 
     layer: Any
+    kind: Any  # the class of the layer, which it loses where the model is restored before the way back
     layout: Layout
     sequence: Any  # a PackedSequence, or None
     inputs: int  # tensors before the weights: x and the states
+
+    def accelerated(self) -> Any:
+        """The layer as it was when it was called: of a class of fastrnn's."""
+        if isinstance(self.layer, self.kind):
+            return self.layer
+        layer = object.__new__(self.kind)
+        layer.__dict__.update(self.layer.__dict__)
+        return layer
 
     def joined(self, tensors: list[Any]) -> tuple[Any, Any]:
         """The arguments of the layer: x and the state."""
@@ -138,9 +147,10 @@ def _by_pytorch(call: Call, tensors: list[Any], gradients: tuple[Any, ...], want
         ]
         given, state = call.joined(tensors[: call.inputs])
         weights = dict(zip(weight_names(call.layer), tensors[call.inputs :], strict=True))
-        layer = call.layer.plain(dict.fromkeys(("bias_ih", "bias_hh")) | weights)  # which cells need, perhaps as None
+        accelerated = call.accelerated()
+        layer = accelerated.plain(dict.fromkeys(("bias_ih", "bias_hh")) | weights)  # which cells need, perhaps as None
         layer.__dict__["training"] = False
-        outputs = call.layer._split(type(layer).forward(layer, given, state))
+        outputs = accelerated._split(type(layer).forward(layer, given, state))
     pairs = [(output, gradient) for output, gradient in zip(outputs, gradients, strict=True) if gradient is not None]
     sources = [tensor for tensor, one in zip(tensors, wanted, strict=True) if one]
     if not pairs or not sources:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import resource
@@ -77,6 +78,24 @@ def test_saved_tensors_that_are_moved() -> None:
         found = gradients(ours, x)
     assert len(calls) == 2
     near(found, gradients(plain, x))
+
+
+def test_restored_before_the_way_back() -> None:
+    """The tape stays, and PyTorch's layer is found where it is gone, or where the gradient has a gradient."""
+    plain, x = model_and_input()
+    plain.dropout = 0.0
+
+    def found(module: Any, moved: bool, twice: bool, restored: bool) -> list[Any]:
+        given = x.clone().requires_grad_()
+        with torch.autograd.graph.save_on_cpu() if moved else contextlib.nullcontext():
+            y, (h, _) = module(given)
+        if restored:
+            restore(module)
+        (dx,) = torch.autograd.grad(y.square().sum() + h.sum(), given, create_graph=twice)
+        return [dx.detach(), *torch.autograd.grad(dx.square().sum(), [given, *module.parameters()])] if twice else [dx]
+
+    for moved, twice in ((False, False), (True, False), (False, True)):
+        near(found(accelerated(plain), moved, twice, True), found(plain, moved, twice, False))
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
