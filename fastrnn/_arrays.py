@@ -49,13 +49,17 @@ def common_dtype(weights: Mapping[str, Array]) -> np.dtype[Any]:
 def check_alike(arrays: Mapping[str, Array], old: Mapping[str, Array], dtype: np.dtype[Any]) -> None:
     """Raise where arrays are not of the names, shapes and dtypes of old ones; another dtype may be good too."""
     if arrays.keys() != old.keys():
-        raise ValueError(f"weights: expected the names {listed([*old])}, got {listed([*arrays]) or 'none'}")
+        missing = [name for name in old if name not in arrays]
+        unknown = [name for name in arrays if name not in old]
+        wrong = [f"without {listed(missing)}"] * bool(missing) + [f"with {listed(unknown)}"] * bool(unknown)
+        raise ValueError(f"weights: expected the names {listed([*old])}, got them {' and '.join(wrong)}")
     for name, array in arrays.items():
         if array.shape != old[name].shape:
             raise ValueError(f"{name}: expected {old[name].shape}, as before, got {array.shape}")
         if array.dtype not in (old[name].dtype, dtype):
             expected = _check.either(dict.fromkeys((old[name].dtype.name, dtype.name)))
-            raise TypeError(f"{name}: expected {expected}, as before, got {array.dtype}")
+            cure = f"weights[{name!r}].astype({old[name].dtype.name!r}) converts it"
+            raise TypeError(f"{name}: expected {expected}, as before, got {array.dtype}; {cure}")
 
 
 def frozen(array: Array, keep: bool) -> Array:

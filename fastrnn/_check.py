@@ -307,6 +307,8 @@ def gradient(name: str, value: object, shape: tuple[int, ...], type_num: int) ->
     if array.shape != shape:
         swapped = name == "dy" and len(shape) == 3 and array.shape == (shape[1], shape[0], shape[2])
         cure = f"; {name}.swapaxes(0, 1) has it" if swapped else ""
+        if name == "dy" and array.ndim == 2 < len(shape) and array.shape in (shape[1:], shape[::2]):
+            cure = "; it is of the last step alone where vjp was called with return_sequences=False"
         raise ValueError(f"{name}: expected {shape}, the shape of {_expression(name)[1:]}, got {array.shape}{cure}")
     _array_problem(name, array, _DTYPES[type_num])
     return array

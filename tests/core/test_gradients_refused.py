@@ -108,7 +108,13 @@ ValueError: dy: expected (10, 2, 6), the shape of y, got (2, 10, 6); dy.swapaxes
 >>> batch_first_back(dy)
 ValueError: dy: expected (2, 10, 6), the shape of y, got (10, 2, 6); dy.swapaxes(0, 1) has it
 >>> gru_back(dy[:, 0])
-ValueError: dy: expected (10, 2, 6), the shape of y, got (10, 6)
+ValueError: dy: expected (10, 2, 6), the shape of y, got (10, 6); it is of the last step alone where vjp was called ...
+>>> gru_back(dy[-1])
+ValueError: dy: expected (10, 2, 6), ..., got (2, 6); it is of the last step alone where vjp was called with return_...
+>>> batch_first_back(dy[-1])
+ValueError: dy: expected (2, 10, 6), ..., got (2, 6); it is of the last step alone where vjp was called with return_...
+>>> gru_back(dy[0, :1])
+ValueError: dy: expected (10, 2, 6), the shape of y, got (1, 6)
 >>> one_back(dy[:, :1])
 ValueError: dy: expected (10, 6), the shape of y, got (10, 1, 6)
 >>> last_back(dy)

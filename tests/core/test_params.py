@@ -75,18 +75,32 @@ def test_with_weights_takes_either_dtype() -> None:
     ("change", "error", "message"),
     [
         (lambda w: [*w.values()], TypeError, "weights: expected a mapping of names to arrays, got list"),
-        (lambda w: {}, ValueError, "weights: expected the names 'weight_ih_l0', .*'bias_hh_l0', got none"),
+        (
+            lambda w: {},
+            ValueError,
+            "weights: expected the names 'weight_ih_l0', .*, got them without 'weight_ih_l0', .*'bias_hh_l0'",
+        ),
         (
             lambda w: w | {"weight_hr_l0": w["weight_hh_l0"]},
             ValueError,
-            "weights: expected the names .*, got .*'weight_hr_l0'",
+            "weights: expected the names .*'bias_hh_l0', got them with 'weight_hr_l0'",
+        ),
+        (
+            lambda w: {name.replace("bias_ih_l0", "bias"): array for name, array in w.items()},
+            ValueError,
+            "weights: expected the names .*, got them without 'bias_ih_l0' and with 'bias'",
         ),
         (
             lambda w: w | {"bias_ih_l0": np.zeros((57, 1), "f4")},
             ValueError,
             r"bias_ih_l0: expected \(57,\), as before, got \(57, 1\)",
         ),
-        (lambda w: w | {"bias_ih_l0": np.zeros(57)}, TypeError, "bias_ih_l0: expected float32, as before, got float64"),
+        (
+            lambda w: w | {"bias_ih_l0": np.zeros(57)},
+            TypeError,
+            r"bias_ih_l0: expected float32, as before, got float64; "
+            r"weights\['bias_ih_l0'\].astype\('float32'\) converts it",
+        ),
         (lambda w: w | {"bias_ih_l0": [0.0] * 57}, TypeError, "bias_ih_l0: expected an array, got list"),
     ],
 )
