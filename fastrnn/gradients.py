@@ -22,6 +22,17 @@ _PAIR = ("dstate[0] (dh)", "dstate[1] (dc)")
 class Gradients(NamedTuple):
     """What a pullback gives: each part in the names, the shapes and the layout of what the call was given.
 
+    A part that `wrt` left out is None.
+
+    Attributes
+    ----------
+    x : ndarray
+        Of x.
+    weights : dict of str to ndarray
+        Of each array of the weights, by its name.
+    state : ndarray or tuple of ndarrays
+        Of the state before the first step, whether it was given or zeros: h, or (h, c) of an LSTM.
+
     Examples
     --------
     >>> import numpy as np, fastrnn
@@ -33,11 +44,8 @@ class Gradients(NamedTuple):
     """
 
     # Any, since a type checker cannot know which of them `wrt` asked for, and others are None
-    #: of x
     x: Any
-    #: of each array of the weights, by its name
     weights: Any
-    #: of the state before the first step, whether it was given or zeros: h, or (h, c) of an LSTM
     state: Any
 
 

@@ -23,6 +23,13 @@ class Trace(Mapping[str, Array]):
     layout of x: (B, T, H) where that is batch first, (T, H) where it has no batch. h is (T, B, P) where a projection
     makes it. Steps past a row's length are 0.
 
+    Attributes
+    ----------
+    y : ndarray
+        What the call returns: all outputs of the last layer.
+    state : ndarray or tuple of ndarrays
+        The final states: h, or (h, c) of an LSTM.
+
     Examples
     --------
     >>> import numpy as np, fastrnn
@@ -32,9 +39,7 @@ class Trace(Mapping[str, Array]):
     (['r_l0', 'z_l0', 'n_l0', 'h_l0'], (5, 1, 2), 0.5)
     """
 
-    #: what the call returns: all outputs of the last layer
     y: Array
-    #: the final states: h, or (h, c) of an LSTM
     state: Any
 
     def __init__(self, y: Array, state: Any, arrays: dict[str, Array]) -> None:
