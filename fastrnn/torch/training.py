@@ -68,6 +68,7 @@ class Differentiable(torch.autograd.Function):  # type: ignore[misc]
         return results_of(returned, call.layout)
 
     @staticmethod
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # compiled autograd would look into it
     def backward(ctx: Any, *gradients: Any) -> Any:
         number, *tensors = ctx.saved_tensors
         wanted = ctx.needs_input_grad[2:]

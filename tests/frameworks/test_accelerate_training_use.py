@@ -120,6 +120,23 @@ def test_compiled_around(backend: str) -> None:
     torch._dynamo.reset()
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # PyTorch looks at gradients of its own tensors
+def test_compiled_autograd() -> None:
+    """PyTorch compiles the way back around ours, and does not look into it."""
+    plain, x = nn.LSTM(3, 4, dtype=F64), torch.randn(5, 2, 3, dtype=F64, requires_grad=True)
+    ours = accelerated(plain)
+
+    def step(module: Any) -> None:
+        module(x)[0].square().sum().backward()
+
+    with torch._dynamo.config.patch(compiled_autograd=True), without_pytorch(1):
+        torch.compile(step, backend="eager")(ours)
+    found, x.grad = [x.grad, *[p.grad for p in ours.parameters()]], None
+    step(plain)
+    near(found, [x.grad, *[p.grad for p in plain.parameters()]])
+    torch._dynamo.reset()
+
+
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # PyTorch's own, for forward mode
 def test_batched_gradients_and_transforms() -> None:
     """A Jacobian row by row and at once, and gradients of functions: PyTorch's layer runs where it must."""
