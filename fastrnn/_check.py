@@ -325,7 +325,8 @@ def wanted(wrt: object, weights: Iterable[str]) -> set[str]:
         if not isinstance(name, str):
             raise TypeError(expected)
         if name not in known:
-            raise ValueError(f"{expected}{meant(name, known)}")
+            first = f"{name}_l0"  # no layer is nearer than another to a name without one
+            raise ValueError(f"{expected}{meant(first if first in known else name, known)}")
     return set(names)
 
 

@@ -45,6 +45,7 @@ _, one_back = vjp(x[:, 0], GRU)
 _, last_back = vjp(x, GRU, return_sequences=False)
 _, batch_first_back = vjp(x.swapaxes(0, 1), GRU, batch_first=True)
 _, marked_back = vjp(x, GRU, checkpoint=3)
+_, two_layers_back = vjp(x, GRUParams(make_weights(rng, "gru", (I, H), layers=2)))
 
 
 def snapshot() -> list[bytes]:
@@ -204,6 +205,8 @@ TypeError: wrt: expected a list or tuple of names, got None
 >>> gru_back(wrt=["weight"])
 ValueError: wrt: expected 'x', 'weights', 'state' or names of weights, got 'weight'; did you mean 'weights'?
 >>> gru_back(wrt=("x", "weight_hh"))
+ValueError: wrt: expected 'x', ... or names of weights, got 'weight_hh'; did you mean 'weight_hh_l0'?
+>>> two_layers_back(wrt=["weight_hh"])
 ValueError: wrt: expected 'x', ... or names of weights, got 'weight_hh'; did you mean 'weight_hh_l0'?
 >>> gru_back(wrt=iter(["h"]))
 ValueError: wrt: expected 'x', 'weights', 'state' or names of weights, got 'h'
