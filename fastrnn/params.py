@@ -186,7 +186,10 @@ class Params(_core.Params):
 
     @property
     def weights(self) -> dict[str, Array]:
-        """The arrays as they were given, by the names that they were given under; they can't be written to."""
+        """The arrays as they were given, by the names that they were given under; they can't be written to.
+
+        The dict is new: to put another array into it changes no params. `with_weights` makes params of other arrays.
+        """
         # A view of an array could be made writeable again where the buffer of a pickle can be written to.
         return {name: np.asarray(array.data.toreadonly()) for name, array in self._weights.items()}
 
