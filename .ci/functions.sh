@@ -16,6 +16,9 @@ begin() {
     FASTRNN_EXPECT_TARGETS=$(expected_targets)
     export FASTRNN_EXPECT_TARGETS
     step "a fresh clone and environment in $work; targets expected: $FASTRNN_EXPECT_TARGETS"
+    need ccache /usr/lib/ccache/gcc # the extension is built several times, from the same text
+    export CCACHE_DIR="${CCACHE_DIR:-$work/ccache}"
+    PATH="/usr/lib/ccache:$PATH"
     git clone -q "$top" "$work/fastrnn"
     cd "$work/fastrnn" || exit 1
     python3 -m venv "$work/venv"
@@ -63,16 +66,19 @@ find_python() {
     return 1
 }
 
-# Debian's package, where its proof (a program or a file) is missing: need PACKAGE PROOF.
+# Debian's package, where its proof (a program or a file) is missing: need PACKAGE PROOF. One script at a time installs.
 need() {
-    local package=$1 proof=$2 as_root=() waits=(-o DPkg::Lock::Timeout=600) # for another script that installs
+    local package=$1 proof=$2 as_root=()
     if [ -e "$proof" ] || command -v "$proof" >/dev/null; then return; fi
     if [ "$(id -u)" != 0 ]; then as_root=(sudo); fi
-    if [ ! -f "$work/updated" ]; then
-        "${as_root[@]}" apt-get "${waits[@]}" update -qq
-        touch "$work/updated"
-    fi
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get "${waits[@]}" install -y -qq "$package" >/dev/null
+    (
+        flock 9
+        if [ ! -f "$work/updated" ]; then
+            "${as_root[@]}" apt-get update -qq
+            touch "$work/updated"
+        fi
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 install -y -qq "$package" >/dev/null
+    ) 9>"${TMPDIR:-/tmp}/fastrnn-packages.lock"
 }
 
 # An environment, $work/NAME, with what is built from a clone of its own: prepare NAME [VARIABLE=VALUE..] -- PACKAGE..
