@@ -92,6 +92,9 @@ typedef struct frnn_params frnn_params;
  * and in none else; V and p are for an LSTM. target must be usable. *params is written if the answer is FRNN_OK. */
 frnn_status frnn_params_new(const frnn_spec *spec, const frnn_weights *weights, const frnn_target *target,
                             frnn_params **params);
+/* Other numbers for the same layers, with the same arrays there, as steps of training make them: the memory of such params
+ * is kept for the next ones. */
+frnn_status frnn_params_renew(const frnn_params *like, const frnn_weights *weights, frnn_params **params);
 void frnn_params_free(frnn_params *params); /* NULL is allowed */
 size_t frnn_params_bytes(const frnn_params *params);
 
@@ -148,8 +151,9 @@ typedef struct frnn_trace {
     void *states[FRNN_MOST_STATES];
 } frnn_trace;
 
-/* Of a tape of every step. index: layer * D + direction. All numbers are those of the call, to the bit. */
-frnn_status frnn_tape_read(const frnn_tape *tape, size_t index, const frnn_trace *to);
+/* Writes the times from begin to end - 1 of a layer in a direction (index: layer * D + direction), of a tape of every step.
+ * All numbers are those of the call, to the bit. */
+frnn_status frnn_tape_read(const frnn_tape *tape, size_t index, size_t begin, size_t end, const frnn_trace *to);
 
 /* Weights laid out for the way back: made of the arrays that the params were made of, once for any number of tapes. */
 typedef struct frnn_transposed frnn_transposed;

@@ -146,6 +146,7 @@ struct frnn_params {
     size_t l2_bytes;     /* of this processor: the plan's */
     const void *zeros;   /* a row of +0, as long as that of any state */
     void *memory;        /* of everything packed */
+    bool in_pages;       /* which is kept for others when it is freed */
     frnn_layer layers[]; /* L * D */
 };
 

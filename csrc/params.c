@@ -1,6 +1,7 @@
 /* The life of params: weights are packed once, for one target, and never written again. */
 #include "arena.h"
 #include "kernel.h"
+#include "pages.h"
 
 /* A layer on its way into the arrays of its stages. */
 typedef struct packing {
@@ -167,17 +168,18 @@ static void make_layers(frnn_params *params, frnn_arena *arena, const frnn_weigh
     params->bytes = arena->used - before;
 }
 
-frnn_status frnn_params_new(const frnn_spec *spec, const frnn_weights *weights, const frnn_target *target,
-                            frnn_params **result)
+static frnn_status make(const frnn_spec *spec, const frnn_weights *weights, const frnn_kernels *kernels, bool in_pages,
+                        frnn_params **result)
 {
     const size_t D = (size_t)spec->forward + (size_t)spec->reverse;
-    assert(D > 0 && spec->hidden_size > 0 && spec->num_layers > 0 && frnn_target_usable(target));
+    assert(D > 0);
     frnn_params *params = malloc(sizeof *params + spec->num_layers * D * sizeof *params->layers);
     if (!params)
         return FRNN_NO_MEMORY;
     frnn_stage_kind kinds[FRNN_MOST_STAGES];
     params->spec = *spec;
-    params->kernels = target->kernels[spec->dtype];
+    params->kernels = kernels;
+    params->in_pages = in_pages;
     params->D = D;
     params->l2_bytes = frnn_l2_bytes();
     params->out = spec->proj_size ? spec->proj_size : spec->hidden_size;
@@ -189,7 +191,7 @@ frnn_status frnn_params_new(const frnn_spec *spec, const frnn_weights *weights, 
 
     frnn_arena arena = {0};
     make_layers(params, &arena, weights);
-    if (!frnn_arena_allocate(&arena, NULL, 0)) {
+    if (!(in_pages ? frnn_arena_allocate_pages(&arena) : frnn_arena_allocate(&arena, NULL, 0))) {
         free(params);
         return FRNN_NO_MEMORY;
     }
@@ -201,9 +203,23 @@ frnn_status frnn_params_new(const frnn_spec *spec, const frnn_weights *weights, 
     return FRNN_OK;
 }
 
+frnn_status frnn_params_new(const frnn_spec *spec, const frnn_weights *weights, const frnn_target *target,
+                            frnn_params **params)
+{
+    assert(spec->hidden_size > 0 && spec->num_layers > 0 && frnn_target_usable(target));
+    return make(spec, weights, target->kernels[spec->dtype], false, params);
+}
+
+frnn_status frnn_params_renew(const frnn_params *like, const frnn_weights *weights, frnn_params **params)
+{
+    return make(&like->spec, weights, like->kernels, true, params);
+}
+
 void frnn_params_free(frnn_params *params)
 {
-    if (params)
+    if (params && params->in_pages)
+        frnn_pages_give(params->memory);
+    else if (params)
         free(params->memory);
     free(params);
 }

@@ -157,6 +157,8 @@ void frnn_terms_add(const frnn_back *back, size_t n, size_t slice, size_t slices
     const products all = products_of(back);
     for (size_t i = 0; i < all.n && n; i++) {
         frnn_outer rest = slice_of(back, &all.list[i], n, slice, slices);
+        if (!rest.a_columns || !rest.b_columns)
+            continue;
         for (frnn_outer piece = rest; rest.n; rest.n -= piece.n, rest.b += piece.n) {
             piece = rest;
             piece.scratch = thread->scratch;
@@ -166,8 +168,7 @@ void frnn_terms_add(const frnn_back *back, size_t n, size_t slice, size_t slices
                 rest.a += piece.n;
             if (!frnn_goes_on(thread->progress, thread->asks, thread->alone))
                 return;
-            if (piece.a_columns && piece.b_columns)
-                back->params->kernels->outer(&piece);
+            back->params->kernels->outer(&piece);
         }
     }
 }

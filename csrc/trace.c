@@ -55,7 +55,7 @@ static void put_time(const tracing *self, size_t time, size_t row)
     put(self->to->states[0], at, out, is_there ? h + direction * out : NULL);
 }
 
-frnn_status frnn_tape_read(const frnn_tape *tape, size_t index, const frnn_trace *to)
+frnn_status frnn_tape_read(const frnn_tape *tape, size_t index, size_t begin, size_t end, const frnn_trace *to)
 {
     const frnn_params *params = tape->params;
     const size_t numbers = (frnn_cell_gates(params->spec.cell) + params->states) * params->spec.hidden_size;
@@ -63,7 +63,7 @@ frnn_status frnn_tape_read(const frnn_tape *tape, size_t index, const frnn_trace
     if (!self.row)
         return FRNN_NO_MEMORY;
     const uint64_t mode = frnn_enter_float_mode();
-    for (size_t time = 0; time < tape->T; time++)
+    for (size_t time = begin; time < end; time++)
         for (size_t row = 0; row < tape->B; row++)
             put_time(&self, time, row);
     frnn_leave_float_mode(mode);

@@ -1,6 +1,7 @@
 #include "transposed.h"
 
 #include "arena.h"
+#include "pages.h"
 
 frnn_gradient_row frnn_gradient_row_of(const frnn_spec *spec, bool peepholes)
 {
@@ -123,7 +124,7 @@ frnn_status frnn_transposed_new(const frnn_params *params, const frnn_weights *w
     if (!all)
         return FRNN_NO_MEMORY;
     make_layers(all, &arena, params, weights);
-    if (!frnn_arena_allocate(&arena, NULL, 0)) {
+    if (!frnn_arena_allocate_pages(&arena)) {
         free(all);
         return FRNN_NO_MEMORY;
     }
@@ -138,6 +139,6 @@ size_t frnn_transposed_bytes(const frnn_transposed *transposed) { return transpo
 void frnn_transposed_free(frnn_transposed *transposed)
 {
     if (transposed)
-        free(transposed->memory);
+        frnn_pages_give(transposed->memory);
     free(transposed);
 }

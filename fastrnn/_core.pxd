@@ -119,6 +119,7 @@ cdef extern from "fastrnn.h" nogil:
         c_bool (*interrupted)(void *context) noexcept
         void *context
 
+    frnn_status frnn_params_renew(const frnn_params *like, const frnn_weights *weights, frnn_params **params)
     frnn_status frnn_run_taped(const frnn_params *params, const frnn_call *call, size_t segment, frnn_tape **tape)
     size_t frnn_tape_bytes(const frnn_tape *tape)
 
@@ -126,7 +127,7 @@ cdef extern from "fastrnn.h" nogil:
         void *gates[FRNN_MOST_GATES]
         void *states[FRNN_MOST_STATES]
 
-    frnn_status frnn_tape_read(const frnn_tape *tape, size_t index, const frnn_trace *to) nogil
+    frnn_status frnn_tape_read(const frnn_tape *tape, size_t index, size_t begin, size_t end, const frnn_trace *to) nogil
     void frnn_tape_free(frnn_tape *tape)
     frnn_status frnn_transposed_new(const frnn_params *params, const frnn_weights *weights,
                                     frnn_transposed **transposed)

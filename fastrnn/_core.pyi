@@ -29,6 +29,7 @@ class Packed:
         batch_first: bool,
         weights: list[tuple[NDArray[Any] | None, ...]],
         target: str,
+        like: Packed | None = None,
     ) -> None: ...
     @property
     def nbytes(self) -> int: ...

@@ -26,6 +26,10 @@ cdef class Transposed:
         return frnn_transposed_bytes(self.transposed)
 
 
+cdef enum:
+    UNITS_DEAF = 1 << 20  # units of a tape that are read until signals are looked for: some hundredths of a second
+
+
 @cython.final
 cdef class Tape:
     """What a call kept of itself."""
@@ -55,19 +59,25 @@ cdef class Tape:
     def nbytes(self):
         return frnn_tape_bytes(self.tape)
 
+    cdef int read_some(self, size_t index, size_t begin, size_t end, const frnn_trace *to) except -1:
+        cdef frnn_status status
+        with nogil:
+            status = frnn_tape_read(self.tape, index, begin, end, to)
+        if status != FRNN_OK:
+            raise MemoryError("no memory to read a tape")
+        return PyErr_CheckSignals()  # -1 with its error
+
     def read(self, size_t index, list gates, list states):
         """Fill dense arrays (T, B, H), h (T, B, P or H), with what a layer in a direction did. Gates may be none."""
         cdef frnn_trace to
-        cdef frnn_status status
         cdef int i
         for i in range(FRNN_MOST_GATES):
             to.gates[i] = cnp.PyArray_DATA(<cnp.ndarray>gates[i]) if i < len(gates) else NULL
         for i in range(FRNN_MOST_STATES):
             to.states[i] = cnp.PyArray_DATA(<cnp.ndarray>states[i]) if i < len(states) else NULL
-        with nogil:
-            status = frnn_tape_read(self.tape, index, &to)
-        if status != FRNN_OK:
-            raise MemoryError("no memory to read a tape")
+        cdef Py_ssize_t begin, some = max(1, UNITS_DEAF // max(1, self.B * self.packed.hidden_size))
+        for begin in range(0, self.T, some):
+            self.read_some(index, begin, min(begin + some, self.T), &to)
 
     def pull_back(self, Transposed transposed not None, dy, list dfinal, cnp.ndarray dx, list dinitial, list weights):
         """Fill arrays with gradients. All arrays are checked; those that are None are not given, or not wanted.

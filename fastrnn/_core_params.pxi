@@ -27,7 +27,7 @@ cdef class Packed:
     """Weights in panels of one target.
 
     `weights` holds a tuple (W, U, b, d, V, p) for each layer and direction, layer by layer, forward before reverse:
-    dense arrays of `dtype`, None where absent.
+    dense arrays of `dtype`, None where absent. `like`: what was packed before of the same layers with other numbers.
     """
 
     cdef frnn_params *params
@@ -39,7 +39,7 @@ cdef class Packed:
     cdef double step_seconds
 
     def __cinit__(self, str cell, dtype, sizes, directions, activations, *, double clip, bint reset_after,
-                  bint input_forget, bint batch_first, list weights, str target):
+                  bint input_forget, bint batch_first, list weights, str target, Packed like=None):
         cdef frnn_spec spec
         cdef size_t i
         self.type_num = (<cnp.dtype>dtype).type_num
@@ -64,11 +64,15 @@ cdef class Packed:
         for i in range(frnn_target_count()):
             if frnn_target_name(frnn_target_at(i)).decode() == target:
                 chosen = frnn_target_at(i)
+        cdef const frnn_params *like_params = NULL if like is None else like.params
         cdef frnn_weights *arrays = weights_of(weights)
         cdef frnn_status status
         try:
             with nogil:
-                status = frnn_params_new(&spec, arrays, chosen, &self.params)
+                if like_params != NULL:
+                    status = frnn_params_renew(like_params, arrays, &self.params)
+                else:
+                    status = frnn_params_new(&spec, arrays, chosen, &self.params)
         finally:
             free(arrays)
         if status != FRNN_OK:

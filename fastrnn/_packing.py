@@ -11,8 +11,18 @@ from fastrnn._cells import Cell
 from fastrnn._shapes import Sizes
 
 
-def pack(cell: Cell, sizes: Sizes, parts: Sequence[Part], options: Mapping[str, Any], target: str) -> _core.Packed:
-    """Copy arrays into panels for a target. What a cell has no option for is handed over as its kernels expect it."""
+def pack(
+    cell: Cell,
+    sizes: Sizes,
+    parts: Sequence[Part],
+    options: Mapping[str, Any],
+    target: str,
+    like: _core.Packed | None = None,
+) -> _core.Packed:
+    """Copy arrays into panels for a target. What a cell has no option for is handed over as its kernels expect it.
+
+    `like` is what was packed of the same layers with other numbers: then memory is kept for the next ones.
+    """
     activation = options["activation"]
     return _core.Packed(
         cell.name,
@@ -30,4 +40,5 @@ def pack(cell: Cell, sizes: Sizes, parts: Sequence[Part], options: Mapping[str, 
         batch_first=options["batch_first"],
         weights=[tuple(part) for part in parts],
         target=target,
+        like=like,
     )

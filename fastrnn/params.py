@@ -231,7 +231,7 @@ class Params(_core.Params):
         vars(other).update(vars(self).copy())  # at once: a pullback of another thread may add `_backward` meanwhile
         vars(other).pop("_backward", None)
         other._weights = {name: frozen(arrays[name], False) for name in self._weights}
-        other._packed = pack(self._cell, self._sizes, other._parts(), self._options, self._target)
+        other._packed = pack(self._cell, self._sizes, other._parts(), self._options, self._target, self._packed)
         return other
 
     def save(self, path: str | os.PathLike[str]) -> None:

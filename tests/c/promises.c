@@ -255,6 +255,17 @@ static void check_some_gradients(const subject *s, const frnn_tape *tape, const 
     free_gradients(l, &all), free_gradients(l, &some);
 }
 
+/* Weights that are packed in the place of others are the same. */
+static void check_renewed(const subject *s)
+{
+    layer renewed = *s->l;
+    uint64_t results;
+    must(frnn_params_renew(s->l->params, s->l->weights, &renewed.params) == FRNN_OK, "params are renewed");
+    frnn_tape_free(record(&renewed, s->b, 1, 0, &results));
+    frnn_params_free(renewed.params);
+    must(results == digest_result(s->l, &s->whole, s->b->T, s->b->B), "renewed params compute the same");
+}
+
 static void check_gradients(const subject *s)
 {
     const layer *l = s->l;
@@ -411,6 +422,7 @@ static void check_layer(const frnn_target *target, size_t i, bool with_mode)
     check_threads(&s), check_layout(&s), check_targets(&s), check_equations(&s);
     if (pick(2))
         check_gradients(&s);
+        check_renewed(&s);
     if (with_mode)
         check_subnormals(&s), check_modes(&s);
     must(digest_inputs(&s) == inputs, "params and inputs are left as they were");

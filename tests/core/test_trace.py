@@ -35,6 +35,13 @@ def test_h_is_what_the_call_gives(target: str, case: Case) -> None:
     assert kinds == {*CELLS[case.cell].gates, *CELLS[case.cell].states}
 
 
+def test_many_steps() -> None:
+    """So many that they are read in pieces."""
+    params = fastrnn.RNNParams(make_weights(np.random.default_rng(0), "rnn", (1, 64), directions=("", "_reverse")))
+    trace = fastrnn.trace(np.random.default_rng(1).normal(size=(5000, 8, 1)).astype("f4"), params)
+    assert_same_bits((np.concatenate([trace["h_l0"], trace["h_l0_reverse"]], axis=-1),), (trace.y,))
+
+
 @few
 @given(case=cases())
 def test_targets_agree(case: Case) -> None:

@@ -219,6 +219,32 @@ def test_interrupted_pullbacks() -> None:
     run_apart(interrupted_pullbacks)
 
 
+def interrupted_trace() -> None:
+    """Ctrl-C ends a trace while it reads what the call has kept."""
+    params = fastrnn.GRUParams({"weight_ih": np.zeros((768, 1), "f4"), "weight_hh": np.zeros((768, 256), "f4")})
+    x = np.zeros((800, 16, 1), "f4")
+
+    def seconds(work: Callable[[], object]) -> float:
+        begin = time.monotonic()
+        work()
+        return time.monotonic() - begin
+
+    call, whole = seconds(lambda: fastrnn.gru(x, params)), seconds(lambda: fastrnn.trace(x, params))
+    timer = threading.Timer((call + whole) / 2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        fastrnn.trace(x, params)
+        time.sleep(60)  # where the trace was quicker
+    assert time.monotonic() - begin < max(whole, 1)
+    timer.join()
+
+
+@signals
+def test_interrupted_trace() -> None:
+    run_apart(interrupted_trace)
+
+
 @signals
 def test_handlers_run_in_their_own_float_mode() -> None:
     """Subnormals are flushed inside a call, but not in a signal handler that Python runs meanwhile."""
