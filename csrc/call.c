@@ -87,7 +87,7 @@ static void take_part(void *context, size_t i, frnn_thread_context where)
 static void ask(void *context)
 {
     phase *p = context;
-    if (atomic_load(&p->progress.status) == FRNN_OK)
+    if (frnn_is_on(&p->progress))
         frnn_ask(&p->progress);
 }
 
@@ -159,7 +159,7 @@ static void run_phases(const running *r, phase *p, const call_memory *all)
     const size_t L = r->params->spec.num_layers, end = r->first + r->layers;
     p->source = r->tape ? frnn_tape_whole(r->tape, r->first)
                         : (frnn_sequence){(char *)call->x.data, call->x.outer, call->x.row, FRNN_BY_TIME, 0};
-    for (p->first = r->first; p->first < end && atomic_load(&p->progress.status) == FRNN_OK; p->first += p->layers) {
+    for (p->first = r->first; p->first < end && frnn_is_on(&p->progress); p->first += p->layers) {
         p->sink = p->first + p->layers == L ? y : inner(r, all, p->first);
         run_phase(p);
         p->source = p->sink;

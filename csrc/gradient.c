@@ -1,162 +1,15 @@
 /* The way back over a tape: backpropagation through time.
  *
- * Layers are gone through from the top. A chunk of steps of a layer, the last ones first, takes two jobs for threads: its
- * steps, for which threads take directions and rows of the batch; then its products, for which they take rows of what the
- * layer read, and slices of its weights' gradients. Every number is one thread's, from its first term to its last, so the
- * bits depend neither on threads nor on chunks.
+ * Layers are gone through from the top (layer_pull.c).
  *
  * On a marked tape the steps of a segment are run again, the last segment first. Then all layers of a stack in one
  * direction go back over it, so that it is run again once; with two directions each layer goes back by itself, since the
  * layer below needs what both say of all steps. */
-#include "back.h"
+#include "layer_pull.h"
 #include "pages.h"
 #include "plan.h"
 
 enum { LEAST_CHAINS = 2, MOST_CHAINS = 16 /* of terms in a chunk, where a step has fewer */ };
-
-/* One layer, in all directions. */
-typedef struct layer_back {
-    frnn_back directions[2];
-    size_t D, parts, slices, threads;
-    size_t begin, end; /* of the chunk */
-    bool asks;
-    size_t steps, rows; /* frnn_back_thread */
-    frnn_progress *progress;
-    char *scratch; /* of outer products, one a thread, which takes every threads-th slice */
-    size_t scratch_bytes;
-    void *memory; /* frnn_pages_take */
-} layer_back;
-
-static frnn_back_thread thread_of(const layer_back *layer, frnn_thread_context where)
-{
-    return (frnn_back_thread){
-        layer->progress, where.caller && layer->asks, where.alone, layer->steps, layer->rows, NULL};
-}
-
-static void steps_task(void *context, size_t i, frnn_thread_context where)
-{
-    layer_back *layer = context;
-    frnn_back *back = &layer->directions[i % layer->D];
-    const frnn_back_thread thread = thread_of(layer, where);
-    const uint64_t mode = where.caller ? 0 : frnn_enter_float_mode(); /* the calling thread is in this mode already */
-    frnn_back_steps(back, i / layer->D, layer->begin, layer->end, &thread);
-    if (!where.caller)
-        frnn_leave_float_mode(mode);
-}
-
-static void products_of(layer_back *layer, size_t i, const frnn_back_thread *thread)
-{
-    for (size_t d = 0; d < layer->D; d++) {
-        frnn_back *back = &layer->directions[d];
-        for (size_t slice = i - layer->parts; i >= layer->parts && slice < layer->slices; slice += layer->threads)
-            frnn_terms_add(back, frnn_terms_ready(back, layer->begin == 0), slice, layer->slices, thread);
-        if (i < layer->parts)
-            frnn_back_source(back, i, layer->begin, layer->end, thread);
-        if (i < layer->parts && layer->begin == 0 && frnn_goes_on(thread->progress, thread->asks, thread->alone))
-            frnn_back_initial(back, i);
-    }
-}
-
-static void products_task(void *context, size_t i, frnn_thread_context where)
-{
-    layer_back *layer = context;
-    frnn_back_thread thread = thread_of(layer, where);
-    if (i >= layer->parts)
-        thread.scratch = layer->scratch + (i - layer->parts) * layer->scratch_bytes;
-    const uint64_t mode = where.caller ? 0 : frnn_enter_float_mode();
-    products_of(layer, i, &thread);
-    if (!where.caller)
-        frnn_leave_float_mode(mode);
-}
-
-/* The calling thread asks whether to go on, while it waits for tasks of other threads. */
-static void ask(void *context)
-{
-    const layer_back *layer = context;
-    if (atomic_load(&layer->progress->status) == FRNN_OK)
-        frnn_ask(layer->progress);
-}
-
-static bool goes_on(const layer_back *layer) { return atomic_load(&layer->progress->status) == FRNN_OK; }
-
-static void run(layer_back *layer, size_t tasks, frnn_task *task)
-{
-    layer->progress->forks = frnn_forks();
-    if (goes_on(layer) && !frnn_parallel(tasks, layer->threads, task, ask, layer))
-        frnn_give_up(layer->progress, FRNN_FORKED);
-}
-
-static void chunk_back(layer_back *layer)
-{
-    const bool weights = layer->directions[0].weights != NULL;
-    run(layer, layer->D * layer->parts, steps_task);
-    for (size_t d = 0; d < layer->D && weights; d++)
-        frnn_terms_take(&layer->directions[d], layer->begin, layer->end);
-    run(layer, layer->parts + (weights ? layer->threads : 0), products_task);
-    for (size_t d = 0; d < layer->D && weights; d++)
-        frnn_terms_drop(&layer->directions[d], frnn_terms_ready(&layer->directions[d], layer->begin == 0));
-}
-
-/* Gradients of what the layer read: zeros past the rows' ends, and everywhere if directions add to them. By step, only
- * those of steps that a row has are read. */
-static void clear_source(const frnn_back *back)
-{
-    const frnn_sequence *to = &back->dsource;
-    for (size_t row = 0; row < back->tape->B && to->base && to->order == FRNN_BY_TIME; row++)
-        for (size_t t = back->adds ? 0 : back->tape->lengths[row]; t < back->tape->T; t++)
-            memset(frnn_sequence_at(to, t, row), 0, back->source_row);
-}
-
-static size_t longest(const frnn_tape *tape) { return tape->B ? tape->lengths[tape->rows[0]] : 0; }
-
-/* Before the last step. Without steps there is nothing more to do than what is done here. */
-static void begin_layer(layer_back *layer)
-{
-    const size_t steps = longest(layer->directions[0].tape);
-    for (size_t d = 0; d < layer->D; d++) {
-        frnn_back_begin(&layer->directions[d]);
-        if (layer->directions[d].weights)
-            frnn_terms_clear(&layer->directions[d]);
-    }
-    clear_source(&layer->directions[0]);
-    for (size_t p = 0; p < layer->parts && steps == 0; p++)
-        for (size_t d = 0; d < layer->D; d++)
-            frnn_back_initial(&layer->directions[d], p);
-}
-
-/* The steps of the record. Chunks are counted from its first one, so that all but the last one are whole. */
-static void layer_goes_back(layer_back *layer)
-{
-    const frnn_back *back = &layer->directions[0];
-    const size_t steps = longest(back->tape), from = back->record->from;
-    for (layer->end = steps < back->record->until ? steps : back->record->until; layer->end > from && goes_on(layer);
-         layer->end = layer->begin) {
-        layer->begin = from + (layer->end - 1 - from) / back->chunk * back->chunk;
-        chunk_back(layer);
-    }
-}
-
-static void lay_out(layer_back *layer, frnn_arena *arena)
-{
-    const frnn_back *back = &layer->directions[0];
-    for (size_t d = 0; d < layer->D; d++)
-        frnn_back_lay_out(&layer->directions[d], arena);
-    const size_t inputs = back->source_row / back->number, out = back->params->out, H = back->params->spec.hidden_size;
-    const size_t outputs = out > H ? out : H, columns = inputs > outputs ? inputs : outputs; /* of the widest b */
-    layer->scratch_bytes = frnn_outer_numbers(columns, back->params->kernels->width) * back->number;
-    layer->scratch = frnn_arena_take(arena, back->weights ? layer->threads : 0, layer->scratch_bytes);
-}
-
-static bool allocate(layer_back *layer)
-{
-    frnn_arena arena = {0};
-    lay_out(layer, &arena);
-    if (!frnn_arena_allocate_pages(&arena))
-        return false;
-    layer->memory = arena.memory;
-    lay_out(layer, &arena);
-    return true;
-}
 
 /* Steps whose rows of gradients stay near until their products, and fill some chains of terms. */
 static size_t chunk_of(const frnn_tape *tape, size_t row_bytes)
@@ -191,7 +44,7 @@ typedef struct pulling {
     frnn_progress *progress;
     size_t lowest;            /* layer of which a gradient is wanted */
     frnn_sequence between[2]; /* gradients of the outputs of layers within the stack: of even numbers and of odd ones */
-    layer_back *layers;       /* those that go back together, the lowest first */
+    frnn_layer_pull *layers;  /* those that go back together, the lowest first */
 } pulling;
 
 static bool wants_weights(const pulling *p, size_t l)
@@ -275,11 +128,11 @@ static frnn_back make_back(const pulling *p, const frnn_record *record, size_t l
     return back;
 }
 
-static layer_back make_layer(const pulling *p, const frnn_record *record, size_t l)
+static frnn_layer_pull make_layer(const pulling *p, const frnn_record *record, size_t l)
 {
     const frnn_tape *tape = p->tape;
     const frnn_params *params = tape->params;
-    layer_back layer = {.D = params->D, .threads = p->plan.threads, .progress = p->progress};
+    frnn_layer_pull layer = {.D = params->D, .threads = p->plan.threads, .progress = p->progress};
     const double one = frnn_step_seconds(params) / (double)(params->spec.num_layers * params->D);
     layer.parts = (layer.threads + layer.D - 1) / layer.D;
     if (layer.parts < p->plan.parts)
@@ -313,13 +166,13 @@ static frnn_status record_again(const pulling *p, frnn_record *record, size_t se
 /* Some layers go back over all segments of steps, the last one first. */
 static void go_back(const pulling *p, frnn_record *record, size_t n)
 {
-    const size_t steps = longest(p->tape), segment = p->tape->segment;
-    for (size_t i = steps ? (steps - 1) / segment + 1 : 0; i-- > 0 && goes_on(p->layers);) {
+    const size_t steps = frnn_tape_longest(p->tape), segment = p->tape->segment;
+    for (size_t i = steps ? (steps - 1) / segment + 1 : 0; i-- > 0 && frnn_is_on(p->progress);) {
         const frnn_status status = frnn_tape_is_marked(p->tape) ? record_again(p, record, i) : FRNN_OK;
         if (status != FRNN_OK)
             frnn_give_up(p->progress, status);
         for (size_t l = n; l-- > 0;)
-            layer_goes_back(&p->layers[l]);
+            frnn_layer_pull_run(&p->layers[l]);
     }
 }
 
@@ -333,16 +186,16 @@ static void pull_layers(const pulling *p, size_t first, size_t n)
     size_t made = 0;
     while (ready && made < n) {
         p->layers[made] = make_layer(p, marked ? &again : &p->tape->all, first + made);
-        ready = allocate(&p->layers[made++]);
+        ready = frnn_layer_pull_allocate(&p->layers[made++]);
     }
     if (!ready)
         frnn_give_up(p->progress, FRNN_NO_MEMORY);
     for (size_t i = 0; i < n && ready; i++)
-        begin_layer(&p->layers[i]);
+        frnn_layer_pull_begin(&p->layers[i]);
     if (ready)
         go_back(p, &again, n);
     for (size_t i = 0; i < made; i++)
-        frnn_pages_give(p->layers[i].memory);
+        frnn_layer_pull_free(&p->layers[i]);
     frnn_record_free(&again);
 }
 
@@ -356,7 +209,7 @@ static void pull_back(pulling *p)
         return;
     }
     lay_out_pulling(p, &arena);
-    for (size_t end = L; end > p->lowest && atomic_load(&p->progress->status) == FRNN_OK; end -= n)
+    for (size_t end = L; end > p->lowest && frnn_is_on(p->progress); end -= n)
         pull_layers(p, end - n, n);
     frnn_pages_give(arena.memory);
 }

@@ -17,6 +17,9 @@ typedef struct frnn_progress {
     void *context;
 } frnn_progress;
 
+/* Whether no thread has ended the call. */
+static inline bool frnn_is_on(const frnn_progress *progress) { return atomic_load(&progress->status) == FRNN_OK; }
+
 /* Ends the call, unless it has ended already. */
 void frnn_give_up(frnn_progress *progress, frnn_status why);
 

@@ -451,7 +451,7 @@ void frnn_strand_run(frnn_strand *strand, bool first, frnn_thread_context where,
 
 void frnn_strand_end(frnn_strand *strand)
 {
-    if (strand->call->final[0] && strand->unit_threads && atomic_load(&strand->progress->status) == FRNN_OK)
+    if (strand->call->final[0] && strand->unit_threads && frnn_is_on(strand->progress))
         for (size_t layer = 0; layer < strand->layers; layer++)
             write_results(strand, layer);
     free(strand->arena.memory);

@@ -46,6 +46,9 @@ static inline size_t frnn_tape_steps(const frnn_tape *tape)
     return frnn_tape_is_marked(tape) ? tape->segment : tape->T;
 }
 
+/* Steps of the longest row. */
+static inline size_t frnn_tape_longest(const frnn_tape *tape) { return tape->B ? tape->lengths[tape->rows[0]] : 0; }
+
 /* A state of a layer in a direction before the first step of a segment. */
 char *frnn_tape_mark(const frnn_tape *tape, size_t state, size_t segment, size_t index, size_t row);
 

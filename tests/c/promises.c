@@ -422,7 +422,7 @@ static void check_layer(const frnn_target *target, size_t i, bool with_mode)
     check_threads(&s), check_layout(&s), check_targets(&s), check_equations(&s);
     if (pick(2))
         check_gradients(&s);
-        check_renewed(&s);
+    check_renewed(&s);
     if (with_mode)
         check_subnormals(&s), check_modes(&s);
     must(digest_inputs(&s) == inputs, "params and inputs are left as they were");
