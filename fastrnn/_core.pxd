@@ -6,6 +6,10 @@ cdef extern from "<stdbool.h>":
     ctypedef bint c_bool "bool"
 
 
+cdef extern from "pages.h" nogil:
+    void frnn_pages_release()
+
+
 cdef extern from "fastrnn.h" nogil:
     ctypedef enum frnn_status:
         FRNN_OK
@@ -127,7 +131,8 @@ cdef extern from "fastrnn.h" nogil:
         void *gates[FRNN_MOST_GATES]
         void *states[FRNN_MOST_STATES]
 
-    frnn_status frnn_tape_read(const frnn_tape *tape, size_t index, size_t begin, size_t end, const frnn_trace *to) nogil
+    frnn_status frnn_tape_read(const frnn_tape *tape, size_t index, size_t begin, size_t end,
+                               const frnn_trace *to) nogil
     void frnn_tape_free(frnn_tape *tape)
     frnn_status frnn_transposed_new(const frnn_params *params, const frnn_weights *weights,
                                     frnn_transposed **transposed)

@@ -83,6 +83,7 @@ class Tape:
         weights: list[tuple[NDArray[Any] | None, ...]] | None,
     ) -> None: ...
 
+def release_pages() -> None: ...
 def run_taped(
     cell: str,
     x: Any,

@@ -139,6 +139,11 @@ cdef frnn_weight_gradients *weight_gradients_of(list weights) except NULL:
     return arrays
 
 
+def release_pages():
+    """Give memory that is kept for the next tapes back to the system."""
+    frnn_pages_release()
+
+
 def run_taped(str cell, x, params, state, lengths, batch_first, return_sequences, checkpoint, threads):
     """Results of a call, and its tape."""
     cdef Tape tape = Tape()

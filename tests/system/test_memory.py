@@ -131,6 +131,7 @@ def test_memory_of_training_is_flat() -> None:
     """A thousand steps of gradient descent, batches of many sizes: the first two hundred take all that there is."""
     code = r"""
 import numpy as np, fastrnn
+from fastrnn import _core
 from support.usage import Usage
 rng = np.random.default_rng(0)
 params = fastrnn.LSTMParams({"weight_ih": rng.normal(size=(256, 20)) / 8, "weight_hh": rng.normal(size=(256, 64)) / 8})
@@ -142,8 +143,10 @@ def train(steps):
         gradients = pullback(dy=y)
         params = params.with_weights({name: w - 1e-3 * gradients.weights[name] for name, w in params.weights.items()})
 train(200)
+_core.release_pages()
 before = Usage.now().rss
 train(1000)
+_core.release_pages()
 print(Usage.now().rss - before)
 """
     assert int(run_python(code).stdout) < 4 << 20
