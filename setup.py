@@ -36,7 +36,7 @@ SIMD = ["-fno-sanitize=undefined,thread"] if SANITIZE else []
 LEVEL = "-O1" if "address" in SANITIZE else "-O2"
 MODE = [*SANITIZERS, "-fno-sanitize-recover=all", LEVEL, "-g", "-UNDEBUG"] if SANITIZE else ["-O2", "-DNDEBUG", "-g0"]
 SOURCES = ["back", "call", "cell", "cpu", "explain", "gradient", "layer_pull", "matrix", "pages", "params", "plan"]
-SOURCES += ["progress", "strand", "stream", "tape", "target", "terms", "threads", "trace", "transposed"]
+SOURCES += ["progress", "strand", "stream", "tape", "target", "team", "terms", "threads", "trace", "transposed"]
 
 # What functional.py documents.
 FUNCTION = """

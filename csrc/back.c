@@ -18,22 +18,32 @@ static size_t part_rows(const frnn_back_part *part, size_t active)
 
 static size_t rank_of(const frnn_back_part *part, size_t i) { return part->first + i * part->parts; }
 
+static frnn_back_pointers make_pointers(frnn_arena *arena, size_t n)
+{
+    frnn_back_pointers pointers;
+    pointers.y = frnn_arena_take(arena, n, sizeof *pointers.y);
+    pointers.middle = frnn_arena_take(arena, n, sizeof *pointers.middle);
+    pointers.carry = frnn_arena_take(arena, n, sizeof *pointers.carry);
+    pointers.later = frnn_arena_take(arena, n, sizeof *pointers.later);
+    pointers.before = frnn_arena_take(arena, n, sizeof *pointers.before);
+    pointers.h = frnn_arena_take(arena, n, sizeof *pointers.h);
+    for (int s = 0; s < FRNN_MOST_STAGES; s++)
+        pointers.tape[s] = frnn_arena_take(arena, n, sizeof *pointers.tape[s]);
+    return pointers;
+}
+
 static void lay_out_part(const frnn_back *back, frnn_back_part *part, frnn_arena *arena)
 {
-    const frnn_back_layer *layer = back->layer;
-    const size_t n = part->n, rows = SOURCE_ROWS;
+    const size_t n = part->n;
     part->sums = frnn_arena_take(arena, frnn_arena_product(arena, back->chunk, n), vector_row(back));
     part->carry = frnn_arena_take(arena, n, hidden_row(back));
-    part->inputs = frnn_arena_take(arena, rows, larger(layer->to_x.sums_row_bytes, layer->to_h.sums_row_bytes));
-    part->rows = frnn_arena_take(arena, rows, sizeof *part->rows);
-    part->y = frnn_arena_take(arena, n, sizeof *part->y);
-    part->middle = frnn_arena_take(arena, n, sizeof *part->middle);
-    part->carry_rows = frnn_arena_take(arena, n, sizeof *part->carry_rows);
-    part->later = frnn_arena_take(arena, n, sizeof *part->later);
-    part->before = frnn_arena_take(arena, n, sizeof *part->before);
-    part->h = frnn_arena_take(arena, n, sizeof *part->h);
-    for (int s = 0; s < FRNN_MOST_STAGES; s++)
-        part->tape[s] = frnn_arena_take(arena, n, sizeof *part->tape[s]);
+    part->goes_on = frnn_arena_take(arena, 1, sizeof *part->goes_on);
+    part->pointers = frnn_arena_take(arena, back->sharers, sizeof *part->pointers);
+    for (size_t share = 0; share < back->sharers; share++) {
+        const frnn_back_pointers pointers = make_pointers(arena, n);
+        if (arena->base)
+            part->pointers[share] = pointers;
+    }
 }
 
 void frnn_back_lay_out(frnn_back *back, frnn_arena *arena)
@@ -48,6 +58,16 @@ void frnn_back_lay_out(frnn_back *back, frnn_arena *arena)
         lay_out_part(back, &part, arena);
         if (parts)
             parts[p] = part;
+    }
+    const frnn_back_layer *layer = back->layer;
+    const size_t product = larger(layer->to_x.sums_row_bytes, layer->to_h.sums_row_bytes);
+    back->readers = frnn_arena_take(arena, back->sources, sizeof *back->readers);
+    for (size_t i = 0; i < back->sources; i++) {
+        frnn_back_reader reader;
+        reader.rows = frnn_arena_take(arena, SOURCE_ROWS, sizeof *reader.rows);
+        reader.inputs = frnn_arena_take(arena, SOURCE_ROWS, product);
+        if (arena->base)
+            back->readers[i] = reader;
     }
     if (back->weights)
         frnn_terms_lay_out(back, arena, rows);
@@ -111,44 +131,54 @@ static void fill_last_sums(const frnn_back *back, const frnn_back_part *part, si
         add_last(back, back->tape->rows[rank_of(part, i)], to);
 }
 
-static void point(const frnn_back *back, const frnn_back_part *part, const frnn_sequence *sums, size_t end_of_chunk,
-                  size_t step, size_t begin, size_t end)
+static void meet_team(void *team) { frnn_team_meet(team); }
+
+static void meet(const frnn_back_thread *thread)
+{
+    if (thread->shares > 1)
+        frnn_team_meet(thread->team);
+}
+
+static void point(const frnn_back *back, const frnn_back_part *part, frnn_back_pointers *to_rows,
+                  const frnn_sequence *sums, size_t end_of_chunk, size_t step, size_t begin, size_t end)
 {
     const size_t H = back->params->spec.hidden_size, projected = back->layer->row.projected;
     const bool resets = back->layer->steps.stage[0].kind == FRNN_STAGE_GRU_NEW_BACK;
     for (size_t i = begin, to = 0; i < end; i++, to++) {
         const size_t rank = rank_of(part, i), row = back->tape->rows[rank];
         char *y = frnn_back_gradients(back, end_of_chunk, step, rank);
-        part->y[to] = y;
-        part->middle[to] = y + (resets ? 2 * H : projected) * back->number;
-        part->later[to] = y - back->tape->B * back->row_bytes;
-        part->carry_rows[to] = part->carry + i * hidden_row(back);
+        to_rows->y[to] = y;
+        to_rows->middle[to] = y + (resets ? 2 * H : projected) * back->number;
+        to_rows->later[to] = y - back->tape->B * back->row_bytes;
+        to_rows->carry[to] = part->carry + i * hidden_row(back);
         for (int s = 0; s < FRNN_MOST_STAGES && sums[s].base; s++)
-            part->tape[s][to] = frnn_back_at(back, &sums[s], step, row);
-        part->before[to] = frnn_record_before(back->record, back->index, step, row);
-        part->h[to] = frnn_back_h(back, step, row);
+            to_rows->tape[s][to] = frnn_back_at(back, &sums[s], step, row);
+        to_rows->before[to] = frnn_record_before(back->record, back->index, step, row);
+        to_rows->h[to] = frnn_back_h(back, step, row);
     }
 }
 
 /* Steps back from one on, for rows of a part; `last`: it is the last one of these rows. */
-static void go_back(frnn_back *back, const frnn_back_part *part, size_t end_of_chunk, size_t step, size_t steps,
-                    size_t begin, size_t end, bool last)
+static void go_back(frnn_back *back, const frnn_back_part *part, const frnn_back_thread *thread, size_t end_of_chunk,
+                    size_t step, size_t steps, size_t begin, size_t end, bool last)
 {
     const bool fill = back->dy.base && !back->dy_is_last;
     const bool turned = back->outputs.order == FRNN_BY_TIME && frnn_back_reverse(back);
     const frnn_sequence sums[FRNN_MOST_STAGES] = {frnn_record_sums(back->record, back->index, 0),
                                                   frnn_record_sums(back->record, back->index, 1)};
+    frnn_back_pointers *rows = &part->pointers[thread->share];
     if (begin == end)
         return;
-    if (last)
+    if (thread->share == 0 && last)
         fill_last_sums(back, part, step, begin, end);
-    else if (fill)
+    else if (thread->share == 0 && fill)
         fill_sums(back, part, step, steps, begin, end);
-    point(back, part, sums, end_of_chunk, step, begin, end);
+    point(back, part, rows, sums, end_of_chunk, step, begin, end);
+    meet(thread);
     frnn_past past = {
-        .tape = {part->tape[0], sums[1].base ? part->tape[1] : NULL},
-        .before = part->before,
-        .h = part->h,
+        .tape = {rows->tape[0], sums[1].base ? rows->tape[1] : NULL},
+        .before = rows->before,
+        .h = rows->h,
         .tape_step = {-sums[0].time, -sums[1].time},
         .h_step = turned ? back->outputs.time : -back->outputs.time,
     };
@@ -157,14 +187,17 @@ static void go_back(frnn_back *back, const frnn_back_part *part, size_t end_of_c
         .n = end - begin,
         .steps = steps,
         .parity = step,
-        .h = part->later,
-        .y = part->y,
+        .h = rows->later,
+        .y = rows->y,
         .y_step = (ptrdiff_t)(back->tape->B * back->row_bytes),
-        .carry = part->carry_rows,
+        .carry = rows->carry,
         .from_zeros = last,
-        .middle = part->middle,
+        .middle = rows->middle,
         .sums = {last || fill ? part->sums : NULL},
-        .shares = 1,
+        .share = thread->share,
+        .shares = thread->shares,
+        .meet = meet_team,
+        .context = thread->team,
         .past = &past,
     };
     back->params->kernels->steps(&kernel);
@@ -180,58 +213,77 @@ static size_t alike(const frnn_back *back, const frnn_back_part *part, size_t be
     return steps;
 }
 
+/* Whether the threads of a part go on: all of them do, or none. */
+static bool goes_on(const frnn_back_part *part, const frnn_back_thread *thread)
+{
+    if (thread->shares == 1)
+        return frnn_goes_on(thread->progress, thread->asks, thread->alone);
+    meet(thread); /* before it is decided anew, all have read it */
+    if (thread->share == 0)
+        *part->goes_on = frnn_goes_on(thread->progress, thread->asks, thread->alone);
+    meet(thread);
+    return *part->goes_on;
+}
+
 void frnn_back_steps(frnn_back *back, size_t p, size_t begin, size_t end, const frnn_back_thread *thread)
 {
     const frnn_back_part *part = &back->part[p];
     for (size_t next = end, steps; next > begin; next -= steps) {
         const size_t step = next - 1, n = part_rows(part, frnn_back_active(back->tape, step));
         const size_t old = part_rows(part, frnn_back_active(back->tape, next));
-        if (!frnn_goes_on(thread->progress, thread->asks, thread->alone))
+        if (!goes_on(part, thread))
             return;
         steps = n > old || step == back->record->from ? 1 : alike(back, part, begin, step, n, thread->steps);
-        go_back(back, part, end, step, steps, 0, old, false);
-        go_back(back, part, end, step, 1, old, n, true);
+        go_back(back, part, thread, end, step, steps, 0, old, false);
+        go_back(back, part, thread, end, step, 1, old, n, true);
     }
-    for (size_t i = 0, n = part_rows(part, frnn_back_active(back->tape, begin)); i < n; i++)
+    for (size_t i = 0, n = part_rows(part, frnn_back_active(back->tape, begin)); i < n && thread->share == 0; i++)
         memcpy(frnn_back_gradients(back, end, end, rank_of(part, i)),
                frnn_back_gradients(back, end, begin, rank_of(part, i)), back->row_bytes);
 }
 
-/* W^T times the n rows of gradients in part->rows: gradients of what was read, to where these belong. */
-static void put_source(const frnn_back *back, const frnn_back_part *part, char **to, size_t n)
+/* W^T times n rows of gradients: gradients of what was read, to where these belong. */
+static void put_source(const frnn_back *back, const frnn_back_reader *reader, char **to, size_t n)
 {
     const frnn_stage *stage = &back->layer->to_x;
-    const frnn_inputs inputs = {n, part->rows, part->inputs, 0, 1};
+    const frnn_inputs inputs = {n, reader->rows, reader->inputs, 0, 1};
     back->params->kernels->input(stage, &inputs);
     for (size_t i = 0; i < n; i++)
         if (back->adds)
-            add_row(back, to[i], part->inputs + i * stage->sums_row_bytes, stage->units);
+            add_row(back, to[i], reader->inputs + i * stage->sums_row_bytes, stage->units);
         else
-            memcpy(to[i], part->inputs + i * stage->sums_row_bytes, stage->units * back->number);
+            memcpy(to[i], reader->inputs + i * stage->sums_row_bytes, stage->units * back->number);
 }
 
-void frnn_back_source(frnn_back *back, size_t p, size_t begin, size_t end, const frnn_back_thread *thread)
+/* Those of some steps, for the rows of a part. */
+static void read_steps(frnn_back *back, const frnn_back_part *part, const frnn_back_reader *reader, size_t begin,
+                       size_t end, size_t end_of_chunk, const frnn_back_thread *thread)
 {
-    const frnn_back_part *part = &back->part[p];
     const size_t most = thread->rows < SOURCE_ROWS ? thread->rows : SOURCE_ROWS;
     char *to[SOURCE_ROWS];
     size_t n = 0;
-    if (!back->dsource.base || !back->layer->to_x.units)
-        return;
     for (size_t step = end; step-- > begin;)
         for (size_t i = 0, rows = part_rows(part, frnn_back_active(back->tape, step)); i < rows; i++) {
             const size_t rank = rank_of(part, i), row = back->tape->rows[rank];
             to[n] = frnn_back_at(back, &back->dsource, step, row);
-            part->rows[n++] = frnn_back_gradients(back, end, step, rank) + back->layer->row.x * back->number;
+            reader->rows[n++] = frnn_back_gradients(back, end_of_chunk, step, rank) + back->layer->row.x * back->number;
             if (n < most)
                 continue;
-            put_source(back, part, to, n);
+            put_source(back, reader, to, n);
             n = 0;
             if (!frnn_goes_on(thread->progress, thread->asks, thread->alone))
                 return;
         }
     if (n)
-        put_source(back, part, to, n);
+        put_source(back, reader, to, n);
+}
+
+void frnn_back_source(frnn_back *back, size_t source, size_t begin, size_t end, const frnn_back_thread *thread)
+{
+    const size_t of_part = back->sources / back->parts, i = source % of_part, steps = end - begin;
+    if (back->dsource.base && back->layer->to_x.units)
+        read_steps(back, &back->part[source / of_part], &back->readers[source], begin + steps * i / of_part,
+                   begin + steps * (i + 1) / of_part, end, thread);
 }
 
 void frnn_back_begin(frnn_back *back)
@@ -253,17 +305,18 @@ static char *initial_row(const frnn_back *back, size_t state, size_t numbers, si
 }
 
 /* h before the first step, of rows of a part that have steps. */
-static void write_h(const frnn_back *back, const frnn_back_part *part, size_t begin, size_t end)
+static void write_h(const frnn_back *back, const frnn_back_part *part, const frnn_back_reader *reader, size_t begin,
+                    size_t end)
 {
     const frnn_stage *stage = &back->layer->to_h;
     const size_t out = back->params->out, n = end - begin;
     for (size_t i = 0; i < n; i++)
-        part->rows[i] = frnn_back_gradients(back, 0, 0, rank_of(part, begin + i)) + back->layer->row.h * back->number;
-    const frnn_inputs inputs = {n, part->rows, part->inputs, 0, 1};
+        reader->rows[i] = frnn_back_gradients(back, 0, 0, rank_of(part, begin + i)) + back->layer->row.h * back->number;
+    const frnn_inputs inputs = {n, reader->rows, reader->inputs, 0, 1};
     back->params->kernels->input(stage, &inputs);
     for (size_t i = 0; i < n; i++) {
         char *to = initial_row(back, 0, out, back->tape->rows[rank_of(part, begin + i)]);
-        memcpy(to, part->inputs + i * stage->sums_row_bytes, out * back->number);
+        memcpy(to, reader->inputs + i * stage->sums_row_bytes, out * back->number);
         if (back->params->spec.cell == FRNN_GRU)
             add_row(back, to, part->carry + (begin + i) * hidden_row(back), out);
     }
@@ -283,7 +336,7 @@ void frnn_back_initial(frnn_back *back, size_t p)
     const frnn_back_part *part = &back->part[p];
     const size_t H = params->spec.hidden_size, active = part_rows(part, frnn_back_active(back->tape, 0));
     for (size_t i = 0; i < active && back->pull->dinitial[0]; i += SOURCE_ROWS)
-        write_h(back, part, i, active - i < SOURCE_ROWS ? active : i + SOURCE_ROWS);
+        write_h(back, part, &back->readers[p], i, active - i < SOURCE_ROWS ? active : i + SOURCE_ROWS);
     for (size_t i = active; i < part->n && back->pull->dinitial[0]; i++)
         write_idle_h(back, back->tape->rows[rank_of(part, i)]);
     for (size_t s = 1; s < params->states && back->pull->dinitial[s]; s++)

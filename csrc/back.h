@@ -8,18 +8,30 @@
 #include "arena.h"
 #include "progress.h"
 #include "tape.h"
+#include "team.h"
 #include "transposed.h"
 
-/* Rows of the batch that one thread takes back: those of rank first, first + parts, ... */
+/* Pointers to rows, which the kernel moves along: one set a thread. */
+typedef struct frnn_back_pointers {
+    void **y, **middle, **carry;
+    const void **later, **before, **h, **tape[FRNN_MOST_STAGES];
+} frnn_back_pointers;
+
+/* Rows of the batch that one thread takes back, or some threads that share the units: those of rank first, first + parts,
+ * and so on. */
 typedef struct frnn_back_part {
     size_t first, parts, n;
-    char *sums;   /* [step of the chunk][row][block][lane]: dh so far */
-    char *carry;  /* [row][block][lane] */
-    char *inputs; /* [row][block][lane]: gradients of what was read */
-    void **y, **middle, **carry_rows;
-    const void **later, **before, **h, **tape[FRNN_MOST_STAGES];
-    const void **rows;
+    char *sums;                   /* [step of the chunk][row][block][lane]: dh so far */
+    char *carry;                  /* [row][block][lane] */
+    frnn_back_pointers *pointers; /* of each thread */
+    bool *goes_on;                /* whether more steps are taken: the first thread decides it, and the others follow */
 } frnn_back_part;
+
+/* What a thread needs to multiply rows of gradients by weights: for gradients of what was read. */
+typedef struct frnn_back_reader {
+    const void **rows; /* of gradients */
+    char *inputs;      /* [row][block][lane]: products */
+} frnn_back_reader;
 
 /* Sums over all steps and rows, whose order is: steps back from the last, rows with the longest first. They are broken
  * into chains of FRNN_CHAIN terms, whatever the chunks are: terms that do not fill a chain wait for the next chunk. */
@@ -38,6 +50,8 @@ typedef struct frnn_back {
     size_t index, direction;              /* of the layer and direction among all, and of the direction */
     size_t number, row_bytes;             /* of a number, of a row of gradients */
     size_t chunk, parts;                  /* steps, at most; of the batch */
+    size_t sharers;                       /* threads that share the units of a part, at most */
+    size_t sources;                       /* tasks of gradients of what was read: parts, or more */
     frnn_sequence dy;                     /* of this direction; base NULL: zeros */
     bool dy_is_last;                      /* of the last step alone */
     frnn_sequence outputs;                /* of this direction */
@@ -49,6 +63,7 @@ typedef struct frnn_back {
 
     char *gradients; /* [slot][row]: slot 0 is the step after the chunk, slot 1 its last step */
     frnn_back_part *part;
+    frnn_back_reader *readers; /* one a task */
     frnn_terms terms;
 } frnn_back;
 
@@ -85,8 +100,10 @@ const char *frnn_back_h(const frnn_back *back, size_t step, size_t row);
 typedef struct frnn_back_thread {
     frnn_progress *progress;
     bool asks, alone;
-    size_t steps, rows; /* that the kernel may be given before frnn_goes_on is asked again */
-    void *scratch;      /* of outer products */
+    size_t steps, rows;   /* that the kernel may be given before frnn_goes_on is asked again */
+    void *scratch;        /* of outer products */
+    size_t share, shares; /* of the units, which it shares with its team */
+    frnn_team *team;
 } frnn_back_thread;
 
 /* Lays out memory of a layer, for parts of the batch. */
@@ -98,8 +115,8 @@ void frnn_back_begin(frnn_back *back);
 /* The steps of a chunk, for the rows of a part. */
 void frnn_back_steps(frnn_back *back, size_t part, size_t begin, size_t end, const frnn_back_thread *thread);
 
-/* Then, gradients of what the layer read there. */
-void frnn_back_source(frnn_back *back, size_t part, size_t begin, size_t end, const frnn_back_thread *thread);
+/* Then, gradients of what the layer read there: one of back->sources tasks, which share the rows or the steps. */
+void frnn_back_source(frnn_back *back, size_t source, size_t begin, size_t end, const frnn_back_thread *thread);
 
 /* After the chunk of the first step, gradients of the states before it, for the rows of a part. */
 void frnn_back_initial(frnn_back *back, size_t part);

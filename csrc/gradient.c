@@ -139,12 +139,19 @@ static frnn_layer_pull make_layer(const pulling *p, const frnn_record *record, s
         layer.parts = p->plan.parts; /* of a huge batch: a step of a part is short enough to be interrupted after it */
     if (layer.parts > tape->B)
         layer.parts = tape->B ? tape->B : 1;
+    const size_t rows = tape->B / layer.parts, strands = layer.D * layer.parts;
+    layer.sharers = frnn_plan_sharers(params, rows, layer.threads > strands ? layer.threads / strands : 1);
+    layer.sources =
+        layer.D == 1 && layer.parts < layer.threads ? layer.threads / layer.parts * layer.parts : layer.parts;
+    layer.patience = frnn_plan_patience(&p->plan);
     layer.asks = p->pull->interrupted && p->plan.alone > FRNN_SHORT_SECONDS;
     layer.steps = pieces(one * (double)(tape->B / layer.parts + 1), (double)tape->T + 1);
     layer.rows = pieces(one, 1e3);
     for (size_t d = 0; d < layer.D; d++) {
         layer.directions[d] = make_back(p, record, l, d);
         layer.directions[d].parts = layer.parts;
+        layer.directions[d].sharers = layer.sharers;
+        layer.directions[d].sources = layer.sources;
     }
     const double weights = (double)frnn_cell_gates(params->spec.cell) * (double)params->spec.hidden_size *
                            (double)(layer.directions[0].source_row / params->number_bytes + params->out);

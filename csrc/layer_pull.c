@@ -8,30 +8,56 @@
 static frnn_back_thread thread_of(const frnn_layer_pull *layer, frnn_thread_context where)
 {
     return (frnn_back_thread){
-        layer->progress, where.caller && layer->asks, where.alone, layer->steps, layer->rows, NULL};
+        .progress = layer->progress,
+        .asks = where.caller && layer->asks,
+        .alone = where.alone,
+        .steps = layer->steps,
+        .rows = layer->rows,
+        .shares = 1,
+    };
 }
 
+/* Takes part in a team, as its first thread or a later one; false: it came too late. */
+static bool join(const frnn_layer_pull *layer, frnn_team *team, bool first, frnn_back_thread *thread)
+{
+    const size_t forks = layer->progress->forks;
+    if (first && layer->sharers > 1)
+        frnn_team_begin(team, 1 + frnn_team_close(team, thread->alone ? 0 : layer->sharers - 1, layer->patience),
+                        forks);
+    thread->share = first ? 0 : frnn_team_join(team, forks);
+    thread->shares = layer->sharers > 1 ? team->n : 1;
+    thread->team = team;
+    return first || thread->share;
+}
+
+/* Tasks below `strands` are the first threads of their teams. */
 static void steps_task(void *context, size_t i, frnn_thread_context where)
 {
     frnn_layer_pull *layer = context;
-    frnn_back *back = &layer->directions[i % layer->D];
-    const frnn_back_thread thread = thread_of(layer, where);
+    const size_t strands = layer->D * layer->parts, strand = i % strands;
+    frnn_back_thread thread = thread_of(layer, where);
     const uint64_t mode = where.caller ? 0 : frnn_enter_float_mode(); /* the calling thread is in this mode already */
-    frnn_back_steps(back, i / layer->D, layer->begin, layer->end, &thread);
+    if (join(layer, &layer->teams[strand], i < strands, &thread))
+        frnn_back_steps(&layer->directions[strand % layer->D], strand / layer->D, layer->begin, layer->end, &thread);
     if (!where.caller)
         frnn_leave_float_mode(mode);
 }
 
-static void products_of(frnn_layer_pull *layer, size_t i, const frnn_back_thread *thread)
+static void sources_of(frnn_layer_pull *layer, size_t source, const frnn_back_thread *thread)
+{
+    for (size_t d = 0; d < layer->D; d++)
+        frnn_back_source(&layer->directions[d], source, layer->begin, layer->end, thread);
+    for (size_t d = 0; d < layer->D && layer->begin == 0 && source < layer->parts; d++)
+        if (frnn_goes_on(thread->progress, thread->asks, thread->alone))
+            frnn_back_initial(&layer->directions[d], source);
+}
+
+static void weights_of(frnn_layer_pull *layer, size_t first, const frnn_back_thread *thread)
 {
     for (size_t d = 0; d < layer->D; d++) {
-        frnn_back *back = &layer->directions[d];
-        for (size_t slice = i - layer->parts; i >= layer->parts && slice < layer->slices; slice += layer->threads)
+        const frnn_back *back = &layer->directions[d];
+        for (size_t slice = first; slice < layer->slices; slice += layer->threads)
             frnn_terms_add(back, frnn_terms_ready(back, layer->begin == 0), slice, layer->slices, thread);
-        if (i < layer->parts)
-            frnn_back_source(back, i, layer->begin, layer->end, thread);
-        if (i < layer->parts && layer->begin == 0 && frnn_goes_on(thread->progress, thread->asks, thread->alone))
-            frnn_back_initial(back, i);
     }
 }
 
@@ -39,10 +65,13 @@ static void products_task(void *context, size_t i, frnn_thread_context where)
 {
     frnn_layer_pull *layer = context;
     frnn_back_thread thread = thread_of(layer, where);
-    if (i >= layer->parts)
-        thread.scratch = layer->scratch + (i - layer->parts) * layer->scratch_bytes;
     const uint64_t mode = where.caller ? 0 : frnn_enter_float_mode();
-    products_of(layer, i, &thread);
+    if (i < layer->sources) {
+        sources_of(layer, i, &thread);
+    } else {
+        thread.scratch = layer->scratch + (i - layer->sources) * layer->scratch_bytes;
+        weights_of(layer, i - layer->sources, &thread);
+    }
     if (!where.caller)
         frnn_leave_float_mode(mode);
 }
@@ -65,10 +94,11 @@ static void run(frnn_layer_pull *layer, size_t tasks, frnn_task *task)
 static void chunk_back(frnn_layer_pull *layer)
 {
     const bool weights = layer->directions[0].weights != NULL;
-    run(layer, layer->D * layer->parts, steps_task);
+    memset(layer->teams, 0, layer->D * layer->parts * sizeof *layer->teams);
+    run(layer, layer->D * layer->parts * layer->sharers, steps_task);
     for (size_t d = 0; d < layer->D && weights; d++)
         frnn_terms_take(&layer->directions[d], layer->begin, layer->end);
-    run(layer, layer->parts + (weights ? layer->threads : 0), products_task);
+    run(layer, layer->sources + (weights ? layer->threads : 0), products_task);
     for (size_t d = 0; d < layer->D && weights; d++)
         frnn_terms_drop(&layer->directions[d], frnn_terms_ready(&layer->directions[d], layer->begin == 0));
 }
@@ -112,6 +142,7 @@ void frnn_layer_pull_run(frnn_layer_pull *layer)
 static void lay_out(frnn_layer_pull *layer, frnn_arena *arena)
 {
     const frnn_back *back = &layer->directions[0];
+    layer->teams = frnn_arena_take(arena, layer->D * layer->parts, sizeof *layer->teams);
     for (size_t d = 0; d < layer->D; d++)
         frnn_back_lay_out(&layer->directions[d], arena);
     const size_t inputs = back->source_row / back->number, out = back->params->out, H = back->params->spec.hidden_size;

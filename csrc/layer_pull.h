@@ -8,6 +8,10 @@ typedef struct frnn_layer_pull {
     frnn_back directions[2];
     size_t D, threads;
     size_t parts, slices; /* of the batch, and of the weights' gradients */
+    size_t sharers;       /* threads that share the units of a part, at most */
+    size_t sources;       /* tasks of gradients of what was read */
+    double patience;      /* seconds to wait for threads that are to share the units */
+    frnn_team *teams;     /* one a part and direction */
     size_t begin, end;    /* of the chunk */
     bool asks;            /* the calling thread, whether to go on */
     size_t steps, rows;   /* frnn_back_thread */

@@ -107,6 +107,16 @@ static double step_seconds(const frnn_params *params, const frnn_layer *layer, s
     return seconds;
 }
 
+size_t frnn_plan_sharers(const frnn_params *params, size_t rows, size_t most)
+{
+    frnn_layer way_back = params->layers[0]; /* which multiplies by U alone */
+    for (int s = 0; s < way_back.stages; s++)
+        way_back.stage[s].W = (frnn_matrix){0};
+    const bool pays =
+        step_seconds(params, &way_back, rows, most, true) < step_seconds(params, &way_back, rows, 1, true);
+    return most > 1 && pays ? most : 1;
+}
+
 /* Whether the x part of a chunk is one product, and why. */
 static frnn_x_part x_part_of(const frnn_params *params, size_t chunk, size_t rows)
 {
@@ -207,4 +217,10 @@ frnn_plan frnn_make_plan(const frnn_params *params, size_t T, size_t B, size_t t
     }
     s.best.alone = s.on_one.seconds;
     return s.best;
+}
+
+double frnn_plan_patience(const frnn_plan *plan)
+{
+    const double least = 4 * FRNN_WAKE_SECONDS, most = 100 * FRNN_WAKE_SECONDS, afforded = plan->seconds / 16;
+    return afforded < least ? least : afforded > most ? most : afforded;
 }

@@ -54,6 +54,13 @@ size_t frnn_kept_bytes(const frnn_params *params);
 /* Whether weights of so many bytes stay in L2 from one step to the next. */
 bool frnn_stays_near(const frnn_params *params, double bytes);
 
+/* Seconds to wait for another thread that is to share the units: a small part of a long call, and in a short one the time of
+ * waking a worker. */
+double frnn_plan_patience(const frnn_plan *plan);
+
+/* How many of so many threads share the units of a step back for some rows, in a layer in one direction: all, or one. */
+size_t frnn_plan_sharers(const frnn_params *params, size_t rows, size_t most);
+
 /* Steps that a ring of outputs holds. Those of a chunk lie in order, and the step before a chunk is still there. */
 static inline size_t frnn_plan_slots(const frnn_plan *plan)
 {

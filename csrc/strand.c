@@ -196,7 +196,7 @@ static void keep_inputs(context *self, size_t layer, size_t begin, size_t end, s
     }
 }
 
-static void meet(void *strand) { frnn_barrier_wait(&((frnn_strand *)strand)->barrier); }
+static void meet(void *strand) { frnn_team_meet(&((frnn_strand *)strand)->team); }
 
 /* Consecutive steps of one layer, for the first n rows, whose kept sums (if any) start at row `kept`. */
 static void run_steps(context *self, size_t layer, size_t begin, size_t end, size_t n, size_t kept)
@@ -384,15 +384,6 @@ static void write_results(frnn_strand *self, size_t layer)
     }
 }
 
-enum { GONE = 1 << 30 }; /* added to `arrived` when the strand begins: threads that come later do not join */
-
-/* Seconds to wait for another thread: a small part of a long call, and in a short one the time of waking a worker. */
-static double patience(const frnn_plan *plan)
-{
-    const double least = 4 * FRNN_WAKE_SECONDS, most = 100 * FRNN_WAKE_SECONDS, afforded = plan->seconds / 16;
-    return afforded < least ? least : afforded > most ? most : afforded;
-}
-
 /* Lays the strand out, and waits a little for the threads that are to share it. */
 static bool begin(frnn_strand *self, frnn_thread_context where, void *local, size_t local_bytes)
 {
@@ -404,29 +395,11 @@ static bool begin(frnn_strand *self, frnn_thread_context where, void *local, siz
     } else {
         frnn_give_up(self->progress, FRNN_NO_MEMORY);
     }
-    const size_t wanted = where.alone ? 0 : self->plan.unit_threads - 1;
-    const double until = wanted ? frnn_seconds() + patience(&self->plan) : 0;
-    for (size_t i = 0; ready && atomic_load(&self->arrived) < wanted && frnn_seconds() < until; i++)
-        frnn_pause(i);
-    const size_t came = self->plan.layer_threads > 1 ? 0 : atomic_fetch_add(&self->arrived, GONE);
-    self->unit_threads = ready ? 1 + came : 0;
-    self->barrier.n = self->unit_threads;
-    self->barrier.forks = self->progress->forks;
-    atomic_store_explicit(&self->begun, true, memory_order_release);
+    const size_t others = ready && !where.alone ? self->plan.unit_threads - 1 : 0;
+    const bool closes = self->plan.layer_threads == 1;
+    const size_t came = closes ? frnn_team_close(&self->team, others, frnn_plan_patience(&self->plan)) : 0;
+    frnn_team_begin(&self->team, ready ? 1 + came : 0, self->progress->forks);
     return ready;
-}
-
-/* Joins a strand that another thread begins: answers this thread's index in it, or 0 if it came too late. */
-static size_t join(frnn_strand *self)
-{
-    const size_t before = atomic_fetch_add(&self->arrived, 1);
-    for (size_t i = 0; before < GONE && !atomic_load_explicit(&self->begun, memory_order_acquire); i++) {
-        if (frnn_forks() != self->progress->forks)
-            return 0;
-        frnn_pause(i);
-    }
-    const bool needed = before < GONE && self->unit_threads;
-    return needed ? before + 1 : 0;
 }
 
 void frnn_strand_run(frnn_strand *strand, bool first, frnn_thread_context where, void *local, size_t local_bytes)
@@ -434,14 +407,14 @@ void frnn_strand_run(frnn_strand *strand, bool first, frnn_thread_context where,
     context self = {.strand = strand, .shares = 1, .alone = where.alone};
     const uint64_t mode = where.caller ? 0 : frnn_enter_float_mode(); /* the calling thread is in this mode already */
     self.asks = where.caller && strand->call->interrupted && strand->plan.alone > FRNN_SHORT_SECONDS;
-    const size_t index = first ? 0 : join(strand);
+    const size_t index = first ? 0 : frnn_team_join(&strand->team, strand->progress->forks);
     if (first ? begin(strand, where, local, local_bytes) : index > 0) {
         self.scratch = strand->scratch[index];
         if (strand->plan.layer_threads > 1) {
             run_wavefront(&self);
         } else {
             self.share = index;
-            self.shares = strand->unit_threads;
+            self.shares = strand->team.n;
             run_layers(&self);
         }
     }
@@ -451,7 +424,7 @@ void frnn_strand_run(frnn_strand *strand, bool first, frnn_thread_context where,
 
 void frnn_strand_end(frnn_strand *strand)
 {
-    if (strand->call->final[0] && strand->unit_threads && frnn_is_on(strand->progress))
+    if (strand->call->final[0] && strand->team.n && frnn_is_on(strand->progress))
         for (size_t layer = 0; layer < strand->layers; layer++)
             write_results(strand, layer);
     free(strand->arena.memory);

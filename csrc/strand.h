@@ -7,6 +7,7 @@
 #include "plan.h"
 #include "progress.h"
 #include "tape.h"
+#include "team.h"
 
 /* What one thread writes while it works on a strand. */
 typedef struct frnn_scratch {
@@ -45,11 +46,9 @@ typedef struct frnn_strand {
     frnn_scratch *scratch;  /* one a thread: the plan's unit_threads or layer_threads */
     frnn_front *fronts;     /* one a layer */
 
-    /* Its threads: the first one lays the strand out, waits a little for the others, and begins with those that came. */
-    _Alignas(FRNN_ALIGNMENT) atomic_size_t arrived;
-    atomic_bool begun;
-    size_t unit_threads; /* that share the units, once it has begun */
-    frnn_barrier barrier;
+    /* Its threads: the first one lays the strand out, waits a little for those that are to share the units, and begins with
+     * those that came. In a wavefront others join when they come. */
+    frnn_team team;
     bool goes_on; /* whether the next chunk is run: the first thread decides it, and the others follow */
 } frnn_strand;
 
