@@ -31,8 +31,8 @@ EXACT = ["-std=c11", *FLAGS["exact"], "-fvisibility=hidden"]
 WARNINGS = ["-Wall", "-Wextra", *(["-Werror"] if os.environ.get("FASTRNN_WERROR") else [])]
 SANITIZERS = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
 # Kernels compile in minutes under sanitizers, and run for minutes under ThreadSanitizer at -O1. Their text is the same
-# for every target: only scalar's is built for UndefinedBehaviorSanitizer and ThreadSanitizer.
-SIMD = ["-fno-sanitize=undefined,thread"] if SANITIZE else []
+# for every target: only scalar's is built for UndefinedBehaviorSanitizer.
+SIMD = ["-fno-sanitize=undefined"] if SANITIZE else []
 LEVEL = "-O1" if "address" in SANITIZE else "-O2"
 MODE = [*SANITIZERS, "-fno-sanitize-recover=all", LEVEL, "-g", "-UNDEBUG"] if SANITIZE else ["-O2", "-DNDEBUG", "-g0"]
 SOURCES = ["back", "call", "cell", "cpu", "explain", "gradient", "layer_pull", "matrix", "pages", "params", "plan"]

@@ -30,10 +30,9 @@ address)
     ;;
 thread)
     prove __tsan_init
-    # No tests of forks: ThreadSanitizer does not support threads in the child of a process that had threads. The target
-    # whose kernels it sees.
+    # No tests of forks: ThreadSanitizer does not support threads in the child of a process that had threads.
     LD_PRELOAD=$(library tsan)
-    export LD_PRELOAD TSAN_OPTIONS="suppressions=$PWD/tests/c/tsan.supp" FASTRNN_TARGET=scalar
+    export LD_PRELOAD TSAN_OPTIONS="suppressions=$PWD/tests/c/tsan.supp"
     exec pytest -q -p no:cacheprovider tests/system/test_threads.py tests/core/test_plan.py "${@:2}"
     ;;
 *) sed -n '2,/^set/s/^# //p' "$0" && exit 2 ;;
