@@ -60,8 +60,7 @@ class Model:
         stream, ids = fastrnn.Stream(self.params), [first]
         for _ in range(count):
             logits = self.weights["head"] @ stream.step(self.one_hot[ids[-1]]) + self.weights["head_bias"]
-            noise = rng.gumbel(size=len(logits))  # the largest sum is a draw from softmax(logits / temperature)
-            ids.append(int((logits + temperature * noise).argmax()))
+            ids.append(int((logits + temperature * rng.gumbel(size=len(logits))).argmax()))  # a draw from their softmax
         return ids
 
 
@@ -76,9 +75,10 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.01, help="learning rate of Adam (default: 0.01)")
     parser.add_argument("--temperature", type=float, default=0.5, help="of samples; 0: the likeliest (default: 0.5)")
     args = parser.parse_args()
-    text = args.text.read_text(encoding="utf-8") if args.text else "hello"
-    if len(text) < 2:
+    if len(text := args.text.read_text(encoding="utf-8") if args.text else "hello") < 2:
         parser.error(f"text: expected two letters at least, got {text!r}")
+    if min(args.hidden, args.rows, args.chunk, args.steps) < 1:
+        parser.error("--hidden, --rows, --chunk and --steps: expected 1 at least")
     letters, ids = np.unique([*text], return_inverse=True)
     rng = np.random.default_rng(0)
     model = Model(args.cell, len(letters), args.hidden, rng)

@@ -43,6 +43,9 @@ cdef class Tape:
     cdef object threads  # as the call was given them
     cdef size_t segment  # steps from a mark to the next; 0: every step is kept
 
+    def __init__(self):
+        raise TypeError("fastrnn.vjp and fastrnn.trace make tapes")
+
     cdef int record(self, Packed packed, Call *call) except -1:
         cdef frnn_status status
         self.packed = packed
@@ -146,7 +149,7 @@ def release_pages():
 
 def run_taped(str cell, x, params, state, lengths, batch_first, return_sequences, checkpoint, threads):
     """Results of a call, and its tape."""
-    cdef Tape tape = Tape()
+    cdef Tape tape = Tape.__new__(Tape)  # not yet one of a call
     tape.threads = threads
     tape.segment = _check.checkpoint(checkpoint)
     return run(<frnn_cell><int>CELLS[cell], x, params, state, lengths, batch_first, return_sequences, None, threads, tape), tape

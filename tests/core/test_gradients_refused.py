@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import GRUParams, LSTMParams, vjp
+from fastrnn import GRUParams, LSTMParams, _core, vjp
 from support.cases import make_weights
 from support.errors import bad_calls, raises_as_said
 from support.gradients import arrays
@@ -250,3 +250,8 @@ def test_a_list_for_two_states() -> None:
     expected = arrays(lstm_back(dy, (dh, dc)))
     assert [a.tobytes() for a in arrays(lstm_back(dy, [dh, dc]))] == [a.tobytes() for a in expected]
     assert lstm_back(wrt=[]) == fastrnn.Gradients(None, None, None)
+
+
+def test_a_tape_of_no_call() -> None:
+    with raises_as_said("TypeError", "fastrnn.vjp and fastrnn.trace make tapes"):
+        _core.Tape()

@@ -70,3 +70,10 @@ def test_a_text_of_one_letter_is_an_error(tmp_path: Path) -> None:
     done = learn(path)
     assert done.returncode == 2
     assert "text: expected two letters at least, got 'a'" in done.stderr
+
+
+def test_a_chunk_of_no_letters_is_an_error() -> None:
+    done = learn("--chunk", "0")
+    assert done.returncode == 2
+    assert "--chunk" in done.stderr.splitlines()[-1]
+    assert "expected 1 at least" in done.stderr

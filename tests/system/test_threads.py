@@ -23,6 +23,7 @@ from support.callers import Call, Crowd, check_some, prepare, prepare_all
 from support.cases import assert_same_bits, flat
 from support.cells import CELLS
 from support.errors import raises_as_said
+from support.gradients import arrays
 from support.splits import SPLITS
 from support.usage import open_files, os_threads
 
@@ -39,6 +40,19 @@ def test_two_threads_share_the_work(cell: str, split: str) -> None:
     steps, rows = call.x.shape[:2]
     assert "2 threads: " in call.params.explain(steps, rows, threads=2)
     call.check(threads=2)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_two_threads_share_the_way_back(cell: str, split: str) -> None:
+    """Their gradients have the bits of one thread's. ThreadSanitizer sees every way in which the way back is shared."""
+    params, x = SPLITS[split].make(np.random.default_rng(5), cell)
+    (y, _), one = fastrnn.vjp(x, params, threads=1)
+    _, two = fastrnn.vjp(x, params, threads=2)
+    dy = np.random.default_rng(6).normal(size=y.shape).astype("f4")
+    expected = arrays(one(dy))
+    for _ in range(3):
+        assert_same_bits(arrays(two(dy)), expected)
 
 
 @pytest.mark.parametrize("cell", CELLS)
