@@ -77,8 +77,8 @@ def main() -> None:
     args = parser.parse_args()
     if len(text := args.text.read_text(encoding="utf-8") if args.text else "hello") < 2:
         parser.error(f"text: expected two letters at least, got {text!r}")
-    if min(args.hidden, args.rows, args.chunk, args.steps) < 1:
-        parser.error("--hidden, --rows, --chunk and --steps: expected 1 at least")
+    for name in (name for name in ("hidden", "rows", "chunk", "steps") if vars(args)[name] < 1):
+        parser.error(f"--{name}: expected 1 at least, got {vars(args)[name]}")
     letters, ids = np.unique([*text], return_inverse=True)
     rng = np.random.default_rng(0)
     model = Model(args.cell, len(letters), args.hidden, rng)
