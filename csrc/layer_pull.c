@@ -25,9 +25,11 @@ static bool join(const frnn_layer_pull *layer, frnn_team *team, bool first, frnn
         frnn_team_begin(team, 1 + frnn_team_close(team, thread->alone ? 0 : layer->sharers - 1, layer->patience),
                         forks);
     thread->share = first ? 0 : frnn_team_join(team, forks);
-    thread->shares = layer->sharers > 1 ? team->n : 1;
     thread->team = team;
-    return first || thread->share;
+    if (!first && !thread->share) /* the team may begin just now: what is in it is not to be read */
+        return false;
+    thread->shares = layer->sharers > 1 ? team->n : 1;
+    return true;
 }
 
 /* Tasks below `strands` are the first threads of their teams. */
