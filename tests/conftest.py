@@ -6,6 +6,7 @@ untested unseen, and FASTRNN_EXPECT_PACKAGES=torch,keras where one of these is n
 
 from __future__ import annotations
 
+import signal
 import subprocess
 
 import pytest
@@ -27,6 +28,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     missing = sorted(listed("FASTRNN_EXPECT_TARGETS") - set(TARGETS))
     if missing:
         raise pytest.UsageError(f"expected targets that cannot be used here: {', '.join(missing)}")
+    # A shell without job control has what it runs in the background ignore SIGINT, and so would the processes of tests
+    # that interrupt them.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=TARGETS, scope="session")
