@@ -38,12 +38,17 @@ expected_targets() {
     case $(uname -m) in
     x86_64)
         flags=$(grep -m1 '^flags' /proc/cpuinfo)
+        if [[ $flags == *" avx512_vnni "* ]]; then echo -n "avx512_vnni,"; fi
         if [[ $flags == *" avx512f "* && $flags == *" avx512dq "* && $flags == *" avx512bw "* && $flags == *" avx512vl "* ]]; then
             echo -n "avx512,"
         fi
-        if [[ $flags == *" avx2 "* && $flags == *" fma "* ]]; then echo -n "avx2,"; fi
+        if [[ $flags == *" avx_vnni "* ]]; then echo -n "avx2_vnni,"; fi
+        if [[ $flags == *" avx2 "* && $flags == *" fma "* && $flags == *" f16c "* ]]; then echo -n "avx2,"; fi
         ;;
-    aarch64) echo -n "neon," ;;
+    aarch64)
+        if grep -qm1 ' asimddp' /proc/cpuinfo; then echo -n "neon_dotprod,"; fi
+        echo -n "neon,"
+        ;;
     esac
     echo scalar
 }

@@ -18,6 +18,7 @@ cd "$top"
 . .ci/functions.sh
 mkdir -p "$work"
 expected=${FASTRNN_EXPECT_TARGETS:?the targets of this processor, as avx2,scalar}
+IFS=, read -ra named <<<"$expected"
 
 build() { # COMPILER NAME: once
     if [ -e "$work/$2/built" ]; then return; fi
@@ -34,19 +35,19 @@ whole=$(<tests/c/digest.txt)
 
 part_gcc() {
     build gcc gcc
-    bits "$whole" "$expected" "$work/gcc/digest"
+    bits "$whole" "$expected" "$work/gcc/digest" "${named[@]}"
     "$work/gcc/promises"
 }
 
 part_tsan() {
     build "gcc -g -fsanitize=thread" tsan
-    bits "$whole" "$expected" "$work/tsan/digest"
+    bits "$whole" "$expected" "$work/tsan/digest" "${named[@]}"
 }
 
 part_clang() {
     need clang clang
     build clang clang
-    bits "$whole" "$expected" "$work/clang/digest"
+    bits "$whole" "$expected" "$work/clang/digest" "${named[@]}"
     "$work/clang/promises" --seed "$RANDOM"
 }
 
@@ -55,8 +56,8 @@ part_arm() {
     need libc6-dev-arm64-cross /usr/aarch64-linux-gnu/include/stdio.h
     need qemu-user qemu-aarch64
     build "aarch64-linux-gnu-gcc -static" arm
-    bits "$whole" neon,scalar qemu-aarch64 "$work/arm/digest"
-    qemu-aarch64 "$work/arm/promises" --layers 12 neon
+    bits "$whole" neon_dotprod,neon,scalar qemu-aarch64 "$work/arm/digest"
+    qemu-aarch64 "$work/arm/promises" --layers 12 neon neon_dotprod
 }
 
 part_windows() {
@@ -68,7 +69,7 @@ part_windows() {
         return 1
     fi
     export WINEPREFIX=$work/wine WINEDEBUG=-all
-    bits "$whole" "$expected" /usr/lib/wine/wine64 "$work/windows/digest.exe"
+    bits "$whole" "$expected" /usr/lib/wine/wine64 "$work/windows/digest.exe" "${named[@]}"
     /usr/lib/wine/wine64 "$work/windows/promises.exe" --layers 12
     /usr/lib/wine/wineserver64 -k || true
 }
@@ -83,6 +84,7 @@ part_older() {
         [Nehalem]=scalar            # no AVX
         [SandyBridge]=scalar        # AVX, but neither AVX2 nor fused multiply-add
         ["Haswell,-fma"]=scalar     # AVX2 alone
+        ["Haswell,-f16c"]=scalar    # all but the widening of halves
         ["Haswell,-xsave"]=scalar   # AVX2, but a system that does not keep its registers
         [Haswell]="avx2,scalar"     # the emulator has no AVX-512
     )

@@ -246,7 +246,7 @@ void frnn_back_steps(frnn_back *back, size_t p, size_t begin, size_t end, const 
 static void put_source(const frnn_back *back, const frnn_back_reader *reader, char **to, size_t n)
 {
     const frnn_stage *stage = &back->layer->to_x;
-    const frnn_inputs inputs = {n, reader->rows, reader->inputs, 0, 1};
+    const frnn_inputs inputs = {n, reader->rows, reader->inputs, NULL, 0, 1};
     back->params->kernels->input(stage, &inputs);
     for (size_t i = 0; i < n; i++)
         if (back->adds)
@@ -312,7 +312,7 @@ static void write_h(const frnn_back *back, const frnn_back_part *part, const frn
     const size_t out = back->params->out, n = end - begin;
     for (size_t i = 0; i < n; i++)
         reader->rows[i] = frnn_back_gradients(back, 0, 0, rank_of(part, begin + i)) + back->layer->row.h * back->number;
-    const frnn_inputs inputs = {n, reader->rows, reader->inputs, 0, 1};
+    const frnn_inputs inputs = {n, reader->rows, reader->inputs, NULL, 0, 1};
     back->params->kernels->input(stage, &inputs);
     for (size_t i = 0; i < n; i++) {
         char *to = initial_row(back, 0, out, back->tape->rows[rank_of(part, begin + i)]);

@@ -82,12 +82,13 @@ static unsigned read_xcr0(void)
 
 unsigned frnn_cpu_features(void)
 {
-    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28;                        /* leaf 1, ecx */
+    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;       /* leaf 1, ecx */
     const unsigned avx2 = 1u << 5, f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31; /* leaf 7, ebx */
-    const unsigned ymm_state = 0x06, zmm_state = 0xe6;                                        /* XCR0 */
+    const unsigned avx512_vnni = 1u << 11, avx_vnni = 1u << 4; /* leaf 7, ecx; its subleaf 1, eax */
+    const unsigned ymm_state = 0x06, zmm_state = 0xe6;         /* XCR0 */
     unsigned a, b, c, d, basic, found = 0;
 
-    if (!__get_cpuid(1, &a, &b, &basic, &d) || (basic & (fma | osxsave | avx)) != (fma | osxsave | avx))
+    if (!__get_cpuid(1, &a, &b, &basic, &d) || (basic & (fma | osxsave | avx | f16c)) != (fma | osxsave | avx | f16c))
         return 0;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d))
         return 0;
@@ -95,7 +96,9 @@ unsigned frnn_cpu_features(void)
     if ((state & ymm_state) == ymm_state && (b & avx2))
         found |= FRNN_CPU_AVX2;
     if (found && (state & zmm_state) == zmm_state && (b & (f | dq | bw | vl)) == (f | dq | bw | vl))
-        found |= FRNN_CPU_AVX512;
+        found |= FRNN_CPU_AVX512 | (c & avx512_vnni ? FRNN_CPU_AVX512_VNNI : 0);
+    if (found && a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & avx_vnni))
+        found |= FRNN_CPU_AVX_VNNI;
     return found;
 }
 
@@ -110,7 +113,17 @@ void frnn_leave_float_mode(uint64_t before) { _mm_setcsr((unsigned)before); }
 
 #elif FRNN_ARM64
 
-unsigned frnn_cpu_features(void) { return FRNN_CPU_NEON; }
+#if defined(__linux__)
+#include <sys/auxv.h>
+
+static bool has_dotprod(void) { return getauxval(AT_HWCAP) & 1u << 20; /* HWCAP_ASIMDDP */ }
+#elif defined(__APPLE__)
+static bool has_dotprod(void) { return ask_system("hw.optional.arm.FEAT_DotProd"); }
+#else
+static bool has_dotprod(void) { return false; }
+#endif
+
+unsigned frnn_cpu_features(void) { return FRNN_CPU_NEON | (has_dotprod() ? FRNN_CPU_DOTPROD : 0); }
 
 /* The mode is in FPCR, the exception flags in FPSR; each has 32 bits that mean something. */
 uint64_t frnn_enter_float_mode(void)

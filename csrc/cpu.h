@@ -2,6 +2,7 @@
 #ifndef FRNN_CPU_H
 #define FRNN_CPU_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,9 +21,12 @@
 
 /* Sets of features, as the targets need them. */
 enum {
-    FRNN_CPU_AVX2 = 1,   /* AVX2 and FMA */
-    FRNN_CPU_AVX512 = 2, /* AVX-512 F, DQ, BW and VL, and what FRNN_CPU_AVX2 names */
-    FRNN_CPU_NEON = 4    /* Advanced SIMD with fused multiply-add: every 64-bit Arm */
+    FRNN_CPU_AVX2 = 1,         /* AVX2, FMA and F16C */
+    FRNN_CPU_AVX512 = 2,       /* AVX-512 F, DQ, BW and VL, and what FRNN_CPU_AVX2 names */
+    FRNN_CPU_NEON = 4,         /* Advanced SIMD with fused multiply-add: every 64-bit Arm */
+    FRNN_CPU_AVX_VNNI = 8,     /* products of bytes in 256 bits */
+    FRNN_CPU_AVX512_VNNI = 16, /* products of bytes in 512 bits */
+    FRNN_CPU_DOTPROD = 32      /* products of bytes of Arm */
 };
 
 /* The FRNN_CPU_ sets that can be used here: the processor has them, and the system saves their registers. */

@@ -71,6 +71,8 @@ static void say_memory(text *t, const frnn_params *params, const frnn_plan *plan
         say_bytes(t, share);
         say(t, " a thread");
     }
+    static const char *const kinds[] = {"", ", of halves", ", of bytes", ", of bytes"};
+    say(t, "%s", kinds[params->spec.precision]);
     say(t, near ? ": it stays in L2 (" : ": more than L2 holds (");
     say_bytes(t, (double)params->l2_bytes);
     say(t, near || T < 2 ? ").\n"

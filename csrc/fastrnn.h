@@ -49,10 +49,19 @@ typedef struct frnn_activation {
     double alpha, beta;
 } frnn_activation;
 
+/* How the weights of W, U and V are stored and multiplied (docs/precision.md). All else, and all results, are of the dtype. */
+typedef enum frnn_precision {
+    FRNN_FULL,     /* numbers of the dtype */
+    FRNN_FLOAT16,  /* IEEE 754 halves, widened exactly; these three with FRNN_FLOAT32 alone */
+    FRNN_INT8,     /* bytes and a scale a row; what they multiply becomes integers of 14 bits */
+    FRNN_INT8_FAST /* the same bytes; what they multiply becomes integers of 8 bits */
+} frnn_precision;
+
 /* Everything about a stack of layers but its numbers. H >= 1, L >= 1, and forward or reverse or both. */
 typedef struct frnn_spec {
     frnn_cell cell;
     frnn_dtype dtype;
+    frnn_precision precision;
     size_t input_size, hidden_size, proj_size, num_layers; /* I, H, P and L; proj_size 0: no projection */
     bool forward, reverse;
     bool reset_after;                     /* GRU: the reset gate acts after the recurrent product */
@@ -63,8 +72,8 @@ typedef struct frnn_spec {
     frnn_activation output_activation;    /* LSTM: h = o * act(c) */
 } frnn_spec;
 
-/* The arrays of one layer in one direction, dense, row-major, of the spec's dtype; NULL where absent.
- * Input size I of layer 0, D * (P or H) of the others. */
+/* The arrays of one layer in one direction, dense, row-major; NULL where absent. W, U and V are of the spec's precision, all
+ * others of its dtype. Input size I of layer 0, D * (P or H) of the others. */
 typedef struct frnn_weights {
     const void *W; /* (G*H, I) */
     const void *U; /* (G*H, P or H); NULL where a cell multiplies no h */
@@ -72,15 +81,20 @@ typedef struct frnn_weights {
     const void *d; /* (G*H), added to U h */
     const void *V; /* (P, H), projection */
     const void *p; /* (3*H), peepholes in the order i f o */
+    /* What a byte of each row of W, U and V stands for, (G*H) and (P); NULL where weights are no bytes. */
+    const float *W_scale, *U_scale, *V_scale;
 } frnn_weights;
 
 /* An instruction set with a kernel for each dtype. The list is best first and ends with "scalar", which every
- * processor runs. */
+ * processor runs. A target may be another one, its base, with instructions for products of bytes: layers whose weights are
+ * no bytes run alike on both. */
 typedef struct frnn_target frnn_target;
 
 size_t frnn_target_count(void);
 const frnn_target *frnn_target_at(size_t index);
 const char *frnn_target_name(const frnn_target *target);
+/* The name of its base; its own name where it has none. */
+const char *frnn_target_base(const frnn_target *target);
 /* Whether this processor and its operating system can run the target. */
 bool frnn_target_usable(const frnn_target *target);
 
@@ -155,7 +169,8 @@ typedef struct frnn_trace {
  * All numbers are those of the call, to the bit. */
 frnn_status frnn_tape_read(const frnn_tape *tape, size_t index, size_t begin, size_t end, const frnn_trace *to);
 
-/* Weights laid out for the way back: made of the arrays that the params were made of, once for any number of tapes. */
+/* Weights laid out for the way back: made of the arrays that the params were made of, once for any number of tapes. The
+ * weights are numbers: params of a narrow precision have no gradients. */
 typedef struct frnn_transposed frnn_transposed;
 
 frnn_status frnn_transposed_new(const frnn_params *params, const frnn_weights *weights, frnn_transposed **transposed);

@@ -37,11 +37,22 @@ typedef struct frnn_layer {
     frnn_stage stage[FRNN_MOST_STAGES];
 } frnn_layer;
 
+/* What a row of numbers becomes where the weights are bytes: what one of its integers stands for, a float, then the bytes
+ * of the integers, in as many vectors as an integer has bytes. */
+enum { FRNN_INTEGERS_HEAD = 16 /* bytes of the float, and of nothing */ };
+
+static inline size_t frnn_integer_bytes(const frnn_matrix *matrix)
+{
+    const size_t vectors = matrix->K ? frnn_matrix_vectors(matrix) : 0;
+    return vectors ? FRNN_INTEGERS_HEAD + vectors * frnn_matrix_vector_bytes(matrix) : 0;
+}
+
 /* The x part of some rows, to be kept: sums = bias + W x. */
 typedef struct frnn_inputs {
     size_t n;
     const void *const *x; /* n rows of I */
     void *sums;           /* [n][block][sum][lane] */
+    void *integers;       /* of the n rows: frnn_integer_bytes of W; unused where that is 0 */
     size_t share, shares; /* which of how many shares of the blocks is computed: each thread has its own */
 } frnn_inputs;
 
@@ -100,17 +111,20 @@ static inline size_t frnn_outer_numbers(size_t b_columns, size_t width)
 typedef struct frnn_steps {
     const frnn_layer *layer;
     size_t n, steps;
-    const void **x;               /* n rows of I at the first step; NULL where sums are kept */
-    const void **h;               /* n rows of P or H: the state before the first step */
-    void **y;                     /* n rows of P or H: written, and the next step's h */
-    void *const *carry;           /* n rows of [number][block][lane]: states beside h, then what stages hand on */
-    bool from_zeros;              /* h before the first step is +0 throughout */
-    ptrdiff_t x_step, y_step;     /* bytes from a row's step to its next one */
-    void *const *middle;          /* n rows of H between two stages; unused where there is one */
-    void *sums[FRNN_MOST_STAGES]; /* kept x part of each stage, [step][n][block][sum][lane]; NULL: not kept */
-    size_t parity;                /* odd: the first step goes through the blocks downwards. Then they alternate */
-    size_t share, shares;         /* as of frnn_inputs */
-    void (*meet)(void *context);  /* called when a share of a stage is done: returns when all shares are */
+    const void **x;                /* n rows of I at the first step; NULL where sums are kept */
+    const void **h;                /* n rows of P or H: the state before the first step */
+    void **y;                      /* n rows of P or H: written, and the next step's h */
+    void *const *carry;            /* n rows of [number][block][lane]: states beside h, then what stages hand on */
+    bool from_zeros;               /* h before the first step is +0 throughout */
+    ptrdiff_t x_step, y_step;      /* bytes from a row's step to its next one */
+    void *const *middle;           /* n rows of H between two stages; unused where there is one */
+    void *x_integers, *h_integers; /* of the n rows: frnn_integer_bytes of W and of U, the most of all stages */
+    void *wide;                    /* room for U of all stages as numbers, where its weights are halves; NULL: none */
+    bool is_wide;                  /* which is filled already */
+    void *sums[FRNN_MOST_STAGES];  /* kept x part of each stage, [step][n][block][sum][lane]; NULL: not kept */
+    size_t parity;                 /* odd: the first step goes through the blocks downwards. Then they alternate */
+    size_t share, shares;          /* as of frnn_inputs */
+    void (*meet)(void *context);   /* called when a share of a stage is done: returns when all shares are */
     void *context;
     /* Forward: where the sums of each stage are kept for the way back, n rows of [block][sum][lane], those of the first
      * stage with the cell's states beside h after the sums of a block; NULL: nowhere. */
@@ -130,24 +144,27 @@ typedef struct frnn_kernels {
 } frnn_kernels;
 
 struct frnn_target {
-    const char *name;
+    const char *name, *base;
     unsigned features; /* FRNN_CPU_ sets that it needs */
+    bool dots;         /* whether it has instructions for products of bytes */
     const frnn_kernels *kernels[FRNN_DTYPES];
 };
 
 struct frnn_params {
     frnn_spec spec;
     const frnn_kernels *kernels;
+    bool dots;           /* kernels may use instructions for products of bytes */
     size_t D, out;       /* directions; size of an output row, P or H */
     size_t number_bytes; /* of a number of x, states, sums and y: the arithmetic's. A matrix has a format of its own */
     size_t states;       /* of the cell: h, and the others, which are the first numbers of its carry */
     size_t carried;      /* numbers of a unit in a row of carry */
     size_t bytes;        /* of everything packed */
     size_t l2_bytes;     /* of this processor: the plan's */
-    const void *zeros;   /* a row of +0, as long as that of any state */
-    void *memory;        /* of everything packed */
-    bool in_pages;       /* which is kept for others when it is freed */
-    frnn_layer layers[]; /* L * D */
+    size_t x_integer_bytes, h_integer_bytes; /* the most that a row takes for W, and for U, of any layer */
+    const void *zeros;                       /* a row of +0, as long as that of any state */
+    void *memory;                            /* of everything packed */
+    bool in_pages;                           /* which is kept for others when it is freed */
+    frnn_layer layers[];                     /* L * D */
 };
 
 /* Bytes of a row of carry. */

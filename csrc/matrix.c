@@ -8,16 +8,20 @@
 
 frnn_matrix frnn_matrix_of(frnn_format format, size_t units, size_t gates, size_t K, size_t width)
 {
-    const size_t panel_bytes = K * gates * width * frnn_format_bytes(format);
-    return (frnn_matrix){
-        .K = K,
-        .gates = gates,
-        .units = units,
-        .width = width,
-        .format = format,
-        .panel_bytes = panel_bytes,
-        .bytes = (units + width - 1) / width * panel_bytes,
-    };
+    frnn_matrix matrix = {.K = K, .gates = gates, .units = units, .width = width, .format = format};
+    const size_t lanes = gates * width, columns = frnn_matrix_columns(&matrix);
+    if (!K)
+        return matrix;
+    const bool integer = frnn_format_is_integer(format);
+    size_t row_bytes; /* of a lane of a gate: a row of the matrix */
+    const bool too_large =
+        __builtin_mul_overflow(columns, integer ? FRNN_FOUR : frnn_format_bytes(format), &row_bytes) ||
+        __builtin_add_overflow(row_bytes, integer ? sizeof(float) + sizeof(int32_t) : 0, &row_bytes) ||
+        __builtin_mul_overflow(lanes, row_bytes, &matrix.panel_bytes) ||
+        __builtin_mul_overflow((units + width - 1) / width, matrix.panel_bytes, &matrix.bytes);
+    if (too_large)
+        matrix.bytes = SIZE_MAX; /* which cannot be had */
+    return matrix;
 }
 
 /* A vector of words, of the least registers that every processor has. */
@@ -86,15 +90,37 @@ static void pack_gate(const frnn_matrix *m, char *panel, size_t gate, const char
                 char *corner = to + at / bytes * step + lane * bytes;
                 if (bytes == 4)
                     transpose4(corner, step, rows, at);
-                else
+                else if (bytes == 8)
                     transpose2(corner, step, rows, at);
+                else
+                    pack_numbers(m, corner, step, rows, n, at / bytes, (at + SQUARE) / bytes);
             }
             pack_numbers(m, to + at / bytes * step + lane * bytes, step, rows, some, at / bytes,
                          (end < row_bytes ? end : row_bytes) / bytes);
         }
 }
 
-void frnn_matrix_pack(const frnn_matrix *m, void *panels, const void *rows)
+/* One gate of one panel of bytes. */
+static void pack_bytes(const frnn_matrix *m, char *panel, size_t gate, const int8_t *row, const float *scales,
+                       size_t lanes)
+{
+    const size_t vector = m->width * FRNN_FOUR, columns = frnn_matrix_columns(m);
+    char *after = panel + columns * m->gates * vector + gate * m->width * sizeof(float);
+    for (size_t lane = 0; lane < lanes; lane++, row += m->K) {
+        char *to = panel + gate * vector + lane * FRNN_FOUR;
+        int32_t sum = 0;
+        for (size_t k = 0; k < m->K; k += FRNN_FOUR, to += m->gates * vector) {
+            int8_t four[FRNN_FOUR] = {0};
+            memcpy(four, row + k, m->K - k < FRNN_FOUR ? m->K - k : FRNN_FOUR);
+            memcpy(to, four, sizeof four);
+            sum += four[0] + four[1] + four[2] + four[3];
+        }
+        memcpy(after + lane * sizeof(float), &scales[lane], sizeof(float));
+        memcpy(after + (m->gates * m->width + lane) * sizeof(float), &sum, sizeof sum);
+    }
+}
+
+void frnn_matrix_pack(const frnn_matrix *m, void *panels, const void *rows, const float *scales)
 {
     const size_t bytes = frnn_format_bytes(m->format);
     for (size_t unit = 0, block = 0; unit < m->units; unit += m->width, block++) {
@@ -102,8 +128,14 @@ void frnn_matrix_pack(const frnn_matrix *m, void *panels, const void *rows)
         const size_t lanes = m->units - unit < m->width ? m->units - unit : m->width;
         if (lanes < m->width)
             memset(panel, 0, m->panel_bytes);
-        for (size_t gate = 0; gate < m->gates; gate++)
-            pack_gate(m, panel, gate, (const char *)rows + (gate * m->units + unit) * m->K * bytes, lanes);
+        for (size_t gate = 0; gate < m->gates; gate++) {
+            const size_t row = gate * m->units + unit;
+            const char *first = (const char *)rows + row * m->K * bytes;
+            if (frnn_format_is_integer(m->format))
+                pack_bytes(m, panel, gate, (const int8_t *)first, scales + row, lanes);
+            else
+                pack_gate(m, panel, gate, first, lanes);
+        }
     }
 }
 

@@ -63,7 +63,7 @@ static void pack_peephole(const packing *p, const frnn_stage *stage, void *to)
 
 /* U h for h = +0, as the kernel multiplies it, from sums of -0, which change no sum that they are added to. The kernel
  * is given U as a W, whose sums are the first ones; those of gates with two sums belong at the end. */
-static void pack_zero_h(const packing *p, const frnn_stage *stage, void *to)
+static void pack_zero_h(const packing *p, const frnn_stage *stage, void *integers, void *to)
 {
     const frnn_kernels *kernels = p->params->kernels;
     const frnn_dtype dtype = p->params->spec.dtype;
@@ -75,13 +75,24 @@ static void pack_zero_h(const packing *p, const frnn_stage *stage, void *to)
     frnn_stage as_input = *stage;
     as_input.W = stage->U;
     as_input.bias = to;
-    kernels->input(&as_input, &(frnn_inputs){.n = 1, .x = &p->params->zeros, .sums = to, .shares = 1});
+    kernels->input(&as_input,
+                   &(frnn_inputs){.n = 1, .x = &p->params->zeros, .sums = to, .integers = integers, .shares = 1});
     for (size_t i = 0; i < count; i++) {
         const size_t two = stage->sums - stage->gates, sum = i / width % stage->sums;
         if (sum < stage->gates - two || sum >= stage->gates)
             continue;
         put_number(to, i + two * width, dtype, number_at(to, i, dtype));
         put_number(to, i, dtype, -0.0);
+    }
+}
+
+static frnn_format format_of(const frnn_spec *spec)
+{
+    switch (spec->precision) {
+    case FRNN_FLOAT16: return FRNN_FORMAT_FLOAT16;
+    case FRNN_INT8: return FRNN_FORMAT_INT8;
+    case FRNN_INT8_FAST: return FRNN_FORMAT_INT8_FAST;
+    default: return spec->dtype == FRNN_FLOAT32 ? FRNN_FORMAT_FLOAT32 : FRNN_FORMAT_FLOAT64;
     }
 }
 
@@ -94,7 +105,9 @@ static frnn_stage describe_stage(const frnn_params *params, frnn_stage_kind kind
     const size_t width = params->kernels->width, units = projects ? spec->proj_size : spec->hidden_size;
     const size_t blocks = (units + width - 1) / width, vector_row_bytes = blocks * width * params->number_bytes;
     const size_t K = projects ? spec->hidden_size : w->U ? params->out : 0;
-    const frnn_format format = spec->dtype == FRNN_FLOAT32 ? FRNN_FORMAT_FLOAT32 : FRNN_FORMAT_FLOAT64;
+    frnn_matrix W = frnn_matrix_of(format_of(spec), units, row->gates, projects ? 0 : I, width);
+    frnn_matrix U = frnn_matrix_of(format_of(spec), units, row->gates, K, width);
+    W.dots = U.dots = params->dots;
     return (frnn_stage){
         .kind = kind,
         .gates = row->gates,
@@ -104,21 +117,23 @@ static frnn_stage describe_stage(const frnn_params *params, frnn_stage_kind kind
         .takes_x = !projects,
         .standard = frnn_cell_is_standard(spec, w),
         .spec = spec,
-        .W = frnn_matrix_of(format, units, row->gates, projects ? 0 : I, width),
-        .U = frnn_matrix_of(format, units, row->gates, K, width),
+        .W = W,
+        .U = U,
         .vector_row_bytes = vector_row_bytes,
         .sums_row_bytes = row->sums * vector_row_bytes,
     };
 }
 
 /* Takes a matrix's memory, and fills it once there is memory, from rows that begin with a gate of the cell's. */
-static void make_matrix(frnn_matrix *matrix, frnn_arena *arena, const void *rows, size_t first_gate)
+static void make_matrix(frnn_matrix *matrix, frnn_arena *arena, const void *rows, const float *scales,
+                        size_t first_gate)
 {
-    void *panels = frnn_arena_take(arena, matrix->K, frnn_matrix_column_bytes(matrix));
+    void *panels = frnn_arena_take(arena, 1, matrix->bytes);
     matrix->panels = panels;
-    const size_t before = first_gate * matrix->units * matrix->K * frnn_format_bytes(matrix->format);
+    const size_t first = first_gate * matrix->units;
     if (panels && matrix->K)
-        frnn_matrix_pack(matrix, panels, (const char *)rows + before);
+        frnn_matrix_pack(matrix, panels, (const char *)rows + first * matrix->K * frnn_format_bytes(matrix->format),
+                         scales ? scales + first : NULL);
 }
 
 /* Takes a stage's memory, and fills it once there is memory. */
@@ -127,21 +142,24 @@ static void make_stage(frnn_stage *stage, const packing *p, frnn_arena *arena)
     const frnn_weights *w = p->weights;
     const bool projects = stage->kind == FRNN_STAGE_PROJECT, peeps = w->p && stage->kind == FRNN_STAGE_LSTM;
     const size_t first_gate = frnn_stage_row_of(stage->kind)->first_gate;
-    make_matrix(&stage->W, arena, w->W, first_gate);
-    make_matrix(&stage->U, arena, projects ? w->V : w->U, first_gate);
+    make_matrix(&stage->W, arena, w->W, w->W_scale, first_gate);
+    make_matrix(&stage->U, arena, projects ? w->V : w->U, projects ? w->V_scale : w->U_scale, first_gate);
+    void *integers = frnn_arena_take(arena, 1, frnn_integer_bytes(&stage->U));
     void *bias = frnn_arena_take(arena, 1, stage->sums_row_bytes);
     void *zero_h = frnn_arena_take(arena, 1, stage->sums_row_bytes);
     void *peephole = peeps ? frnn_arena_take(arena, 3, stage->vector_row_bytes) : NULL;
     if (!arena->base)
         return;
     pack_biases(p, stage, bias);
-    pack_zero_h(p, stage, zero_h);
+    pack_zero_h(p, stage, integers, zero_h);
     if (peephole)
         pack_peephole(p, stage, peephole);
     stage->bias = bias;
     stage->zero_h = zero_h;
     stage->peephole = peephole;
 }
+
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 /* Once to learn the size, once for real. */
 static void make_layers(frnn_params *params, frnn_arena *arena, const frnn_weights *weights)
@@ -163,13 +181,15 @@ static void make_layers(frnn_params *params, frnn_arena *arena, const frnn_weigh
             const size_t I = i < params->D ? spec->input_size : params->D * params->out;
             layer->stage[s] = describe_stage(params, kinds[s], I, &weights[i]);
             make_stage(&layer->stage[s], &p, arena);
+            params->x_integer_bytes = larger(params->x_integer_bytes, frnn_integer_bytes(&layer->stage[s].W));
+            params->h_integer_bytes = larger(params->h_integer_bytes, frnn_integer_bytes(&layer->stage[s].U));
         }
     }
     params->bytes = arena->used - before;
 }
 
-static frnn_status make(const frnn_spec *spec, const frnn_weights *weights, const frnn_kernels *kernels, bool in_pages,
-                        frnn_params **result)
+static frnn_status make(const frnn_spec *spec, const frnn_weights *weights, const frnn_kernels *kernels, bool dots,
+                        bool in_pages, frnn_params **result)
 {
     const size_t D = (size_t)spec->forward + (size_t)spec->reverse;
     assert(D > 0);
@@ -179,6 +199,8 @@ static frnn_status make(const frnn_spec *spec, const frnn_weights *weights, cons
     frnn_stage_kind kinds[FRNN_MOST_STAGES];
     params->spec = *spec;
     params->kernels = kernels;
+    params->dots = dots;
+    params->x_integer_bytes = params->h_integer_bytes = 0;
     params->in_pages = in_pages;
     params->D = D;
     params->l2_bytes = frnn_l2_bytes();
@@ -207,12 +229,13 @@ frnn_status frnn_params_new(const frnn_spec *spec, const frnn_weights *weights, 
                             frnn_params **params)
 {
     assert(spec->hidden_size > 0 && spec->num_layers > 0 && frnn_target_usable(target));
-    return make(spec, weights, target->kernels[spec->dtype], false, params);
+    assert(spec->precision == FRNN_FULL || spec->dtype == FRNN_FLOAT32);
+    return make(spec, weights, target->kernels[spec->dtype], target->dots, false, params);
 }
 
 frnn_status frnn_params_renew(const frnn_params *like, const frnn_weights *weights, frnn_params **params)
 {
-    return make(&like->spec, weights, like->kernels, true, params);
+    return make(&like->spec, weights, like->kernels, like->dots, true, params);
 }
 
 void frnn_params_free(frnn_params *params)

@@ -17,6 +17,8 @@
 
 #define MULTIPLIES_PER_LANE 5e9 /* a second, in tiles of many rows */
 #define SCALAR_MULTIPLIES 2e8   /* a second where a fused multiply-add is a call */
+#define HALVES 0.9              /* of these, where weights are halves: they are made wide first */
+#define DOTS 4.0                /* times these, where four products of bytes are one instruction */
 #define NEAR_BYTES 120e9        /* read from L2 in a second */
 #define FAR_BYTES 25e9          /* read from beyond L2 in a second */
 #define OVERLAP 0.25            /* part of the shorter of reading and multiplying that adds to the longer */
@@ -31,7 +33,8 @@ enum {
     HOISTED_PART = 3,   /* eighths of L2 for the sums that wait */
     TILES_ENOUGH = 12,  /* tiles of rows in one step after which W is read rarely enough without hoisting */
     ROWS_ENOUGH = 192,  /* of a strand: more rows do not make it faster */
-    SMALL_W = 4096,     /* bytes of W: one row's W x fits into the time in which U h waits for h */
+    SMALL_W = 4096,     /* bytes of W: one row's W x fits into the time in which U h waits for h. Not where it is of
+                         * integers, whose making and sums cost more for one row than for one of many */
     WAVEFRONT_CHUNKS_WANTED =
         12 /* of a sequence whose layers run as a wavefront: threads wait at its ends, a chunk a layer */
 };
@@ -48,10 +51,21 @@ size_t frnn_kept_bytes(const frnn_params *params)
     return bytes;
 }
 
+/* How many times as many narrow weights are multiplied in a second. */
+static double advantage(const frnn_params *params)
+{
+    switch (params->spec.precision) {
+    case FRNN_FLOAT16: return HALVES;
+    case FRNN_INT8: return params->dots ? DOTS / 2 : DOTS / 4; /* by two vectors of integers */
+    case FRNN_INT8_FAST: return params->dots ? DOTS : DOTS / 2;
+    default: return 1;
+    }
+}
+
 static double multiplies_per_second(const frnn_params *params)
 {
     const size_t lanes = params->kernels->width;
-    return lanes > 1 ? MULTIPLIES_PER_LANE * (double)lanes : SCALAR_MULTIPLIES;
+    return lanes > 1 ? MULTIPLIES_PER_LANE * (double)lanes * advantage(params) : SCALAR_MULTIPLIES;
 }
 
 double frnn_multiply_seconds(const frnn_params *params, double terms) { return terms / multiplies_per_second(params); }
@@ -124,7 +138,8 @@ static frnn_x_part x_part_of(const frnn_params *params, size_t chunk, size_t row
         return FRNN_X_ENOUGH_ROWS;
     if (chunk == 1)
         return FRNN_X_ONE_STEP;
-    return rows == 1 && params->layers[0].stage[0].W.bytes <= SMALL_W ? FRNN_X_SMALL : FRNN_X_AHEAD;
+    const frnn_matrix *W = &params->layers[0].stage[0].W;
+    return rows == 1 && W->bytes <= SMALL_W && !frnn_format_is_integer(W->format) ? FRNN_X_SMALL : FRNN_X_AHEAD;
 }
 
 /* Chunk and x part for strands of some rows. */

@@ -85,6 +85,20 @@ static frnn_sequence make_ring(frnn_strand *self)
     return ring;
 }
 
+/* Bytes of a layer's U as numbers, where its halves are made wide once a chunk: several rows multiply them in each of
+ * its steps, and the numbers stay near. 0: they are made wide where they are multiplied, if they are halves at all. */
+static size_t wide_bytes(const frnn_strand *self)
+{
+    enum { ENOUGH_STEPS = 4 };
+    const frnn_layer *layer = layer_of(self, 0);
+    size_t bytes = 0;
+    if (self->params->spec.precision != FRNN_FLOAT16 || self->n == 1 || self->plan.chunk < ENOUGH_STEPS)
+        return 0;
+    for (int s = 0; s < layer->stages; s++)
+        bytes += layer->stage[s].U.bytes / frnn_format_bytes(FRNN_FORMAT_FLOAT16) * self->params->number_bytes;
+    return bytes <= self->params->l2_bytes ? bytes : 0;
+}
+
 /* One thread's scratch. Threads that share units have the same rows between stages, and the same kept sums. */
 static frnn_scratch make_scratch(frnn_strand *self, const frnn_scratch *shared)
 {
@@ -99,10 +113,15 @@ static frnn_scratch make_scratch(frnn_strand *self, const frnn_scratch *shared)
     scratch.x = frnn_arena_take(arena, is_ahead(self) ? kept_rows : self->n, sizeof *scratch.x);
     scratch.h = frnn_arena_take(arena, self->n, sizeof *scratch.h);
     scratch.y = frnn_arena_take(arena, self->n, sizeof *scratch.y);
+    scratch.x_integers = frnn_arena_take(arena, is_ahead(self) ? kept_rows : self->n, params->x_integer_bytes);
+    scratch.h_integers = frnn_arena_take(arena, self->n, params->h_integer_bytes);
     for (int s = 0; s < layer->stages && self->record; s++)
         scratch.tape[s] = frnn_arena_take(arena, self->n, sizeof *scratch.tape[s]);
     if (shared)
         return scratch;
+    const size_t wide = wide_bytes(self);
+    scratch.wide = wide ? frnn_arena_take(arena, wide, 1) : NULL;
+    scratch.of_wide = NULL;
     scratch.middle = frnn_arena_take(arena, two, sizeof *scratch.middle);
     char *middle = frnn_arena_take(arena, two, H);
     for (size_t r = 0; r < two && arena->base; r++)
@@ -190,7 +209,8 @@ static void keep_inputs(context *self, size_t layer, size_t begin, size_t end, s
     }
     for (int s = 0; s < layer_of(strand, layer)->stages; s++) {
         const frnn_stage *stage = &layer_of(strand, layer)->stage[s];
-        const frnn_inputs inputs = {n, self->scratch.x, self->scratch.sums[s], self->share, self->shares};
+        const frnn_inputs inputs = {n,           self->scratch.x, self->scratch.sums[s], self->scratch.x_integers,
+                                    self->share, self->shares};
         if (stage->takes_x)
             strand->params->kernels->input(stage, &inputs);
     }
@@ -215,6 +235,10 @@ static void run_steps(context *self, size_t layer, size_t begin, size_t end, siz
         .x_step = step_bytes(strand, source),
         .y_step = step_bytes(strand, sink),
         .middle = self->scratch.middle,
+        .x_integers = self->scratch.x_integers,
+        .h_integers = self->scratch.h_integers,
+        .wide = end - begin > 1 && n > 1 ? self->scratch.wide : NULL,
+        .is_wide = self->scratch.of_wide == layer_of(strand, layer),
         .carry = strand->params->carried ? strand->carry_rows + layer * strand->n : NULL,
         .parity = strand->parity + begin,
         .share = self->share,
@@ -240,6 +264,8 @@ static void run_steps(context *self, size_t layer, size_t begin, size_t end, siz
         for (size_t r = 0; r < n; r++)
             steps.tape[s][r] = at(strand, &kept_sums, begin, r);
     }
+    if (steps.wide)
+        self->scratch.of_wide = steps.layer;
     strand->params->kernels->steps(&steps);
 }
 

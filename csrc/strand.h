@@ -16,6 +16,9 @@ typedef struct frnn_scratch {
     void **middle;                 /* rows between two stages */
     void **tape[FRNN_MOST_STAGES]; /* rows of the record */
     char *sums[FRNN_MOST_STAGES];  /* kept x parts, one a stage */
+    void *x_integers, *h_integers; /* of rows, where weights are bytes */
+    void *wide;                    /* U of a layer, where weights are halves that are made wide for many steps */
+    const frnn_layer *of_wide;     /* the layer that it is of, in this thread's share */
 } frnn_scratch;
 
 /* One layer's progress in a wavefront. */

@@ -16,14 +16,15 @@ struct frnn_stream {
     size_t h_row, state_row, carry_row; /* bytes of a row of h, of a state beside it, and of carry */
     int newest;                         /* the slot that holds the state */
 
-    frnn_arena arena;    /* of all below, but for slots that were moved */
-    char *h[2];          /* [layer][row]: the slots */
-    char *carry;         /* [layer][row], as kernels keep it: a state is padded to whole vectors */
-    char *run_final;     /* [state][layer][row], dense: what a run writes before it is known to succeed */
-    void **h_rows[2];    /* [layer][row] of the slots */
-    void **carry_rows;   /* [layer][row] */
-    const void **x_rows; /* [row] */
-    void **middle;       /* two stages: rows of H */
+    frnn_arena arena;              /* of all below, but for slots that were moved */
+    char *h[2];                    /* [layer][row]: the slots */
+    char *carry;                   /* [layer][row], as kernels keep it: a state is padded to whole vectors */
+    char *run_final;               /* [state][layer][row], dense: what a run writes before it is known to succeed */
+    void **h_rows[2];              /* [layer][row] of the slots */
+    void **carry_rows;             /* [layer][row] */
+    const void **x_rows;           /* [row] */
+    void **middle;                 /* two stages: rows of H */
+    void *x_integers, *h_integers; /* of rows, where weights are bytes */
 };
 
 /* Rows of all layers. */
@@ -56,6 +57,8 @@ static void lay_out(frnn_stream *self)
     self->carry_rows = frnn_arena_take(arena, rows, sizeof *self->carry_rows);
     self->x_rows = frnn_arena_take(arena, self->B, sizeof *self->x_rows);
     self->middle = frnn_arena_take(arena, two, sizeof *self->middle);
+    self->x_integers = frnn_arena_take(arena, self->B, params->x_integer_bytes);
+    self->h_integers = frnn_arena_take(arena, self->B, params->h_integer_bytes);
     char *middle = frnn_arena_take(arena, two, self->state_row);
     if (!arena->base)
         return;
@@ -114,6 +117,8 @@ int frnn_stream_step(frnn_stream *self, const void *x, ptrdiff_t x_row)
             .y = y_rows + row,
             .carry = self->carry_rows + row,
             .middle = self->middle,
+            .x_integers = self->x_integers,
+            .h_integers = self->h_integers,
             .parity = (size_t)self->newest, /* the panels that one step read last, the next reads first */
             .shares = 1,
         };

@@ -9,7 +9,7 @@ __aarch64__ = neon
 
 # Of a target's kernels.
 avx512 = -mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma
-avx2 = -mavx2 -mfma
+avx2 = -mavx2 -mfma -mf16c
 neon =
 scalar =
 

@@ -42,7 +42,7 @@ static frnn_stage make_stage(const making *m, frnn_stage_kind kind, const frnn_s
     for (size_t i = 0; i < n; i++)
         K += parts[i].count;
     frnn_matrix matrix = frnn_matrix_of(like->U.format, units, 1, K, width);
-    void *panels = frnn_arena_take(m->arena, K, frnn_matrix_column_bytes(&matrix));
+    void *panels = frnn_arena_take(m->arena, 1, matrix.bytes);
     matrix.panels = panels;
     for (size_t i = 0, at = 0; i < n && panels; at += parts[i].count, i++)
         if (units)

@@ -21,6 +21,12 @@ cdef extern from "fastrnn.h" nogil:
         FRNN_FLOAT32
         FRNN_FLOAT64
 
+    ctypedef enum frnn_precision:
+        FRNN_FULL
+        FRNN_FLOAT16
+        FRNN_INT8
+        FRNN_INT8_FAST
+
     ctypedef enum frnn_cell:
         FRNN_CELLS  # how many there are: C knows their names
 
@@ -47,6 +53,7 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef struct frnn_spec:
         frnn_cell cell
         frnn_dtype dtype
+        frnn_precision precision
         size_t input_size, hidden_size, proj_size, num_layers
         bint forward, reverse, reset_after, input_forget
         double clip
@@ -59,6 +66,9 @@ cdef extern from "fastrnn.h" nogil:
         const void *d
         const void *V
         const void *p
+        const float *W_scale
+        const float *U_scale
+        const float *V_scale
 
     ctypedef struct frnn_target:
         pass
@@ -89,6 +99,7 @@ cdef extern from "fastrnn.h" nogil:
     size_t frnn_target_count()
     const frnn_target *frnn_target_at(size_t index)
     const char *frnn_target_name(const frnn_target *target)
+    const char *frnn_target_base(const frnn_target *target)
     bint frnn_target_usable(const frnn_target *target)
     frnn_status frnn_params_new(const frnn_spec *spec, const frnn_weights *weights, const frnn_target *target,
                                 frnn_params **params)

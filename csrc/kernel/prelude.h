@@ -1,4 +1,6 @@
 /* What every kernel text starts from: the number type, and how it is inlined and unrolled. */
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
 #include "../kernel.h"

@@ -15,6 +15,8 @@ typedef struct operands {
     const void *const *in;
     const frnn_matrix *next; /* what is multiplied afterwards, from a block on: to be brought near */
     size_t next_block;
+    const char *integers; /* what the rows have become, where the weights are bytes */
+    real *widened;        /* [block][k < CHAIN][gate][lane]: a chain's halves, made wide for all rows; NULL: not */
 } operands;
 
 typedef struct shape {
@@ -22,10 +24,30 @@ typedef struct shape {
     int sums;   /* of a unit */
     bool for_h; /* a product with h: gates with two sums add to the second one, at the end */
     int rows, blocks;
+    bool halves;   /* of weights, which are made wide here, each time that they are multiplied */
+    bool integers; /* the weights are bytes */
 } shape;
 
-/* A column of weights as it is multiplied: a format that is narrower than the sums is widened here. */
-INLINE vec load_weights(const void *panel, size_t column) { return v_load((const real *)panel + column * WIDTH); }
+/* Whether weights are halves: in kernels of doubles they never are. */
+INLINE bool has_halves(const frnn_matrix *matrix) { return FRNN_BITS == 32 && matrix->format == FRNN_FORMAT_FLOAT16; }
+
+/* A column of weights as it is multiplied. */
+INLINE vec load_weights(shape s, const void *panel, size_t column)
+{
+#if FRNN_BITS == 32
+    if (s.halves)
+        return v_load_halves((const uint16_t *)panel + column * WIDTH);
+#endif
+    (void)s;
+    return v_load((const real *)panel + column * WIDTH);
+}
+
+/* The weights of a block from k on. */
+INLINE const void *panel_from(shape s, const operands *o, size_t block, size_t k)
+{
+    const size_t bytes = s.halves ? sizeof(uint16_t) : sizeof(real);
+    return (const char *)frnn_panel(o->matrix, block) + frnn_panel_column(k, 0, (size_t)s.gates) * WIDTH * bytes;
+}
 
 /* sums[row][column] += panel[column / gates][k][column % gates] * in[row][k], for one k. */
 INLINE void multiply_term(vec *sums, shape s, const void *const *panels, const real *const *in, size_t k)
@@ -37,7 +59,8 @@ INLINE void multiply_term(vec *sums, shape s, const void *const *panels, const r
         a[r] = v_set1(in[r][k]);
     UNROLL
     for (int c = 0; c < columns; c++) {
-        vec weights = load_weights(panels[c / s.gates], frnn_panel_column(k, (size_t)(c % s.gates), (size_t)s.gates));
+        vec weights =
+            load_weights(s, panels[c / s.gates], frnn_panel_column(k, (size_t)(c % s.gates), (size_t)s.gates));
         if (s.rows > 1)
             PIN(weights);
         UNROLL
@@ -96,16 +119,16 @@ INLINE void add_totals(vec *sums, shape s, const real *totals, size_t stride)
         sums[i] = v_add(v_load(totals + sum_at(s, i, stride)), sums[i]);
 }
 
-/* The chains that begin in a range. The first chain of a product goes on from `sums`, which are in registers and stay
- * there; each later one starts from zero and is added whole to `totals`, where the sums are meanwhile. So `sums` are zero
- * where the range begins with a later chain. */
-INLINE void multiply_chains(vec *sums, shape s, const void *const *panels, const real *const *in, size_t K, range ks,
+/* Chains over K terms. The first chain of a product goes on from `sums`, which are in registers and stay there; each
+ * later one starts from zero and is added whole to `totals`, where the sums are meanwhile. `later`: these chains begin
+ * with a later one, and `sums` are zero. */
+INLINE void multiply_chains(vec *sums, shape s, const void *const *panels, const real *const *in, size_t K, bool later,
                             const real *ahead, real *totals, size_t stride)
 {
-    multiply_chain(sums, s, panels, in, chain_at(ks.from, K), ahead);
-    if (ks.from > 0)
+    multiply_chain(sums, s, panels, in, chain_at(0, K), ahead);
+    if (later)
         add_totals(sums, s, totals, stride);
-    for (size_t k = ks.from + CHAIN; k < ks.to; k += CHAIN) {
+    for (size_t k = CHAIN; k < K; k += CHAIN) {
         UNROLL
         for (int i = 0; i < s.rows * s.blocks * s.gates; i++) {
             v_store(totals + sum_at(s, i, stride), sums[i]);
@@ -143,16 +166,17 @@ INLINE void multiply(shape s, const operands *o, const tile *t, range ks)
     vec sums[MAX_COLUMNS];
     UNROLL
     for (int b = 0; b < s.blocks; b++)
-        panels[b] = frnn_panel(o->matrix, t->block + (size_t)b);
+        panels[b] = o->widened ? o->widened + (size_t)(b * s.gates) * CHAIN * WIDTH
+                               : panel_from(s, o, t->block + (size_t)b, ks.from);
     UNROLL
     for (int r = 0; r < s.rows; r++)
-        in[r] = o->in[t->row + (size_t)r];
+        in[r] = (const real *)o->in[t->row + (size_t)r] + ks.from;
     if (ks.from == 0)
         copy_other_sums(s, t);
     UNROLL
     for (int i = 0; i < s.rows * columns; i++)
         sums[i] = ks.from ? v_set1(0) : v_load(t->start + sum_at(s, i, t->start_stride));
-    multiply_chains(sums, s, panels, in, o->matrix->K, ks, t->ahead, t->sums, t->stride);
+    multiply_chains(sums, s, panels, in, ks.to - ks.from, ks.from > 0, t->ahead, t->sums, t->stride);
     UNROLL
     for (int i = 0; i < s.rows * columns; i++)
         v_store(t->sums + sum_at(s, i, t->stride), sums[i]);
@@ -161,7 +185,13 @@ INLINE void multiply(shape s, const operands *o, const tile *t, range ks)
 INLINE void multiply_rows(shape s, const operands *o, const tile *t, range ks)
 {
     switch (t->rows) {
-    case 1: s.rows = 1, multiply(s, o, t, ks); break;
+    case 1:
+        s.rows = 1;
+        if (has_halves(o->matrix))
+            s.halves = true, multiply(s, o, t, ks);
+        else
+            multiply(s, o, t, ks);
+        break;
     case 2: s.rows = 2, multiply(s, o, t, ks); break;
     case 3: s.rows = 3, multiply(s, o, t, ks); break;
 #if REGISTERS == 32

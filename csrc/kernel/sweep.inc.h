@@ -7,6 +7,8 @@
 #include "cells.inc.h"
 #include "product.inc.h"
 
+#include "integers.inc.h"
+
 #include "row.inc.h"
 
 #include "outer.inc.h"
@@ -14,7 +16,7 @@
 /* Blocks in one tile: a power of two, as many as there are and as a tile of so many rows takes. */
 static size_t blocks_across(size_t gates, size_t rows, size_t left)
 {
-    size_t blocks = columns_across(rows) / gates;
+    size_t blocks = (uint32_t)columns_across(rows) / (uint32_t)gates; /* a division of 64 bits takes twice as long */
     assert(blocks > 0 && left > 0);
     while (blocks > left || blocks & (blocks - 1))
         blocks--;
@@ -26,7 +28,7 @@ static size_t blocks_across(size_t gates, size_t rows, size_t left)
 static size_t tile_rows(size_t left)
 {
     const size_t tiles = (left + MAX_ROWS - 1) / MAX_ROWS;
-    return (left + tiles - 1) / tiles;
+    return tiles == 1 ? left : (left + tiles - 1) / tiles;
 }
 
 static void start_tile(const stage_step *k, tile *t)
@@ -50,6 +52,26 @@ static const real *column_ahead(const operands *o, size_t block, size_t chain, s
     return (const real *)panel + frnn_panel_column(last ? 0 : chain + CHAIN, gate, gates) * WIDTH;
 }
 
+/* Halves, as numbers of the sums. */
+static void widen(const void *from, size_t n, real *to)
+{
+#if FRNN_BITS == 32
+    for (size_t i = 0; i < n; i += WIDTH)
+        v_store(to + i, v_load_halves((const uint16_t *)from + i));
+#else
+    (void)from, (void)n, (void)to;
+#endif
+}
+
+/* A chain's halves: they are made wide once for all rows. */
+static void widen_chain(const operands *o, size_t block, size_t blocks, range ks)
+{
+    const size_t gates = o->matrix->gates;
+    for (size_t b = 0; b < blocks; b++)
+        widen((const uint16_t *)frnn_panel(o->matrix, block + b) + frnn_panel_column(ks.from, 0, gates) * WIDTH,
+              (ks.to - ks.from) * gates * WIDTH, o->widened + b * gates * CHAIN * WIDTH);
+}
+
 /* A chain's panels are passed by all rows of a band before the next chain: they are read once from far and then from
  * the nearest cache. Meanwhile each tile fetches a column of the panels that follow. One tile alone goes
  * through all chains at once. */
@@ -57,16 +79,18 @@ static void multiply_band(const stage_step *k, const operands *o, product *pass,
 {
     const size_t begin = t.row, rows = t.rows, tiles = (rows + MAX_ROWS - 1) / MAX_ROWS;
     const size_t K = o->matrix->K, columns = o->matrix->gates * t.blocks;
-    const size_t step = tiles > 1 ? CHAIN : K ? K : 1;
+    const size_t step = tiles > 1 || o->widened ? CHAIN : K ? K : 1;
     real *const sums = t.sums;
     size_t from = 0;
     do {
         const range ks = {from, K - from < step ? K : from + step};
         size_t column = 0;
+        if (o->widened)
+            widen_chain(o, t.block, t.blocks, ks);
         for (t.row = begin; t.row < begin + rows; t.row += t.rows) {
             t.rows = tile_rows(begin + rows - t.row);
             t.sums = sums + (t.row - begin) * t.stride;
-            t.ahead = tiles > 1 && column < columns ? column_ahead(o, t.block, from, column++) : NULL;
+            t.ahead = tiles > 1 && column < columns && !o->widened ? column_ahead(o, t.block, from, column++) : NULL;
             if (from_start) {
                 start_tile(k, &t);
             } else {
@@ -94,16 +118,32 @@ static void add_zero_h(const stage_step *k, tile t, bool from_start)
                     v_add(v_load(t.start + r * t.start_stride + i * WIDTH), v_load(zero + i * WIDTH)));
 }
 
+/* Adds one product to the sums of a band, or to what they start from. */
+static void multiply_matrix(const stage_step *k, const operands *o, bool for_h, tile t, bool from_start)
+{
+#if FRNN_BITS == 32
+    if (frnn_format_is_integer(o->matrix->format) && o->matrix->K) {
+        t.start = t.sums;
+        t.start_stride = t.stride;
+        if (from_start)
+            start_tile(k, &t);
+        integer_products[k->stage->kind][for_h](o, &t);
+        return;
+    }
+#endif
+    const struct products *multiply = &products[k->stage->kind];
+    multiply_band(k, o, for_h ? multiply->h : multiply->x, t, from_start);
+}
+
 /* All rows of some blocks. `next` is the first block of the sweep's next tile. */
 static void sweep_rows(const stage_step *k, size_t block, size_t blocks, size_t next)
 {
     const frnn_stage *stage = k->stage;
     const bool with_x = k->ahead || (!k->kept && stage->W.K);
     const frnn_matrix *W = &stage->W, *U = &stage->U;
-    const operands x = {W, k->x, k->ahead ? W : U, k->ahead ? next : block};
-    const operands h = {U, k->h, with_x ? W : U, next};
-    const struct products *multiply = &products[stage->kind];
-    real own[BAND_SUMS * WIDTH];
+    real own[BAND_SUMS * WIDTH], wide[FRNN_BITS == 32 ? COLUMNS_OF_FEW * CHAIN * WIDTH : 1];
+    operands x = {W, k->x, k->ahead ? W : U, k->ahead ? next : block, k->x_integers, NULL};
+    operands h = {U, k->h, with_x ? W : U, next, k->h_integers, NULL};
     for (size_t row = 0; row < k->n; row += BAND_ROWS) {
         tile t = {.row = row,
                   .rows = k->n - row < BAND_ROWS ? k->n - row : BAND_ROWS,
@@ -111,17 +151,19 @@ static void sweep_rows(const stage_step *k, size_t block, size_t blocks, size_t 
                   .blocks = blocks,
                   .sums = own,
                   .stride = blocks * stage->sums * WIDTH};
+        x.widened = has_halves(W) && t.rows > 1 ? wide : NULL;
+        h.widened = has_halves(U) && t.rows > 1 ? wide : NULL;
         if (k->ahead) {
             t.stride = stage->blocks * stage->sums * WIDTH;
             t.sums = k->kept + row * t.stride + block * stage->sums * WIDTH;
         }
         if (with_x)
-            multiply_band(k, &x, multiply->x, t, true);
+            multiply_matrix(k, &x, false, t, true);
         if (!k->ahead) {
             if (k->zero_h)
                 add_zero_h(k, t, !with_x);
             else
-                multiply_band(k, &h, multiply->h, t, !with_x);
+                multiply_matrix(k, &h, true, t, !with_x);
             finish(k, &t);
         }
     }
@@ -130,22 +172,57 @@ static void sweep_rows(const stage_step *k, size_t block, size_t blocks, size_t 
 /* One row of the standard cells. */
 static void sweep_row(const stage_step *k, const row_kernel *row, size_t begin, size_t end, bool downwards)
 {
+    void (*const run)(const stage_step *, size_t, size_t) = has_halves(&k->stage->U) ? row->run_halves : row->run;
     for (size_t left = end - begin, blocks; left > 0; left -= blocks) {
-        const size_t passes = (left + row->across - 1) / row->across;
-        blocks = (left + passes - 1) / passes;
-        row->run(k, downwards ? begin + left - blocks : end - left, blocks);
+        blocks = left;
+        if (left > row->across) {
+            const size_t passes = (left + row->across - 1) / row->across;
+            blocks = (left + passes - 1) / passes;
+        }
+        run(k, downwards ? begin + left - blocks : end - left, blocks);
     }
+}
+
+/* The same of weights that are bytes. */
+static void sweep_row_of_integers(const stage_step *k, const row_kernel *row, size_t begin, size_t end, bool downwards)
+{
+    const frnn_matrix *U = &k->stage->U;
+    for (size_t left = end - begin, blocks; left > 0; left -= blocks) {
+        blocks = blocks_across(U->gates, frnn_matrix_vectors(U), left);
+        blocks = blocks < row->across ? blocks : row->across;
+        row->run_integers(k, downwards ? begin + left - blocks : end - left, blocks);
+    }
+}
+
+/* Rows of the tallest tile of a band, or vectors of integers. */
+static size_t tallest_tile(const frnn_matrix *matrix, size_t rows)
+{
+#if FRNN_BITS == 32
+    switch (frnn_matrix_vectors(matrix)) {
+    case 1: return tile_vectors(rows, 1);
+    case 2: return tile_vectors(2 * rows, 2);
+    default: break; /* they are numbers */
+    }
+#endif
+    (void)matrix;
+    return tile_rows(rows);
+}
+
+/* Where a share of some blocks begins. */
+INLINE size_t share_of(size_t blocks, size_t share, size_t shares)
+{
+    return shares == 1 ? blocks * share : blocks * share / shares;
 }
 
 /* All rows and blocks of a share, upwards or downwards. Blocks are outside, so that their panels stay near while rows
  * pass. */
 static void sweep(const stage_step *k, size_t share, size_t shares, bool downwards)
 {
-    const size_t tallest = tile_rows(k->n < BAND_ROWS ? k->n : BAND_ROWS);
-    const size_t begin = k->stage->blocks * share / shares, end = k->stage->blocks * (share + 1) / shares;
+    const size_t tallest = tallest_tile(&k->stage->U, k->n < BAND_ROWS ? k->n : BAND_ROWS);
+    const size_t begin = share_of(k->stage->blocks, share, shares), end = share_of(k->stage->blocks, share + 1, shares);
     const row_kernel *row = &row_kernels[k->stage->kind];
     if (k->n == 1 && row->across && k->stage->standard && !k->ahead) {
-        sweep_row(k, row, begin, end, downwards);
+        (frnn_format_is_integer(k->stage->U.format) ? sweep_row_of_integers : sweep_row)(k, row, begin, end, downwards);
         return;
     }
     for (size_t left = end - begin, blocks; left > 0; left -= blocks) {
@@ -158,7 +235,15 @@ static void sweep(const stage_step *k, size_t share, size_t shares, bool downwar
 
 static void input(const frnn_stage *stage, const frnn_inputs *inputs)
 {
-    const stage_step k = {.stage = stage, .n = inputs->n, .x = inputs->x, .kept = inputs->sums, .ahead = true};
+    const stage_step k = {.stage = stage,
+                          .n = inputs->n,
+                          .x = inputs->x,
+                          .kept = inputs->sums,
+                          .ahead = true,
+                          .x_integers = inputs->integers};
+#if FRNN_BITS == 32
+    make_integers(&stage->W, inputs->x, inputs->n, LEAST_SCALE_OF_X, inputs->integers);
+#endif
     if (k.n)
         sweep(&k, inputs->share, inputs->shares, false);
 }
@@ -196,9 +281,47 @@ INLINE void move(frnn_steps *s)
         move_tape(s);
 }
 
+/* What the rows of x and of h have become for a stage. Stages that read x read the same x. */
+INLINE void make_integers_of_step(const stage_step *k, const frnn_steps *s, int stage)
+{
+#if FRNN_BITS == 32
+    if (!frnn_format_is_integer(k->stage->U.format))
+        return;
+    if (stage == 0 && !k->kept)
+        make_integers(&k->stage->W, k->x, k->n, LEAST_SCALE_OF_X, s->x_integers);
+    if (!k->zero_h)
+        make_integers(&k->stage->U, k->h, k->n, 1, s->h_integers);
+#else
+    (void)k, (void)s, (void)stage;
+#endif
+}
+
+/* The layer with U's halves made wide, once for all steps, in the blocks of a share. */
+static OUTLINE void widen_layer(const frnn_steps *s, frnn_layer *layer)
+{
+    char *to = s->wide;
+    *layer = *s->layer;
+    for (int i = 0; i < layer->stages; i++) {
+        const frnn_matrix halves = layer->stage[i].U;
+        frnn_matrix *U = &layer->stage[i].U;
+        const size_t blocks = layer->stage[i].blocks;
+        *U = frnn_matrix_of(FRNN_FORMAT_FLOAT32, halves.units, halves.gates, halves.K, halves.width);
+        U->panels = to;
+        const size_t begin = share_of(blocks, s->share, s->shares), end = share_of(blocks, s->share + 1, s->shares);
+        for (size_t b = begin; b < end && !s->is_wide; b++)
+            widen(frnn_panel(&halves, b), halves.K * halves.gates * WIDTH, (real *)(to + b * U->panel_bytes));
+        to += U->bytes;
+    }
+}
+
 static void steps(frnn_steps *s)
 {
+    frnn_layer wide;
     const frnn_layer *layer = s->layer;
+    if (s->wide) {
+        widen_layer(s, &wide);
+        layer = &wide;
+    }
     for (size_t step = 0; step < s->steps; step++) {
         for (int i = 0; i < layer->stages; i++) {
             const frnn_stage *stage = &layer->stage[i];
@@ -217,7 +340,10 @@ static void steps(frnn_steps *s)
                 .tape = (void *const *)s->tape[i],
                 .states = i == 0 ? frnn_cell_states(stage->spec->cell) - 1 : 0,
                 .past = s->past,
+                .x_integers = s->x_integers,
+                .h_integers = s->h_integers,
             };
+            make_integers_of_step(&k, s, i);
             sweep(&k, s->share, s->shares, (s->parity + step) & 1);
             if (s->shares > 1)
                 s->meet(s->context);

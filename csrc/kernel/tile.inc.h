@@ -65,5 +65,6 @@ typedef struct stage_step {
     bool zero_h;       /* h is +0 throughout: U h is known */
     void *const *tape; /* rows that sums, and of the first stage states beside h, are kept in; NULL: not kept */
     size_t states;     /* of them, beside h */
+    const char *x_integers, *h_integers; /* what rows of x and h have become, where weights are bytes */
     const frnn_past *past;
 } stage_step;

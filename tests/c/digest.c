@@ -1,5 +1,5 @@
-/* Runs random layers through the C interface and prints digests of every bit of their results and of their gradients,
- * "TARGET RESULTS-GRADIENTS": `digest [--layers N] [TARGET..]`, of all that can be used here if none is named.
+/* Runs random layers through the C interface and prints digests of every bit of their results, of their gradients, and of
+ * results of layers with narrow weights, "TARGET RESULTS-GRADIENTS-NARROW": `digest [--layers N] [TARGET..]`, of all that can be used here if none is named.
  *
  * The same program is built for other processors and with ThreadSanitizer: four threads at a time run the same params,
  * and each call may use two. Then plans that no size would be given are run, to the same bits. A target that cannot be
@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include "gradients.h"
+#include "narrow.h"
 
 enum {
     FIRST_CELLS = 3 /* RNN, LSTM, GRU: the digest began with them */,
@@ -59,19 +60,20 @@ static void *run_and_pull(void *context)
 
 static job run_callers(const layer *l, const batch *b)
 {
+    const int pullers = l->spec.precision == FRNN_FULL ? PULLERS : 0;
     pthread_t threads[CALLERS];
     job jobs[CALLERS];
-    frnn_transposed *transposed = transpose(l);
+    frnn_transposed *transposed = pullers ? transpose(l) : NULL;
     cotangents from = random_cotangents(l, b);
     for (int i = 0; i < CALLERS; i++) {
         jobs[i] = (job){.layer = l, .batch = b, .transposed = transposed, .from = &from};
         jobs[i].segment = i % 2 ? 1 + b->T / 3 : 0;
-        if (pthread_create(&threads[i], NULL, i < PULLERS ? run_and_pull : run, &jobs[i]))
+        if (pthread_create(&threads[i], NULL, i < pullers ? run_and_pull : run, &jobs[i]))
             abort();
     }
     for (int i = 0; i < CALLERS; i++) {
         pthread_join(threads[i], NULL);
-        if (jobs[i].hash != jobs[0].hash || (i < PULLERS && jobs[i].gradients != jobs[0].gradients))
+        if (jobs[i].hash != jobs[0].hash || (i < pullers && jobs[i].gradients != jobs[0].gradients))
             abort();
     }
     free_cotangents(&from);
@@ -81,13 +83,13 @@ static job run_callers(const layer *l, const batch *b)
 
 /* Digests of what a target has given so far. */
 typedef struct digests {
-    uint64_t results, gradients;
+    uint64_t results, gradients, narrow;
 } digests;
 
-static void run_layer(const frnn_target *target, frnn_cell cell, digests *so_far)
+static job run_layer(const frnn_target *target, frnn_cell cell, frnn_dtype dtype, frnn_precision precision)
 {
-    const frnn_dtype dtype = (frnn_dtype)pick(2);
     layer l = random_layer(cell, dtype, 2);
+    narrow_layer(&l, precision);
     l.params = make_params(&l, target);
     batch b = random_batch(&l);
     const job done = run_callers(&l, &b);
@@ -100,6 +102,13 @@ static void run_layer(const frnn_target *target, frnn_cell cell, digests *so_far
     }
     free_batch(&b);
     free_layer(&l);
+    return done;
+}
+
+static void run_full(const frnn_target *target, frnn_cell cell, digests *so_far)
+{
+    const frnn_dtype dtype = (frnn_dtype)pick(2);
+    const job done = run_layer(target, cell, dtype, FRNN_FULL);
     so_far->results = so_far->results * 31 + done.hash;
     so_far->gradients = so_far->gradients * 31 + done.gradients;
 }
@@ -109,11 +118,16 @@ static void run_layers(const frnn_target *target, size_t layers)
     random_state = 88172645463325252u;
     digests all = {0};
     for (size_t i = 0; i < layers; i++)
-        run_layer(target, (frnn_cell)pick(FIRST_CELLS), &all);
+        run_full(target, (frnn_cell)pick(FIRST_CELLS), &all);
     for (int cell = FIRST_CELLS; cell < FRNN_CELLS; cell++) /* each that came later, after them */
         for (size_t i = 0; i < layers / FIRST_CELLS; i++)
-            run_layer(target, (frnn_cell)cell, &all);
-    printf("%s %016" PRIx64 "-%016" PRIx64 "\n", frnn_target_name(target), all.results, all.gradients);
+            run_full(target, (frnn_cell)cell, &all);
+    for (size_t i = 0; i < layers; i++) { /* cells that came later are left out, so that the others stay as they are */
+        const frnn_precision precision = (frnn_precision)(FRNN_FLOAT16 + i / FIRST_CELLS % 3);
+        all.narrow = all.narrow * 31 + run_layer(target, (frnn_cell)(i % FIRST_CELLS), FRNN_FLOAT32, precision).hash;
+    }
+    printf("%s %016" PRIx64 "-%016" PRIx64 "-%016" PRIx64 "\n", frnn_target_name(target), all.results, all.gradients,
+           all.narrow);
     fflush(stdout);
 }
 

@@ -1,4 +1,5 @@
-/* A layer stack, a batch of sequences for it and the results of a call, all dense. */
+/* A layer stack, a batch of sequences for it and the results of a call, all dense. Its weights are numbers of its type, or
+ * narrow ones (narrow.h). */
 #ifndef LAYERS_H
 #define LAYERS_H
 
@@ -48,6 +49,34 @@ static inline size_t weight_count(const layer *l, size_t i, size_t which)
     return all[which];
 }
 
+/* Whether such an array may be narrow: W, U or V. */
+static inline bool is_matrix(size_t which) { return which == 0 || which == 1 || which == 4; }
+
+static inline bool has_bytes(const layer *l)
+{
+    return l->spec.precision == FRNN_INT8 || l->spec.precision == FRNN_INT8_FAST;
+}
+
+/* Bytes of one number of such an array. */
+static inline size_t weight_bytes(const layer *l, size_t which)
+{
+    if (!is_matrix(which) || l->spec.precision == FRNN_FULL)
+        return l->element;
+    return has_bytes(l) ? 1 : 2;
+}
+
+/* Of a matrix: what a byte of each of its rows stands for, and how many rows there are. */
+static inline const float **scales(layer *l, size_t i, size_t which)
+{
+    frnn_weights *w = &l->weights[i];
+    return which == 0 ? &w->W_scale : which == 1 ? &w->U_scale : &w->V_scale;
+}
+
+static inline size_t matrix_rows(const layer *l, size_t which)
+{
+    return which == 4 ? l->spec.proj_size : frnn_cell_gates(l->spec.cell) * l->spec.hidden_size;
+}
+
 static inline frnn_params *make_params(const layer *l, const frnn_target *target)
 {
     frnn_params *params;
@@ -60,8 +89,11 @@ static inline void free_layer(layer *l)
 {
     frnn_params_free(l->params);
     for (size_t i = 0; i < stacked(l); i++)
-        for (size_t which = 0; which < WEIGHTS; which++)
+        for (size_t which = 0; which < WEIGHTS; which++) {
             free((void *)(uintptr_t)*weight(l, i, which));
+            if (is_matrix(which))
+                free((void *)(uintptr_t)*scales(l, i, which));
+        }
 }
 
 /* What a call reads. */
@@ -132,14 +164,15 @@ static char tested[512];
 
 static inline void set_tested(const char *what, const layer *l, const batch *b)
 {
+    static const char *const precisions[] = {"", " float16", " int8", " int8_fast"};
     const frnn_spec *s = &l->spec;
     snprintf(tested, sizeof tested,
-             "%s: %s float%d I=%d H=%d P=%d L=%d %s%s T=%d B=%d activations=%d,%d,%d clip=%g%s%s%s", what,
-             frnn_cell_name(s->cell), (int)(8 * l->element), (int)s->input_size, (int)s->hidden_size, (int)s->proj_size,
-             (int)s->num_layers, s->forward ? "forward" : "", s->reverse ? "reverse" : "", (int)b->T, (int)b->B,
-             (int)s->activation.function, (int)s->recurrent_activation.function, (int)s->output_activation.function,
-             s->clip, s->reset_after ? " reset_after" : "", s->input_forget ? " input_forget" : "",
-             b->ragged ? " ragged" : "");
+             "%s: %s float%d%s I=%d H=%d P=%d L=%d %s%s T=%d B=%d activations=%d,%d,%d clip=%g%s%s%s", what,
+             frnn_cell_name(s->cell), (int)(8 * l->element), precisions[s->precision], (int)s->input_size,
+             (int)s->hidden_size, (int)s->proj_size, (int)s->num_layers, s->forward ? "forward" : "",
+             s->reverse ? "reverse" : "", (int)b->T, (int)b->B, (int)s->activation.function,
+             (int)s->recurrent_activation.function, (int)s->output_activation.function, s->clip,
+             s->reset_after ? " reset_after" : "", s->input_forget ? " input_forget" : "", b->ragged ? " ragged" : "");
 }
 
 #if defined(__GNUC__)

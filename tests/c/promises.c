@@ -1,4 +1,4 @@
-/* What docs/numerics.md promises, of random layers of every cell and type, through the C interface:
+/* What docs/numerics.md promises, of random layers of every cell, type and precision, through the C interface:
  *
  *     promises [--layers N] [--seed N] [--no-mode] [TARGET..]
  *
@@ -6,6 +6,7 @@
  * it with status 1, a target that cannot be used with status 2. --no-mode leaves out what an emulator without the
  * processor's floating-point mode can't have: subnormals that are flushed, roundings, exception flags. */
 #include "gradients.h"
+#include "narrow.h"
 #include "numbers.h"
 #include "strided.h"
 #include "subject.h"
@@ -266,6 +267,14 @@ static void check_renewed(const subject *s)
     must(results == digest_result(s->l, &s->whole, s->b->T, s->b->B), "renewed params compute the same");
 }
 
+/* Layers with narrow weights have no gradients, but their steps can be traced. */
+static void check_tape(const subject *s)
+{
+    uint64_t results;
+    frnn_tape_free(record(s->l, s->b, 1 + pick(3), pick(2) ? 0 : 1 + pick(s->b->T + 1), &results));
+    must(results == digest_result(s->l, &s->whole, s->b->T, s->b->B), "a tape changes no result");
+}
+
 static void check_gradients(const subject *s)
 {
     const layer *l = s->l;
@@ -399,16 +408,19 @@ static void season_batch(const layer *l, batch *b, flavour f)
         spoil_batch(l, b, f == ZEROS ? 2 : 200, f == ZEROS);
 }
 
-static void check_layer(const frnn_target *target, size_t i, bool with_mode)
+/* The first layers of each kind have all flavours of each cell and type, or of each cell and precision. */
+static void check_layer(const frnn_target *target, size_t i, bool narrow, bool with_mode)
 {
-    layer l = random_layer((frnn_cell)(i % FRNN_CELLS), (frnn_dtype)(i / FRNN_CELLS % 2), MOST_STACKED);
+    const size_t kinds = narrow ? 3 : 2, kind = i / FRNN_CELLS % kinds;
+    layer l = random_layer((frnn_cell)(i % FRNN_CELLS), narrow ? FRNN_FLOAT32 : (frnn_dtype)kind, MOST_STACKED);
     batch b = random_batch(&l);
-    const flavour f = (flavour)(i / FRNN_CELLS / 2 % FLAVOURS);
+    const flavour f = (flavour)(i / FRNN_CELLS / kinds % FLAVOURS);
     frnn_activation *const activations[] = {&l.spec.activation, &l.spec.recurrent_activation,
                                             &l.spec.output_activation};
     for (int a = 0; a < 3; a++) /* numbers whose products are rounded */
         *activations[a] = (frnn_activation){activations[a]->function, 0.3, 0.45};
     season_weights(&l, f);
+    narrow_layer(&l, narrow ? (frnn_precision)(FRNN_FLOAT16 + kind) : FRNN_FULL);
     season_batch(&l, &b, f);
     char what[64];
     snprintf(what, sizeof what, "%s: layer %d", frnn_target_name(target), (int)i);
@@ -420,7 +432,9 @@ static void check_layer(const frnn_target *target, size_t i, bool with_mode)
     check_alone(&s), check_neighbours(&s), check_crowd(&s);
     check_cuts(&s), check_stream(&s), check_ends(&s), check_no_state(&s);
     check_threads(&s), check_layout(&s), check_targets(&s), check_equations(&s);
-    if (pick(2))
+    if (narrow)
+        check_tape(&s);
+    else if (pick(2))
         check_gradients(&s);
     check_renewed(&s);
     if (with_mode)
@@ -433,8 +447,11 @@ static void check_target(const frnn_target *target, size_t layers, uint64_t seed
 {
     random_state = seed;
     for (size_t i = 0; i < layers; i++)
-        check_layer(target, i, with_mode);
-    printf("%s: kept by %d layers\n", frnn_target_name(target), (int)layers);
+        check_layer(target, i, false, with_mode);
+    for (size_t i = 0; i < (layers + 1) / 2; i++)
+        check_layer(target, i, true, with_mode);
+    printf("%s: kept by %d layers, and %d with narrow weights\n", frnn_target_name(target), (int)layers,
+           (int)(layers + 1) / 2);
     fflush(stdout);
 }
 

@@ -15,11 +15,17 @@
  * with them. A number that might overflow, or that depends on whether something rounds to zero, is unknown: its bound is
  * infinity, and it is not compared. NaN and infinities that no rounding can change are known.
  *
+ * What bytes multiply is off by half of what one of its integers stands for, and by its rounding.
+ *
  * A new cell: a function of its equations beside rnn_step, and its line in cell_step. */
 #ifndef REFERENCE_H
 #define REFERENCE_H
 
-#include "layers.h"
+#include "narrow.h"
+
+/* The least that the largest integer of a row stands for: of x, and of what comes from h. */
+#define LEAST_OF_X 0x1p-100
+#define LEAST_OF_H 1.0
 
 typedef struct ball {
     double v, e;
@@ -153,11 +159,33 @@ typedef struct row_step {
     precision p;
     const frnn_spec *spec;
     const reference_weights *w;
-    size_t I, out; /* sizes of the layer's input, and of its output */
-    const ball *x;
-    ball *h, *c;      /* the states, in and out */
-    ball *next, *tmp; /* H each: h' before a projection, and what an equation likes to keep */
+    size_t I, out;              /* sizes of the layer's input, and of its output */
+    const ball *x, *multiplied; /* as the weights multiply them: x, and h */
+    ball *h, *c;                /* the states, in and out */
+    ball *next, *tmp;           /* H each: h' before a projection, and what an equation likes to keep */
 } row_step;
+
+/* What weights multiply in place of a row: itself, or integers. One number that is not finite, or not known, decides over
+ * all. */
+static inline void as_multiplied(const precision *p, const frnn_spec *spec, const ball *from, size_t n,
+                                 double least_top, ball *to)
+{
+    const double top = spec->precision == FRNN_INT8_FAST ? 127 : 8191;
+    double largest = least_top;
+    bool all_known = true, all_finite = true;
+    memmove(to, from, n * sizeof *to);
+    if (spec->precision == FRNN_FULL || spec->precision == FRNN_FLOAT16)
+        return;
+    for (size_t k = 0; k < n; k++) {
+        all_known = all_known && is_known(to[k]);
+        all_finite = all_finite && is_finite(to[k].v);
+        largest = fabs(to[k].v) + to[k].e > largest ? fabs(to[k].v) + to[k].e : largest;
+    }
+    for (size_t k = 0; k < n; k++) {
+        to[k].e += 0.51 * largest / top + 4 * p->u * fabs(to[k].v);
+        to[k] = !all_known ? unknown : !all_finite ? exact((double)NAN) : to[k];
+    }
+}
 
 /* They add one row of b + W x, and of d + U h, to a sum. */
 static inline void sum_x(sum *s, const row_step *k, size_t row)
@@ -182,7 +210,7 @@ static inline ball from_x(const row_step *k, size_t row)
 static inline ball from_h(const row_step *k, size_t row)
 {
     sum s = {0};
-    sum_h(&s, k, row, k->h);
+    sum_h(&s, k, row, k->multiplied);
     return sum_end(&k->p, s);
 }
 
@@ -213,7 +241,7 @@ static inline ball one_minus(const precision *p, ball a) { return add(p, exact(1
 static inline void rnn_step(const row_step *k)
 {
     for (size_t u = 0; u < k->spec->hidden_size; u++)
-        k->next[u] = candidate(k, from_both(k, 0, u, k->h));
+        k->next[u] = candidate(k, from_both(k, 0, u, k->multiplied));
 }
 
 /* Of i, f and o: s + p c. */
@@ -227,12 +255,12 @@ static inline void lstm_step(const row_step *k)
 {
     const precision *p = &k->p;
     for (size_t u = 0; u < k->spec->hidden_size; u++) {
-        const ball i = gate(k, with_peephole(k, 0, u, from_both(k, 0, u, k->h)));
-        const ball f =
-            k->spec->input_forget ? one_minus(p, i) : gate(k, with_peephole(k, 1, u, from_both(k, 1, u, k->h)));
-        const ball g = candidate(k, from_both(k, 2, u, k->h));
+        const ball i = gate(k, with_peephole(k, 0, u, from_both(k, 0, u, k->multiplied)));
+        const ball f = k->spec->input_forget ? one_minus(p, i)
+                                             : gate(k, with_peephole(k, 1, u, from_both(k, 1, u, k->multiplied)));
+        const ball g = candidate(k, from_both(k, 2, u, k->multiplied));
         k->c[u] = add(p, multiply(p, f, k->c[u]), multiply(p, i, g));
-        const ball o = gate(k, with_peephole(k, 2, u, from_both(k, 3, u, k->h)));
+        const ball o = gate(k, with_peephole(k, 2, u, from_both(k, 3, u, k->multiplied)));
         k->next[u] = multiply(p, o, activate(p, k->spec->output_activation, k->c[u]));
     }
 }
@@ -249,11 +277,12 @@ static inline void gru_step(const row_step *k)
 {
     const precision *p = &k->p;
     for (size_t u = 0; u < k->spec->hidden_size; u++) {
-        k->next[u] = gate(k, from_both(k, 0, u, k->h)); /* r, until h' is known */
+        k->next[u] = gate(k, from_both(k, 0, u, k->multiplied)); /* r, until h' is known */
         k->tmp[u] = multiply(p, k->next[u], k->h[u]);
     }
+    as_multiplied(p, k->spec, k->tmp, k->spec->hidden_size, LEAST_OF_H, k->tmp);
     for (size_t u = 0; u < k->spec->hidden_size; u++) {
-        const ball z = gate(k, from_both(k, 1, u, k->h));
+        const ball z = gate(k, from_both(k, 1, u, k->multiplied));
         const ball n = candidate(k, gru_new_sum(k, u, k->next[u], k->tmp));
         k->next[u] = add(p, multiply(p, one_minus(p, z), n), multiply(p, z, k->h[u]));
     }
@@ -267,6 +296,8 @@ static inline void cell_step(const row_step *k)
     case FRNN_GRU: gru_step(k); break;
     case FRNN_CELLS: abort();
     }
+    if (k->spec->proj_size)
+        as_multiplied(&k->p, k->spec, k->next, k->spec->hidden_size, LEAST_OF_H, k->next);
     for (size_t u = 0; u < k->out; u++) {
         sum s = {0};
         if (k->spec->proj_size)
@@ -283,7 +314,7 @@ static inline double *flushed_weights(layer *l, size_t i, size_t which)
     const size_t n = weight_count(l, i, which);
     double *to = from ? allocate(n, sizeof *to) : NULL;
     for (size_t k = 0; k < n && from; k++)
-        to[k] = flushed(get(from, k, l->spec.dtype), l->spec.dtype);
+        to[k] = flushed(get_weight(l, i, which, k), l->spec.dtype);
     return to;
 }
 
@@ -307,20 +338,24 @@ static inline void reference_layer(const layer *l, const batch *b, size_t i, con
                                    const reference *r)
 {
     const size_t H = l->spec.hidden_size, I = input_size(l, i), d = i % l->D;
-    ball *scratch = allocate(2 * H, sizeof *scratch);
+    ball *scratch = allocate(2 * H + I + l->out, sizeof *scratch), *of_x = scratch + 2 * H, *of_h = of_x + I;
+    const precision p = precision_of(l->spec.dtype);
     for (size_t row = 0; row < b->B; row++)
         for (size_t step = 0, length = length_of(b, row); step < length; step++) {
             const size_t t = d || !l->spec.forward ? length - 1 - step : step, at = t * b->B + row;
-            const row_step k = {.p = precision_of(l->spec.dtype),
+            const row_step k = {.p = p,
                                 .spec = &l->spec,
                                 .w = w,
                                 .I = I,
                                 .out = l->out,
-                                .x = x + at * I,
+                                .x = of_x,
+                                .multiplied = of_h,
                                 .h = r->h + (i * b->B + row) * l->out,
                                 .c = r->c + (i * b->B + row) * H,
                                 .next = scratch,
                                 .tmp = scratch + H};
+            as_multiplied(&p, &l->spec, x + at * I, I, LEAST_OF_X, of_x);
+            as_multiplied(&p, &l->spec, k.h, l->out, LEAST_OF_H, of_h);
             cell_step(&k);
             memcpy(r->y + at * y_width(l) + d * l->out, k.h, l->out * sizeof *k.h);
         }

@@ -8,7 +8,7 @@
 #ifndef DECODE_H
 #define DECODE_H
 
-#include "layers.h"
+#include "narrow.h"
 
 typedef struct problem {
     layer l; /* with params of one target */
@@ -218,6 +218,9 @@ static problem pick_problem(void)
     pick_batch(&p, most);
     put_specials(&p);
     settle_x(&p);
+    const size_t precision = pick(8);
+    if (spec.dtype == FRNN_FLOAT32 && precision <= FRNN_INT8_FAST)
+        narrow_layer(&p.l, (frnn_precision)precision);
     return p;
 }
 

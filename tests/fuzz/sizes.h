@@ -60,6 +60,8 @@ static void check_large_params(const frnn_target *target)
         .input_size = 1 + pick(40), .hidden_size = 1 + pick(40), .num_layers = 1 + pick(2), .forward = true};
     spec.cell = (frnn_cell)pick(FRNN_CELLS);
     spec.dtype = (frnn_dtype)pick(FRNN_DTYPES);
+    if (spec.dtype == FRNN_FLOAT32)
+        spec.precision = (frnn_precision)pick(FRNN_INT8_FAST + 1);
     spec.clip = (double)INFINITY;
     *(which == 0 ? &spec.input_size : which == 1 ? &spec.hidden_size : &spec.proj_size) = large;
     if (which == 2)

@@ -30,6 +30,60 @@ INLINE vec v_past_zero(vec a, vec b) { return _mm256_and_ps(_mm256_cmp_ps(a, _mm
 INLINE vec v_abs(vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 INLINE vec v_copysign(vec a, vec sign) { return _mm256_or_ps(v_abs(a), _mm256_and_ps(_mm256_set1_ps(-0.0f), sign)); }
 INLINE vec v_exponent(vec a) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), 23)); }
+INLINE vec v_load_halves(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const void *)p)); }
+
+typedef __m256i ivec; /* an integer of 32 bits a lane */
+typedef __m256i bvec; /* four bytes a lane */
+
+INLINE ivec i_load(const int32_t *p) { return _mm256_loadu_si256((const void *)p); }
+INLINE void i_store(int32_t *p, ivec a) { _mm256_storeu_si256((void *)p, a); }
+INLINE ivec i_set1(int32_t a) { return _mm256_set1_epi32(a); }
+INLINE ivec i_add(ivec a, ivec b) { return _mm256_add_epi32(a, b); }
+INLINE ivec i_sub(ivec a, ivec b) { return _mm256_sub_epi32(a, b); }
+INLINE ivec i_max(ivec a, ivec b) { return _mm256_max_epi32(a, b); }
+INLINE ivec i_and(ivec a, ivec b) { return _mm256_and_si256(a, b); }
+INLINE ivec i_left(ivec a, int n) { return _mm256_slli_epi32(a, n); }
+INLINE ivec i_right(ivec a, int n) { return _mm256_srai_epi32(a, n); }
+INLINE ivec i_bits(vec a) { return _mm256_castps_si256(a); }
+INLINE int32_t i_largest(ivec a)
+{
+    __m128i most = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    most = _mm_max_epi32(most, _mm_shuffle_epi32(most, 0x4e));
+    return _mm_cvtsi128_si32(_mm_max_epi32(most, _mm_shuffle_epi32(most, 0xb1)));
+}
+INLINE ivec i_round(vec a) { return _mm256_cvtps_epi32(a); }
+INLINE vec i_float(ivec a) { return _mm256_cvtepi32_ps(a); }
+INLINE void i_store_bytes(char *p, ivec a)
+{
+    const ivec lowest = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4, 8, 12, -1,
+                                         -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+    const ivec bytes = _mm256_shuffle_epi8(a, lowest);
+    _mm_storel_epi64((void *)p, _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)));
+}
+INLINE bvec b_load(const char *p) { return _mm256_loadu_si256((const void *)p); }
+INLINE bvec b_set4(const char *p)
+{
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    return _mm256_set1_epi32(four);
+}
+
+INLINE ivec i_dot_unsigned(ivec sum, bvec w, bvec a)
+{
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(a, w), _mm256_set1_epi16(1)));
+}
+INLINE ivec i_dot_signed(ivec sum, bvec w, bvec a)
+{
+    return i_dot_unsigned(sum, _mm256_sign_epi8(a, w), _mm256_abs_epi8(w)); /* w may be -128, a is not */
+}
+
+/* The compiler's own text of this instruction copies registers, and needs its flag. */
+enum { INSTRUCTION_OFFSET = 128 }; /* it takes the bytes of `a` as unsigned */
+INLINE ivec i_dot_instruction(ivec sum, bvec w, bvec a)
+{
+    __asm__("%{vex%} vpdpbusd %1, %2, %0" : "+x"(sum) : "x"(w), "x"(a));
+    return sum;
+}
 
 #else
 typedef __m256d vec;

@@ -62,6 +62,67 @@ INLINE vec v_fma(vec a, vec b, vec c) { return fma(a, b, c); }
 #endif
 #endif
 
+#if FRNN_BITS == 32
+/* Of a half: all its numbers are floats. Out of line: it stands in every tile of one row. */
+static OUTLINE vec v_load_halves(const uint16_t *p)
+{
+    const uint32_t exponent = *p >> 10 & 31, mantissa = *p & 1023u, sign = (uint32_t)(*p & 0x8000u) << 16;
+    uint32_t word = sign | (exponent + 112) << 23 | mantissa << 13;
+    float number;
+    if (exponent == 31)
+        word = sign | 0x7f800000u | mantissa << 13 | (mantissa ? 1u << 22 : 0);
+    memcpy(&number, &word, sizeof number);
+    if (!exponent) {
+        number = (float)mantissa * 0x1p-24f;
+        return sign ? -number : number;
+    }
+    return number;
+}
+
+typedef int32_t ivec; /* an integer of 32 bits a lane */
+typedef struct bvec { /* four bytes a lane */
+    int8_t bytes[4];
+} bvec;
+
+INLINE ivec i_load(const int32_t *p) { return *p; }
+INLINE void i_store(int32_t *p, ivec a) { *p = a; }
+INLINE ivec i_set1(int32_t a) { return a; }
+INLINE ivec i_max(ivec a, ivec b) { return a > b ? a : b; }
+INLINE ivec i_add(ivec a, ivec b) { return a + b; }
+INLINE ivec i_sub(ivec a, ivec b) { return a - b; }
+INLINE ivec i_and(ivec a, ivec b) { return a & b; }
+INLINE ivec i_left(ivec a, int n) { return a * (1 << n); }
+INLINE ivec i_right(ivec a, int n) { return a >> n; } /* every compiler that there is copies the sign */
+INLINE ivec i_bits(vec a)
+{
+    ivec word;
+    memcpy(&word, &a, sizeof word);
+    return word;
+}
+INLINE int32_t i_largest(ivec a) { return a; }
+INLINE ivec i_round(vec a) { return (ivec)lrintf(a); }
+INLINE vec i_float(ivec a) { return (vec)a; }
+INLINE void i_store_bytes(char *p, ivec a) { *p = (char)(uint8_t)a; }
+INLINE bvec b_load(const char *p)
+{
+    bvec b;
+    memcpy(b.bytes, p, sizeof b.bytes);
+    return b;
+}
+INLINE bvec b_set4(const char *p) { return b_load(p); }
+
+INLINE ivec i_dot_signed(ivec sum, bvec w, bvec a)
+{
+    for (int i = 0; i < 4; i++)
+        sum += w.bytes[i] * a.bytes[i];
+    return sum;
+}
+INLINE ivec i_dot_unsigned(ivec sum, bvec w, bvec a) { return i_dot_signed(sum, w, a); } /* of bytes below 128 */
+
+enum { INSTRUCTION_OFFSET = 0 };
+INLINE ivec i_dot_instruction(ivec sum, bvec w, bvec a) { return i_dot_signed(sum, w, a); } /* there is none */
+#endif
+
 INLINE vec v_exponent(vec a)
 {
     bits word;
