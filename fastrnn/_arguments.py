@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from fastrnn import _check
 from fastrnn._cells import CELLS, OPTIONS
+from fastrnn._precision import FULL, NARROW
 from fastrnn._sources import ENDINGS
 from fastrnn.config import __version__
 
@@ -30,7 +31,9 @@ EXAMPLES = """examples:
   fastrnn inspect *.pt
   fastrnn convert model.onnx lstm.safetensors --node /encoder/LSTM
   fastrnn convert weights.npz gru.npz --cell gru --prefix encoder. --reset-before
+  fastrnn convert model.pt small.safetensors --prefix encoder. --precision int8
   fastrnn check model.onnx --node /encoder/LSTM
+  fastrnn check model.onnx --node /encoder/LSTM --precision int8
   fastrnn bench model.pt --prefix encoder. --against torch --batch 8
   fastrnn bench model.pt --prefix encoder. --stream --deadline 10ms"""
 
@@ -161,7 +164,8 @@ def _add_layer_flags(command: argparse.ArgumentParser) -> None:
             what.add_argument(spelled(name), dest=name, action=action, default=None, help=_ABOUT.get(name))
         else:
             what.add_argument(spelled(name), type=_activation, metavar="NAME[,ALPHA,BETA]")
-    command.add_argument("--dtype", choices=("float32", "float64"), help="what the layer computes in")
+    command.add_argument("--dtype", choices=FULL, help="what the layer computes in")
+    command.add_argument("--precision", choices=(*FULL, *NARROW), help="of the matrices; float16 and int8 are narrow")
 
 
 def _add_run_flags(command: argparse.ArgumentParser, peers: tuple[str, ...]) -> None:
@@ -196,6 +200,7 @@ def parser(runs: Mapping[str, Run]) -> Parser:
     for command, peers in ((check, (*TIMED, "reference")), (bench, TIMED)):
         _add_layer_flags(command)
         _add_run_flags(command, peers)
+    check.add_argument("--input", metavar="X.npy", help="in place of random input: (T, B, I) or (T, I), floats")
     check.add_argument("--tolerance", type=_tolerance, metavar="NUMBER", help="default: as docs/command_line.md says")
     bench.add_argument("--rounds", type=_whole(1), default=21, metavar="N", help="of timing; default: 21")
     stream = bench.add_argument_group("steps of a stream")

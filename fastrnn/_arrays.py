@@ -24,6 +24,10 @@ class Unpickled(dict[str, Any]):
     """Weights out of a pickle. Nobody else was given their arrays, so params keep them and make no copy."""
 
 
+# The cure where weights are of 16 bits.
+NEEDS_CONVERSION = "dtype='float32' converts the weights, precision='float16' keeps them narrow"
+
+
 def check_array(name: str, value: object, converted: bool) -> Array:
     """One array of weights, of the dtype that it came in; `converted` says that params will convert it."""
     _check.refuse_mask(name, value)
@@ -33,7 +37,7 @@ def check_array(name: str, value: object, converted: bool) -> Array:
     if array.dtype.kind != "f" or array.dtype.itemsize > 8 or not array.dtype.isnative:
         raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
     if array.dtype.itemsize < 4 and not converted:
-        raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}; dtype='float32' converts the weights")
+        raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}; {NEEDS_CONVERSION}")
     return array
 
 
@@ -78,11 +82,27 @@ class Part(NamedTuple):
     bias_hh: Array | None = None
     weight_hr: Array | None = None
     weight_peephole: Array | None = None
+    weight_ih_scale: Array | None = None
+    weight_hh_scale: Array | None = None
+    weight_hr_scale: Array | None = None
 
 
-def parts_of(names: Names, weights: Mapping[str, Array], dtype: np.dtype[Any]) -> list[Part]:
-    """Arrays of every layer and direction, in the dtype that they are computed with."""
+TRAINED = Part._fields[:6]  # what has gradients
+MATRICES = ("weight_ih", "weight_hh", "weight_hr")  # which may be narrow
+SCALE = "_scale"  # after the name of a matrix of bytes
+
+
+def parts_of(names: Names, weights: Mapping[str, Array], dtype: np.dtype[Any], narrow: bool = False) -> list[Part]:
+    """Arrays of every layer and direction, in the dtype of the arithmetic; narrow matrices as they are held."""
+
+    def arrays_of(plain: str, name: str) -> dict[str, Array]:
+        as_held = narrow and plain in MATRICES
+        arrays = {plain: np.require(weights[name], None if as_held else dtype, ["C", "A"])}
+        if as_held and name + SCALE in weights:
+            arrays[plain + SCALE] = np.require(weights[name + SCALE], None, ["C", "A"])
+        return arrays
+
     return [
-        Part(**{plain: np.require(weights[name], dtype, ["C", "A"]) for plain, name in part.items()})
+        Part(**{key: array for plain, name in part.items() for key, array in arrays_of(plain, name).items()})
         for part in names.values()
     ]

@@ -9,7 +9,7 @@ F = TypeVar("F", np.float32, np.float64)
 
 COMPILER: str
 MOST_THREADS: int
-TARGETS: tuple[tuple[TargetName, bool], ...]
+TARGETS: tuple[tuple[TargetName, bool, TargetName], ...]
 CELLS: dict[str, int]
 CELL_SIZES: dict[str, tuple[int, int]]
 FUNCTIONS: dict[str, int]
@@ -29,6 +29,7 @@ class Packed:
         batch_first: bool,
         weights: list[tuple[NDArray[Any] | None, ...]],
         target: str,
+        precision: str | None = None,
         like: Packed | None = None,
     ) -> None: ...
     @property

@@ -67,12 +67,18 @@ FUNCTIONS = {
 }
 
 
-# Targets of this build with whether each can be used here: (name, usable), best first. Asked once: under a hypervisor
-# the question takes tens of microseconds.
+# Targets of this build with whether each can be used here: (name, usable, base), best first. Asked once: under a
+# hypervisor the question takes tens of microseconds.
 TARGETS = tuple([
-    (frnn_target_name(frnn_target_at(i)).decode(), bool(frnn_target_usable(frnn_target_at(i))))
+    (
+        frnn_target_name(frnn_target_at(i)).decode(),
+        bool(frnn_target_usable(frnn_target_at(i))),
+        frnn_target_base(frnn_target_at(i)).decode(),
+    )
     for i in range(frnn_target_count())
 ])
+
+PRECISIONS = {None: FRNN_FULL, "float16": FRNN_FLOAT16, "int8": FRNN_INT8, "int8_fast": FRNN_INT8_FAST}
 
 
 cdef c_bool interrupted(void *context) noexcept with gil:

@@ -11,14 +11,17 @@ cdef const void *data_of(array):
 
 
 cdef frnn_weights *weights_of(list weights) except NULL:
-    """An array for C, to be freed, of tuples (W, U, b, d, V, p)."""
+    """An array for C, to be freed, of tuples (W, U, b, d, V, p, scales of W, of U, of V)."""
     cdef Py_ssize_t i, n = len(weights)
     cdef frnn_weights *arrays = <frnn_weights *>malloc(n * sizeof(frnn_weights))
     if arrays == NULL:
         raise MemoryError
     for i in range(n):
-        W, U, b, d, V, p = weights[i]
-        arrays[i] = frnn_weights(data_of(W), data_of(U), data_of(b), data_of(d), data_of(V), data_of(p))
+        W, U, b, d, V, p, W_scale, U_scale, V_scale = weights[i]
+        arrays[i] = frnn_weights(
+            data_of(W), data_of(U), data_of(b), data_of(d), data_of(V), data_of(p),
+            <const float *>data_of(W_scale), <const float *>data_of(U_scale), <const float *>data_of(V_scale),
+        )
     return arrays
 
 
@@ -26,8 +29,9 @@ cdef frnn_weights *weights_of(list weights) except NULL:
 cdef class Packed:
     """Weights in panels of one target.
 
-    `weights` holds a tuple (W, U, b, d, V, p) for each layer and direction, layer by layer, forward before reverse:
-    dense arrays of `dtype`, None where absent. `like`: what was packed before of the same layers with other numbers.
+    `weights` holds a tuple (W, U, b, d, V, p, and the scales of W, U and V) for each layer and direction, layer by layer,
+    forward before reverse: dense arrays, None where absent. W, U and V are of `precision`, scales float32, all others of
+    `dtype`. `like`: what was packed before of the same layers with other numbers.
     """
 
     cdef frnn_params *params
@@ -39,7 +43,7 @@ cdef class Packed:
     cdef double step_seconds
 
     def __cinit__(self, str cell, dtype, sizes, directions, activations, *, double clip, bint reset_after,
-                  bint input_forget, bint batch_first, list weights, str target, Packed like=None):
+                  bint input_forget, bint batch_first, list weights, str target, precision=None, Packed like=None):
         cdef frnn_spec spec
         cdef size_t i
         self.type_num = (<cnp.dtype>dtype).type_num
@@ -47,6 +51,7 @@ cdef class Packed:
         self.output_size = P if P else self.hidden_size
         self.cell = spec.cell = <frnn_cell><int>CELLS[cell]
         spec.dtype = FRNN_FLOAT32 if self.type_num == cnp.NPY_FLOAT else FRNN_FLOAT64
+        spec.precision = PRECISIONS[precision]
         spec.input_size, spec.hidden_size, spec.proj_size, spec.num_layers = sizes
         spec.forward, spec.reverse = directions
         self.directions = spec.forward + spec.reverse

@@ -35,6 +35,7 @@ def numbers_of(cell: Cell, part: Part, separate: str, unused: str) -> list[Array
         np.repeat([gate not in unused for gate in gates], H) for gates in (cell.gates, cell.peepholes)
     )
     both = np.repeat([gate in separate for gate in cell.gates], H) & kept
+    dtype = dtype if dtype in (np.float32, np.float64) else np.dtype(np.float32)  # of biases, where matrices are narrow
     b, d = (np.zeros(kept.size, dtype) if bias is None else bias for bias in (part.bias_ih, part.bias_hh))
     with np.errstate(invalid="ignore", over="ignore"):  # infinite biases are compared as any others
         added = b + d
@@ -44,6 +45,9 @@ def numbers_of(cell: Cell, part: Part, separate: str, unused: str) -> list[Array
         np.where(both, b, added)[kept],
         d[both],
         _rows(part.weight_hr),
+        _rows(part.weight_ih_scale, kept),
+        _rows(part.weight_hh_scale, kept),
+        _rows(part.weight_hr_scale),
         _rows(part.weight_peephole, kept_peepholes),  # zeros are not the same as none: 0 times infinity is not 0
     ]
 

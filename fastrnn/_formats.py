@@ -1,7 +1,8 @@
 """The formats that params are written in, and how a file of params is written.
 
 Beside the weights a file has one JSON text, `{"cell": .., "dtype": .., "options": {..}, "version": 1}`: under the key
-"fastrnn" of the metadata of a safetensors file, in an entry "fastrnn.json" of an .npz file. `files.py` reads it.
+"fastrnn" of the metadata of a safetensors file, in an entry "fastrnn.json" of an .npz file. Where weights are narrow
+the version is 2, which older readers refuse, and `"precision": ..` is there too. `files.py` reads the text.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from fastrnn._untrusted import Content
 
 Opener = Callable[[str], AbstractContextManager[Content]]  # the content of a file
 
-VERSION = 1
+VERSION = 2  # of files that hold narrow weights; others are of version 1
 
 
 class Format(NamedTuple):
@@ -49,11 +50,15 @@ def path_name(path: object) -> str:
     return name
 
 
-def write(path: object, weights: Mapping[str, Array], cell: Cell, dtype: str, options: dict[str, Any]) -> None:
+def write(
+    path: object, weights: Mapping[str, Array], cell: Cell, dtype: str, options: dict[str, Any], precision: str | None
+) -> None:
     """Write params to a file whose name ends as one of the formats says."""
     name = path_name(path)
     encode = format_of(name).encode
-    said = {"version": VERSION, "cell": cell.name, "dtype": dtype, "options": options}
+    said = {"version": 1, "cell": cell.name, "dtype": dtype, "options": options}
+    if precision is not None:
+        said |= {"version": VERSION, "precision": precision}
     _replace(name, encode(dict(sorted(weights.items())), json.dumps(said, sort_keys=True, allow_nan=False)))
 
 

@@ -29,7 +29,7 @@ _CALLS = {
     "return_state": "every call returns the state: y, state = ...",
     "go_backwards": "weights whose names end in _reverse run in reverse",
     "bidirectional": "weights with names that end in _reverse beside the others make a layer bidirectional",
-    "precision": "dtype= of the params is the precision",
+    "precision": "precision= goes to the params",
     "dtype": "dtype= goes to the params",
     "target": "target= goes to the params",
     "device": "fastrnn runs on CPUs: leave it out",
@@ -43,6 +43,9 @@ _PARAMS = {
     **dict.fromkeys(("nonlinearity", "act", "activations"), _ACTIVATION),
     **dict.fromkeys(("bias", "use_bias"), "biases are there where the weights have them"),
     **dict.fromkeys(("training", "dropout", "recurrent_dropout"), _NO_TRAINING),
+    **dict.fromkeys(
+        ("quantize", "quantization", "compute_type", "weight_dtype"), "precision= takes it, such as 'int8'"
+    ),
     "gate_activation": "recurrent_activation= takes the activation of the gates",
     "inner_activation": "recurrent_activation= takes the activation of the gates",
     "linear_before_reset": "reset_after= takes it",

@@ -87,8 +87,9 @@ def _npy_entry(name: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> En
         raise ValueError(f"{_check.shown(key)} of {shape} {dtype}, and {info.file_size - start} bytes of it")
 
     def read() -> Array:
-        if dtype.kind != "f":
-            raise ValueError(f"{name}: {short(key)}: expected float16, float32 or float64, got {short(dtype)}")
+        if dtype.kind != "f" and dtype != np.int8:
+            kinds = "float16, float32, float64 or int8"
+            raise ValueError(f"{name}: {short(key)}: expected {kinds}, got {short(dtype)}")
         with said_of(name, "an .npz file"):
             data = archive.read(info)
             return np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if fortran else "C")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastrnn import _core
 from fastrnn._arrays import Part
 from fastrnn._cells import Cell
 from fastrnn._shapes import Sizes
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def pack(
@@ -16,6 +19,8 @@ def pack(
     sizes: Sizes,
     parts: Sequence[Part],
     options: Mapping[str, Any],
+    dtype: np.dtype[Any],
+    precision: str | None,
     target: str,
     like: _core.Packed | None = None,
 ) -> _core.Packed:
@@ -26,7 +31,7 @@ def pack(
     activation = options["activation"]
     return _core.Packed(
         cell.name,
-        parts[0].weight_ih.dtype,
+        dtype,
         sizes[:4],
         sizes.directions,
         (
@@ -40,5 +45,6 @@ def pack(
         batch_first=options["batch_first"],
         weights=[tuple(part) for part in parts],
         target=target,
+        precision=precision,
         like=like,
     )

@@ -15,16 +15,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import _check, _rounding, functional, reference
+from fastrnn import _check, _core, _rounding, functional, reference
 from fastrnn._cells import RNN
+from fastrnn._precision import FULL, OF_BYTES
 from fastrnn._shapes import Sizes
-from fastrnn._types import TargetName
-from fastrnn.config import __version__, usable_targets
+from fastrnn._types import Precision, TargetName
+from fastrnn.config import __version__
 from fastrnn.params import CLASSES, Params
 
 Array = NDArray[Any]
-# Of `self_check`: docs/numerics.md, "Accuracy"; float64 has 2**-29 of the roundoff.
-TOLERANCE = {"float32": 2e-6, "float64": 4e-15}
+# Of `self_check`: docs/numerics.md, "Accuracy"; float64 has 2**-29 of the roundoff. Narrow weights are compared with
+# the floats that they stand for. x and h as integers are what int8 is off by: 2e-4 and 2e-2 were measured.
+TOLERANCE: dict[Precision, float] = {
+    "float32": 2e-6,
+    "float64": 4e-15,
+    "float16": 2e-6,
+    "int8": 1e-3,
+    "int8_fast": 6e-2,
+}
 
 
 class Peer(NamedTuple):
@@ -58,9 +66,9 @@ def ours(params: Params, x: Array, threads: int | None = None) -> Peer:
 
 
 def exact(params: Params, x: Array) -> Peer:
-    """The float64 reference, of the weights in the params' dtype."""
+    """The float64 reference, of the weights in the params' dtype, or of those that narrow ones stand for."""
     function: Any = getattr(reference, params._cell.name)
-    weights = {name: array.astype(params.dtype) for name, array in params.weights.items()}
+    weights = {name: array.astype(params.dtype) for name, array in params.dequantized().items()}
     return Peer("reference", lambda: function(x, weights, **params._cell_options()), _flat)
 
 
@@ -166,10 +174,16 @@ def number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def self_check(cell: str, dtype: str, target: TargetName) -> dict[str, Any]:
+def targets_of(precision: str) -> list[TargetName]:
+    """Those that layers of this precision may have."""
+    return [name for name, usable, base in _core.TARGETS if usable and (name == base or precision in OF_BYTES)]
+
+
+def self_check(cell: str, precision: Precision, target: TargetName) -> dict[str, Any]:
     """Compare a layer of a kind whose accuracy docs/numerics.md promises with the reference and the best target."""
     rng, kind = np.random.default_rng(0), CLASSES[cell]
     sizes, row = Sizes(12, 20, 0, 1, (True, True)), kind._cell
+    dtype = precision if precision in FULL else "float32"
     axes = sizes.axes(row, 0)
     weights = {
         f"{plain}_l0{end}": rng.uniform(-(20**-0.5), 20**-0.5, [axes[axis] for axis in letters]).astype(dtype)
@@ -178,11 +192,11 @@ def self_check(cell: str, dtype: str, target: TargetName) -> dict[str, Any]:
         if plain in RNN.weights
     }
     x = rng.normal(size=(100, 3, 12)).astype(dtype)
-    params = kind(weights, target=target)
-    here, best = (ours(kind(weights, target=name), x) for name in (target, usable_targets()[0]))
+    params, best = (kind(weights, target=name, precision=precision) for name in (target, targets_of(precision)[0]))
+    here, there = ours(params, x), ours(best, x)
     gap = difference(results(here), results(exact(params, x)))
-    bits = [[array.tobytes() for array in results(peer)] for peer in (here, best)]
-    same, tolerance = bits[0] == bits[1], TOLERANCE[dtype]
+    bits = [[array.tobytes() for array in results(peer)] for peer in (here, there)]
+    same, tolerance = bits[0] == bits[1], TOLERANCE[precision]
     return {"difference": number(gap), "tolerance": tolerance, "same_bits": same, "ok": same and gap <= tolerance}
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from fastrnn import _check
 from fastrnn._arrays import Array
 from fastrnn._untrusted import Content, Entry, check_regular, said_of, short, strict_json
 
+BFLOAT16 = "BF16"  # the upper half of a float32, which NumPy does not have
 _KEY = "fastrnn"  # of the text among the metadata
 
 
@@ -33,19 +37,33 @@ def opened(name: str) -> Iterator[Content]:
             header = strict_json(file.read(size))  # which the library has checked, but for names that come twice
             text = header.get("__metadata__", {}).get(_KEY)
         with handle:
-            yield {key: _tensor_entry(name, handle, key) for key in handle.keys()}, text  # noqa: SIM118 -- no mapping
+            yield (
+                {
+                    key: _tensor_entry(name, handle, key, partial(_widened, file, 8 + size, header[key]))
+                    for key in handle.keys()  # noqa: SIM118 -- no mapping
+                },
+                text,
+            )
 
 
-def _tensor_entry(name: str, handle: Any, key: str) -> Entry:
+def _tensor_entry(name: str, handle: Any, key: str, read_bfloat16: Callable[[], Array]) -> Entry:
     part = handle.get_slice(key)
     dtype = part.get_dtype()
 
     def read() -> Array:
-        if dtype not in ("F16", "F32", "F64"):
-            cure = "; tensor.float() converts it in PyTorch" if dtype.startswith(("BF", "F8")) else ""
-            raise ValueError(f"{name}: {short(key)}: expected F16, F32 or F64, got {dtype}{cure}")
+        if dtype not in ("F16", BFLOAT16, "F32", "F64", "I8"):
+            cure = "; tensor.float() converts it in PyTorch" if dtype.startswith("F8") else ""
+            raise ValueError(f"{name}: {short(key)}: expected F16, BF16, F32, F64 or I8, got {dtype}{cure}")
         with said_of(name, "a safetensors file"):
-            array: Array = handle.get_tensor(key)
+            array: Array = read_bfloat16() if dtype == BFLOAT16 else handle.get_tensor(key)
             return array
 
     return Entry(tuple(part.get_shape()), dtype, read)
+
+
+def _widened(file: BinaryIO, start: int, entry: Any) -> Array:
+    """A tensor of bfloat16 as float32, exactly; `start` is where tensors begin. The library has checked the offsets."""
+    begin, end = entry["data_offsets"]
+    file.seek(start + begin)
+    halves = np.frombuffer(file.read(end - begin), "<u2").reshape(entry["shape"])
+    return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)

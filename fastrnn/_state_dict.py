@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import _check
+from fastrnn._arrays import SCALE
 from fastrnn._cells import GRU, LSTM, RNN
 from fastrnn._names import WEIGHT_NAME, listed
 
@@ -72,7 +73,7 @@ def select(state: Mapping[Any, Any], prefix: str, argument: str) -> dict[str, An
     own = {
         name: state[whole] for name, whole in rest.items() if name.startswith(("weight_", "bias_")) and "." not in name
     }
-    unknown = [prefix + name for name in own if not WEIGHT_NAME.fullmatch(name)]
+    unknown = [prefix + name for name in own if not WEIGHT_NAME.fullmatch(name.removesuffix(SCALE))]
     if unknown:
         raise ValueError(f"{argument}: expected one recurrent layer under {prefix!r}, got {listed(unknown)} too")
     return own
@@ -80,7 +81,7 @@ def select(state: Mapping[Any, Any], prefix: str, argument: str) -> dict[str, An
 
 def cell_of(weights: Mapping[str, Any]) -> str:
     """The name of a cell that PyTorch has: by the rows that a layer has for each of its outputs."""
-    name = next((name for name in weights if name.startswith("weight_hh")), None)
+    name = next((name for name in weights if name.startswith("weight_hh") and not name.endswith(SCALE)), None)
     if name is None:
         raise ValueError(f"weights: missing 'weight_hh_l0', got {listed([*weights])}")
     if any(other.startswith(_OF_LSTM_ALONE) for other in weights):

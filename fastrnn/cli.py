@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import sys
@@ -16,14 +17,17 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from fastrnn import _check, _core, _peers, _rounding, _streaming
 from fastrnn._arguments import TIMED, Parser, complain, fail, line, parser, spelled
 from fastrnn._cells import CELLS
+from fastrnn._nearness import nearness, read_input
+from fastrnn._precision import NARROW, OF_BYTES, Outlier, outliers, split_scales
 from fastrnn._sources import FLAGS, Source, recognise
+from fastrnn._types import Precision
 from fastrnn.config import __version__, get_num_threads, resolve_target, show_config, usable_targets
 from fastrnn.params import Params
 
@@ -63,11 +67,24 @@ def _open_layer(args: argparse.Namespace, source: Source) -> Params:
     if given.get("prefix") and [*source.find(args.FILE)] == [""]:
         got = _check.shown(args.prefix)
         raise ValueError(f"--prefix: expected none, since nothing stands before the names in {args.FILE}, got {got}")
-    return source.load(args.FILE, given, args.dtype)
+    dtype = args.dtype or ("float32" if args.precision in NARROW else args.precision)  # 16 bits are widened on the way
+    params: Params = source.load(args.FILE, given, dtype)
+    if args.precision in NARROW and params.dtype != np.float32:
+        raise ValueError(f"--precision: expected none that is narrow with --dtype {args.dtype}, got {args.precision}")
+    return params
+
+
+def _to(params: Params, precision: str | None) -> Params:
+    return params if precision is None else params.to(cast("Precision", precision))
+
+
+def _wide(params: Params) -> Params:
+    """The layer with floats, for programs that take no others."""
+    return _to(params, "float32" if params.precision in NARROW else None)
 
 
 def _described(params: Params) -> dict[str, Any]:
-    arrays, parts = params.weights.values(), params._names.values()
+    held, parts = params.weights, params._names.values()
     return {
         "cell": params._cell.name,
         "input_size": params.input_size,
@@ -78,9 +95,14 @@ def _described(params: Params) -> dict[str, Any]:
         "weights": [plain for plain in params._cell.weights if any(plain in part for part in parts)],
         "options": params._shown_options(),
         "dtype": params.dtype.name,
-        "parameters": sum(array.size for array in arrays),
-        "bytes": sum(array.nbytes for array in arrays),
+        "precision": params.precision,
+        "parameters": sum(array.size for array in split_scales(held)[0].values()),
+        "bytes": sum(array.nbytes for array in held.values()),
     }
+
+
+def _described_with_outliers(params: Params) -> dict[str, Any]:
+    return {**_described(params), "outliers": [row._asdict() for row in outliers(params.weights)]}
 
 
 def _one_line(layer: dict[str, Any]) -> str:
@@ -88,7 +110,12 @@ def _one_line(layer: dict[str, Any]) -> str:
     options = "".join(f" {name}={value!r}" for name, value in layer["options"].items())
     count = "1 layer" if layer["num_layers"] == 1 else f"{layer['num_layers']} layers"
     size = f"{layer['parameters']} parameters, {layer['bytes']} bytes ({', '.join(layer['weights'])})"
-    return f"{layer['cell']} {sizes}, {count}, {layer['direction']}, {layer['dtype']}, {size}{options}"
+    told = f"{layer['cell']} {sizes}, {count}, {layer['direction']}, {layer['precision']}, {size}{options}"
+    rows = [Outlier(**row) for row in layer.get("outliers", [])]
+    if not rows:
+        return told
+    more = f", and {len(rows) - 1} more" if len(rows) > 1 else ""
+    return f"{told}; WARNING: int8 serves rows with an outlier badly: {rows[0]}{more}"
 
 
 def _print_json(value: object) -> None:
@@ -113,10 +140,10 @@ def _progress(total: int, what: str) -> Iterator[Callable[[], object]]:
 def _info(args: argparse.Namespace) -> int:
     target, threads = resolve_target(None), get_num_threads()  # first, since the environment may be wrong
     checks = [
-        {"cell": cell, "dtype": dtype, "target": target, **_peers.self_check(cell, dtype, target)}
+        {"cell": cell, "precision": precision, "target": target, **_peers.self_check(cell, precision, target)}
         for cell in CELLS
-        for dtype in ("float32", "float64")
-        for target in usable_targets()
+        for precision in _peers.TOLERANCE
+        for target in _peers.targets_of(precision)
     ]
     passed = all(check["ok"] for check in checks)
     if args.json:
@@ -125,7 +152,7 @@ def _info(args: argparse.Namespace) -> int:
             "target": target,
             "targets": list(usable_targets()),
         }
-        about |= {"build": [name for name, _ in _core.TARGETS], "compiler": _core.COMPILER}
+        about |= {"build": [name for name, _, _ in _core.TARGETS], "compiler": _core.COMPILER}
         about |= {"threads": threads, "numpy": np.__version__}
         _print_json({**about, "checks": checks, "ok": passed})
         return int(not passed)
@@ -133,7 +160,7 @@ def _info(args: argparse.Namespace) -> int:
     for check in checks:
         if not check["ok"]:
             said = f"{check['difference']} from the reference, same bits: {check['same_bits']}"
-            print(f"FAILED {check['cell']} {check['dtype']} {check['target']}: {said}")
+            print(f"FAILED {check['cell']} {check['precision']} {check['target']}: {said}")
     print(f"self-check: {sum(check['ok'] for check in checks)} of {len(checks)} passed")
     return int(not passed)
 
@@ -166,7 +193,7 @@ def _layers(path: str) -> tuple[list[dict[str, Any]], str]:
     source = recognise(path)
     for name, load in source.find(path).items():
         try:
-            found.append({"name": name, **_described(load())})
+            found.append({"name": name, **_described_with_outliers(load())})
         except (TypeError, ValueError) as error:
             found.append({"name": name, "error": str(error)})
     return found, "" if found else source.remark(path)
@@ -190,24 +217,34 @@ def _wrapped(text: str) -> str:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    params = _open_layer(args, recognise(args.FILE))
+    given = _open_layer(args, recognise(args.FILE))
+    params = _to(given, args.precision)
     params.save(args.DST)
+    layer = _described(params)
+    if params.precision in OF_BYTES:
+        layer["outliers"] = _described_with_outliers(given)["outliers"]
     if args.json:
-        _print_json({"file": args.given, "dst": args.DST, "layer": _described(params)})
+        _print_json({"file": args.given, "dst": args.DST, "layer": layer})
     else:
-        print(_wrapped(f"{line(args.DST)}: {_one_line(_described(params))}"))
+        print(_wrapped(f"{line(args.DST)}: {_one_line(layer)}"))
     return 0
 
 
 def _input(args: argparse.Namespace, source: Source) -> tuple[Params, Any]:
-    """The layer of a file, and random input."""
+    """The layer of a file, and its input: random, or that of another file."""
     params = _open_layer(args, source)
+    given = getattr(args, "input", None)
+    if given is not None:
+        x = read_input(given, params.input_size)
+        args.steps, args.batch, _ = x.shape
     size = (args.steps, args.batch, params.input_size)
     numbers = args.steps * args.batch * (params.input_size + len(params._cell.gates) * params.hidden_size)
     if numbers > _MOST_NUMBERS:
         got = f"--steps {args.steps} and --batch {args.batch}, which take {numbers}"
         raise ValueError(f"--steps, --batch: expected at most {_MOST_NUMBERS} inputs and gates in all, got {got}")
-    return params, np.random.default_rng(args.seed).normal(size=size).astype(params.dtype)
+    if given is None:
+        x = np.random.default_rng(args.seed).normal(size=size)
+    return params, x.astype(params.dtype)
 
 
 def _peer(args: argparse.Namespace, source: Source, against: str, params: Params, x: Any) -> _peers.Peer:
@@ -227,6 +264,8 @@ def _check_layer(args: argparse.Namespace) -> int:
     source = recognise(args.FILE)
     against = args.against or source.peers[0]
     params, x = _input(args, source)
+    if args.precision in NARROW or params.precision in NARROW:
+        return _check_narrow(args, params, x)
     try:
         with _peers.running(args.threads):
             peers = [_peers.ours(params, x, args.threads), _peer(args, source, against, params, x)]
@@ -260,6 +299,34 @@ def _check_layer(args: argparse.Namespace) -> int:
     return int(not passed)
 
 
+def _check_narrow(args: argparse.Namespace, params: Params, x: Any) -> int:
+    """A layer with narrow weights beside the same one with floats."""
+    wide, narrow = _wide(params), _to(params, args.precision)
+    if args.against:
+        why = f"since weights are {narrow.precision}, which are compared with float32"
+        raise ValueError(f"--against: expected none, {why}, got {args.against}")
+    pair = [_peers.results(_peers.ours(some, x, args.threads)) for some in (narrow, wide)]
+    names = ("y", *(f"{state}_n" for state in params._cell.states))
+    found = {name: nearness(*both) for name, both in zip(names, zip(*pair, strict=True), strict=True)}
+    limit = math.inf if args.tolerance is None else args.tolerance
+    passed = all(near.rms <= limit for near in found.values())  # not so where it is NaN
+    if args.json:
+        errors = {
+            name: {key: _peers.number(value) for key, value in near._asdict().items()} for name, near in found.items()
+        }
+        said = {"file": args.given, "against": "float32", "errors": errors, "tolerance": args.tolerance, "ok": passed}
+        _print_json({**said, "layer": _described(narrow)})
+        return int(not passed)
+    for name, near in found.items():
+        print(
+            f"{name}: {narrow.precision} is off by {near.rms:.3g} rms, {near.largest:.3g} at most, relative to its rms"
+        )
+    if args.tolerance is not None or not passed:
+        verdict, where = ("passed", "within") if passed else ("FAILED", "BEYOND")
+        print(f"{verdict}: {narrow.precision} and float32 differ by rms {where} {limit:g}")
+    return int(not passed)
+
+
 def _bench(args: argparse.Namespace) -> int:
     source = recognise(args.FILE)
     if args.stream:
@@ -268,8 +335,9 @@ def _bench(args: argparse.Namespace) -> int:
         if getattr(args, flag) is not None:
             raise ValueError(f"--{flag}: expected none without --stream")
     against = args.against or next(peer for peer in source.peers if peer in TIMED)
-    params, x = _input(args, source)
-    peers = [_peers.ours(params, x, args.threads), _peer(args, source, against, params, x)]
+    given, x = _input(args, source)
+    params = _to(given, args.precision)
+    peers = [_peers.ours(params, x, args.threads), _peer(args, source, against, _wide(given), x)]
     with _peers.running(args.threads), _progress(args.rounds, "rounds") as done:
         here, there = _peers.medians(peers, args.rounds, done)
     if args.json:
@@ -296,7 +364,8 @@ def _bench_stream(args: argparse.Namespace, source: Source) -> int:
         raise ValueError("--against: expected none with --stream, which times fastrnn alone")
     if args.threads != 1:
         raise ValueError(f"--threads: expected 1 with --stream, whose steps run on one thread, got {args.threads}")
-    params, x = _input(args, source)
+    given, x = _input(args, source)
+    params = _to(given, args.precision)
     budget = 5.0 if args.seconds is None else args.seconds
     took = _streaming.latency(params, x, budget, args.every, args.deadline)
     names = {"p50": took.p50, "p99": took.p99, "p99.9": took.p999, "longest": took.longest}

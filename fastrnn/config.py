@@ -19,17 +19,23 @@ __version__ = "0.1.0"
 def usable_targets() -> tuple[TargetName, ...]:
     """Names of the targets that this build holds and this machine can run, best first.
 
+    One with a suffix, such as "avx512_vnni", is the target before the suffix with an instruction for products of bytes.
+    Weights that are int8 take it; those of all other params have `target` "avx512". All targets give the same bits.
+
     Examples
     --------
     >>> import fastrnn
     >>> "scalar" in fastrnn.usable_targets()
     True
     """
-    return tuple(name for name, usable in _core.TARGETS if usable)
+    return tuple(name for name, usable, _ in _core.TARGETS if usable)
 
 
-def resolve_target(target: str | None) -> TargetName:
-    """The target of new params: as asked for, else FASTRNN_TARGET, else the best that can be used."""
+def resolve_target(target: str | None, of_bytes: bool = False) -> TargetName:
+    """The target of new params: as asked for, else FASTRNN_TARGET, else the best that can be used.
+
+    Instructions for products of bytes are for weights that are bytes: others have the target's base.
+    """
     usable = usable_targets()
     source = "target"
     if target is None:
@@ -38,11 +44,12 @@ def resolve_target(target: str | None) -> TargetName:
     if not isinstance(target, str):
         raise TypeError(f"{source}: expected a name or None, got {type(target).__name__}")
     if target not in usable:
-        built = [name for name, _ in _core.TARGETS]
+        built = [name for name, _, _ in _core.TARGETS]
         why = "which this machine can't run" if target in built else "which this build does not hold"
         meant = "" if target in built else _check.meant(target, usable)
         raise ValueError(f"{source}: expected one of {', '.join(usable)}, got {_check.shown(target)}, {why}{meant}")
-    return usable[usable.index(target)]  # a plain str, where a subclass of it came
+    found, base = next((name, base) for name, _, base in _core.TARGETS if name == target)  # a plain str, of a subclass
+    return found if of_bytes else base
 
 
 def _cpu_quota() -> float:
@@ -131,9 +138,11 @@ def show_config() -> None:
     print(f"fastrnn {__version__}")
     try:
         print(f"target in use: {resolve_target(None)}")
+        print(f"target in use for int8: {resolve_target(None, of_bytes=True)}")
     except ValueError as error:
         print(f"target in use: none; {error}")
-    print(f"targets usable: {', '.join(usable_targets())} (in this build: {', '.join(n for n, _ in _core.TARGETS)})")
+    built = ", ".join(name for name, _, _ in _core.TARGETS)
+    print(f"targets usable: {', '.join(usable_targets())} (in this build: {built})")
     print(f"compiler: {_core.COMPILER}")
     print(f"threads: {get_num_threads()}")
     print(f"numpy: {np.__version__}")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray  # noqa: TC002  typing.get_type_hints needs it
 
 from fastrnn import _check, _core, _keywords
-from fastrnn._arrays import Array, Part
+from fastrnn._arrays import TRAINED, Array
 from fastrnn.functional import F, Lengths
 from fastrnn.params import AnyParams, GRUParams, LSTMParams, Params, RNNParams
 
@@ -103,7 +103,7 @@ class Pullback:
         initial = [np.empty(shape, params.dtype) for shape in self._shapes["state"]] if "state" in wanted else []
         some = [*params._weights] if "weights" in wanted else [name for name in params._weights if name in wanted]
         weights = _like(params, some)
-        arrays = [tuple(map(part.get, Part._fields)) for part in weights] if some else None
+        arrays = [tuple(map(part.get, TRAINED)) for part in weights] if some else None
         self._tape.pull_back(params._transposed(), given_y, given_states, dx, initial, arrays)
         state = tuple(initial) if len(initial) > 1 else initial[0] if initial else None
         return Gradients(dx, _named(params, weights) if some else None, state)
@@ -235,6 +235,9 @@ def vjp(
     """
     if not isinstance(params, Params):
         _check.fail_params(params)
+    if params.precision != params.dtype.name:
+        got, cure = repr(params.precision), "train float32 params, then params.to(...) makes narrow ones"
+        raise TypeError(f"params: expected float32 or float64 weights for gradients, got {got}; {cure}")
     call = (params._cell.name, x, params, state, lengths, batch_first, return_sequences, checkpoint, threads)
     results, tape = _core.run_taped(*call)
     y, final = results

@@ -18,6 +18,7 @@ import numpy as np
 from fastrnn import _check
 from fastrnn._arrays import Array
 from fastrnn._cells import GRU, LSTM, RNN, Cell
+from fastrnn._types import Precision
 from fastrnn.params import CLASSES, GRUParams, LSTMParams, RNNParams
 
 __all__ = ["from_keras"]
@@ -56,7 +57,7 @@ class _Part(NamedTuple):
     end: str = ""
 
 
-def from_keras(layer: Any) -> RNNParams | LSTMParams | GRUParams:
+def from_keras(layer: Any, *, precision: Precision | None = None) -> RNNParams | LSTMParams | GRUParams:
     """Take the weights and options of a recurrent layer of Keras 3, whatever its backend.
 
     Parameters
@@ -65,6 +66,8 @@ def from_keras(layer: Any) -> RNNParams | LSTMParams | GRUParams:
         A ``SimpleRNN``, ``LSTM`` or ``GRU``; an ``RNN`` of such a cell or of a list of them; a ``Bidirectional`` with
         ``merge_mode="concat"``; or a cell. It is built, and float32 or float64. The weights are copied: later changes
         do not reach the params.
+    precision : str or None
+        As in `RNNParams`. Narrow ones are for layers of float32; of others, ``from_keras(layer).to("float32")`` first.
 
     Returns
     -------
@@ -105,8 +108,9 @@ def from_keras(layer: Any) -> RNNParams | LSTMParams | GRUParams:
     options = _common_options(cells, cure)
     weights = {name + cell.end: array for cell in cells for name, array in _weights(cell)}
     kind = CLASSES[_CELLS[cells[0].name].cell.name]
+    dtype = layer.dtype_policy.name
     batch_first = parts[0].name in ("Bidirectional", *_LAYERS)  # a cell takes one step, and has no layout
-    return kind(weights, dtype=layer.dtype_policy.name, batch_first=batch_first, **options)
+    return kind(weights, dtype=dtype, precision=precision, batch_first=batch_first, **options)
 
 
 def _walk(path: str, value: Any, expected: tuple[str, ...], depth: int = 0, reverse: bool = False) -> Iterator[_Part]:

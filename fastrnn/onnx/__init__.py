@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from onnx.reference.op_run import OpRun
 
-    from fastrnn._types import TargetName
+    from fastrnn._types import Precision, TargetName
     from fastrnn.params import GRUParams, LSTMParams, RNNParams
 
 __all__ = ["NodeArg", "Report", "Session", "from_onnx", "ops", "session"]
@@ -29,6 +29,7 @@ def from_onnx(
     *,
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
+    precision: Precision | None = None,
 ) -> RNNParams | LSTMParams | GRUParams:
     """Take the weights and attributes of an RNN, LSTM or GRU node.
 
@@ -41,9 +42,11 @@ def from_onnx(
         such as ``"#3"``. Not needed where the model has one recurrent node. Nodes in bodies of If, Loop and Scan and in
         the model's functions count.
     dtype : "float32", "float64" or None
-        Converts the weights, which float16 and bfloat16 ones need; None: as the weights are.
+        Converts the weights, which float16 and bfloat16 ones need, or a `precision`; None: as the weights are.
     target : str or None
         As in `RNNParams`.
+    precision : str or None
+        As in `RNNParams`: "float16" holds float16 weights exactly, and rounds others.
 
     Returns
     -------
@@ -55,10 +58,10 @@ def from_onnx(
     Raises
     ------
     TypeError
-        Neither a path nor a model; a `node` or a `target` that is not a str; another `dtype`.
+        Neither a path nor a model; a `node`, a `target` or a `precision` that is not a str; another `dtype`.
     ValueError
         Not an ONNX file, no such node, several nodes and no `node`, or a node that params cannot do exactly: the
-        message names the attribute or input, and says why. float16 weights and no `dtype`.
+        message names the attribute or input, and says why. float16 weights with neither `dtype` nor `precision`.
     OSError
         A file cannot be read.
     ImportError
@@ -78,7 +81,7 @@ def from_onnx(
     """
     from fastrnn.onnx.load import params_of
 
-    return params_of(path_or_model, node, dtype=dtype, target=target)
+    return params_of(path_or_model, node, dtype=dtype, target=target, precision=precision)
 
 
 def ops() -> list[type[OpRun]]:

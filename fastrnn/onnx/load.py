@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check
+from fastrnn._arrays import NEEDS_CONVERSION
 from fastrnn._names import listed
 from fastrnn._options import check_dtype
-from fastrnn._types import TargetName
+from fastrnn._precision import check_precision
+from fastrnn._types import Precision, TargetName
 from fastrnn.config import resolve_target
 from fastrnn.onnx.decomposed import remark
 from fastrnn.onnx.model import Node, opened, opened_model, recurrent_nodes
@@ -38,15 +40,21 @@ _NOT_OF_PARAMS = {
 
 
 def params_of(
-    path_or_model: Any, node: str | None = None, *, dtype: DTypeLike | None = None, target: TargetName | None = None
+    path_or_model: Any,
+    node: str | None = None,
+    *,
+    dtype: DTypeLike | None = None,
+    target: TargetName | None = None,
+    precision: Precision | None = None,
 ) -> RNNParams | LSTMParams | GRUParams:
     """What `fastrnn.from_onnx` documents."""
     if node is not None and not isinstance(node, str):
         raise TypeError(f"node: expected a str or None, got {type(node).__name__}")
     check_dtype(dtype)
+    check_precision(precision)
     resolve_target(target)
     with opened_model(path_or_model) as (model, folder):
-        return _params(_pick(model, folder, node), dtype, target)
+        return _params(_pick(model, folder, node), dtype, target, precision)
 
 
 def remark_on(path_or_model: Any) -> str:
@@ -58,7 +66,7 @@ def remark_on(path_or_model: Any) -> str:
 def loaders(path_or_model: Any) -> dict[str, Callable[[], RNNParams | LSTMParams | GRUParams]]:
     """A function that loads each recurrent node, or raises, by a label of the node's own."""
     with opened(path_or_model) as nodes:
-        return {label: partial(_params, node) for label, node in zip(labels(nodes), nodes, strict=True)}
+        return {label: partial(_params, node, widen=True) for label, node in zip(labels(nodes), nodes, strict=True)}
 
 
 def labels(nodes: list[Node]) -> list[str]:
@@ -128,31 +136,39 @@ def _pick(model: ModelProto, folder: str | None, wanted: str | None) -> Node:
 
 
 def _params(
-    node: Node, dtype: DTypeLike | None = None, target: TargetName | None = None
+    node: Node,
+    dtype: DTypeLike | None = None,
+    target: TargetName | None = None,
+    precision: Precision | None = None,
+    *,
+    widen: bool = False,
 ) -> RNNParams | LSTMParams | GRUParams:
+    """The params of a node; `widen` makes float32 of weights of 16 bits where neither dtype nor precision is given."""
     with named(f"node {_check.shown(node.name)}"):
         layer = node.layer()
-        entries, hidden_size = _entries(node, layer, dtype)
+        entries, hidden_size = _entries(node, layer, widen or dtype is not None or precision is not None)
+        if widen and dtype is None and any(entry.dtype in _NARROW for entry in entries.values()):
+            dtype = "float32"
         for which in _NOT_OF_PARAMS:
             with named(which):
                 _refuse_constant(node, which, layer, hidden_size)
-        return make_params(layer, _read(entries), dtype, target)
+        return make_params(layer, _read(entries), dtype, target, precision)
 
 
 def weights_of(node: Node, layer: Layer) -> RNNParams | LSTMParams | GRUParams:
     """The params of a node whose attributes were read, whatever its states and lengths are."""
-    entries, _ = _entries(node, layer, None)
+    entries, _ = _entries(node, layer, False)
     return make_params(layer, _read(entries))
 
 
-def _entries(node: Node, layer: Layer, dtype: DTypeLike | None) -> tuple[dict[str, Entry], int]:
+def _entries(node: Node, layer: Layer, converted: bool) -> tuple[dict[str, Entry], int]:
     """The weights, unread, with shapes that fit; and the hidden size."""
     entries = {}
     for which in WEIGHTS:
         if which in "WR" or node.has(which):
             with named(which):
                 entries[which] = node.constant(which)
-                _check_type(entries[which], dtype)
+                _check_type(entries[which], converted)
     return entries, check_shapes(layer, {which: entry.shape for which, entry in entries.items()})
 
 
@@ -165,10 +181,10 @@ def _read(entries: dict[str, Entry]) -> dict[str, Any]:
     return arrays
 
 
-def _check_type(entry: Entry, dtype: DTypeLike | None) -> None:
-    if entry.dtype in FLOATS or (entry.dtype in _NARROW and dtype is not None):
+def _check_type(entry: Entry, converted: bool) -> None:
+    if entry.dtype in FLOATS or (entry.dtype in _NARROW and converted):
         return
-    cure = "; dtype='float32' converts the weights" if entry.dtype in _NARROW else ""
+    cure = f"; {NEEDS_CONVERSION}" if entry.dtype in _NARROW else ""
     raise ValueError(f"expected float32 or float64, got {entry.dtype}{cure}")
 
 

@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastrnn import _check
 from fastrnn._cells import GRU, LSTM, RNN, Cell
-from fastrnn._types import TargetName
+from fastrnn._types import Precision, TargetName
 from fastrnn.params import CLASSES, GRUParams, LSTMParams, RNNParams
 
 Array = NDArray[Any]
@@ -255,10 +255,14 @@ def check_shapes(layer: Layer, shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 
 def make_params(
-    layer: Layer, arrays: Mapping[str, Array], dtype: DTypeLike | None = None, target: TargetName | None = None
+    layer: Layer,
+    arrays: Mapping[str, Array],
+    dtype: DTypeLike | None = None,
+    target: TargetName | None = None,
+    precision: Precision | None = None,
 ) -> RNNParams | LSTMParams | GRUParams:
-    """Params of a node with these W, R and perhaps B and P; `dtype` converts arrays of float16 and the others."""
-    check_dtypes(arrays, FLOATS if dtype is None else (*FLOATS, "float16"))
+    """Params of a node with these W, R and perhaps B and P; `dtype` or `precision` converts arrays of float16 too."""
+    check_dtypes(arrays, FLOATS if dtype is None and precision is None else (*FLOATS, "float16"))
     check_shapes(layer, {name: array.shape for name, array in arrays.items()})
     weights: dict[str, Array] = {}
     for d, suffix in enumerate(_SUFFIXES[layer.direction]):
@@ -272,7 +276,7 @@ def make_params(
         if "P" in arrays:
             weights[f"weight_peephole{end}"] = _reorder(arrays["P"][d], operator.peepholes, operator.cell.peepholes)
     options = {"batch_first": layer.layout == 1, **dict(layer.options)}
-    return CLASSES[operator.cell.name](weights, dtype=dtype, target=target, **options)
+    return CLASSES[operator.cell.name](weights, dtype=dtype, target=target, precision=precision, **options)
 
 
 def _reorder(rows: Array, theirs: str, ours: str) -> Array:

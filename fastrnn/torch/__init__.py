@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fastrnn import _check
 from fastrnn._arrays import SupportsArray
-from fastrnn._types import TargetName
+from fastrnn._precision import NARROW, check_precision
+from fastrnn._types import Precision, TargetName
 from fastrnn.params import GRUParams, LSTMParams, RNNParams
 from fastrnn.torch.load import layer_of
 from fastrnn.torch.report import Report
@@ -31,6 +32,7 @@ def from_torch(
     batch_first: bool | None = None,
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
+    precision: Precision | None = None,
 ) -> RNNParams | LSTMParams | GRUParams: ...
 
 
@@ -40,6 +42,7 @@ def from_torch(
     *,
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
+    precision: Precision | None = None,
 ) -> RNNParams: ...
 
 
@@ -49,6 +52,7 @@ def from_torch(  # type: ignore[overload-cannot-match]
     *,
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
+    precision: Precision | None = None,
 ) -> LSTMParams: ...
 
 
@@ -58,6 +62,7 @@ def from_torch(  # type: ignore[overload-cannot-match]
     *,
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
+    precision: Precision | None = None,
 ) -> GRUParams: ...
 
 
@@ -70,6 +75,7 @@ def from_torch(
     batch_first: bool | None = None,
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
+    precision: Precision | None = None,
 ) -> RNNParams | LSTMParams | GRUParams: ...
 
 
@@ -81,6 +87,7 @@ def from_torch(
     batch_first: bool | None = None,
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
+    precision: Precision | None = None,
 ) -> RNNParams | LSTMParams | GRUParams:
     """Take the weights and options of a recurrent layer of PyTorch.
 
@@ -89,8 +96,8 @@ def from_torch(
     module_or_state_dict : torch.nn.Module or mapping of str to tensor or ndarray
         An ``nn.RNN``, ``LSTM``, ``GRU``, ``RNNCell``, ``LSTMCell`` or ``GRUCell``, scripted or not; a module that
         holds one; a state_dict, of the layer or of a whole model; or a checkpoint that has a state_dict in it. Tensors
-        are on the CPU, and float32 or float64 unless `dtype` is given. They are copied: later changes do not reach
-        the params.
+        are on the CPU, and float32 or float64 unless `dtype` or `precision` is given. They are copied: later changes do
+        not reach the params.
     prefix : str
         Where the layer is: "encoder.lstm" of ``encoder.lstm.weight_ih_l0``. It may be left out where there is only one
         recurrent layer, and so may what ``torch.compile`` and ``DataParallel`` put before names.
@@ -103,6 +110,8 @@ def from_torch(
         Converts the weights, float16 and bfloat16 too; None: as they are.
     target : str or None
         As in `RNNParams`.
+    precision : str or None
+        As in `RNNParams`: "float16" holds float16 weights exactly, and rounds others.
 
     Returns
     -------
@@ -131,10 +140,11 @@ def from_torch(
 
     With PyTorch: ``fastrnn.from_torch(torch.nn.LSTM(8, 20))``, ``fastrnn.from_torch(model, "encoder.lstm")``.
     """
-    return layer_of(module_or_state_dict, prefix, nonlinearity, batch_first=batch_first, dtype=dtype, target=target)
+    options: dict[str, Any] = {"batch_first": batch_first, "dtype": dtype, "target": target, "precision": precision}
+    return layer_of(module_or_state_dict, prefix, nonlinearity, **options)
 
 
-def accelerate(model: torch.nn.Module) -> Report:
+def accelerate(model: torch.nn.Module, *, precision: Literal["float16", "int8", "int8_fast"] | None = None) -> Report:
     """Let every recurrent layer of a PyTorch model run on fastrnn, in place.
 
     Each ``nn.RNN``, ``LSTM``, ``GRU``, ``RNNCell``, ``LSTMCell`` and ``GRUCell`` stays the object that it is, with its
@@ -146,7 +156,11 @@ def accelerate(model: torch.nn.Module) -> Report:
     Parameters
     ----------
     model : torch.nn.Module
-        Changed in place. Calling it again with the same model does no harm.
+        Changed in place. Calling it again with the same model does no harm, and may change the precision.
+    precision : "float16", "int8", "int8_fast" or None
+        Run with narrow copies of the weights, as `RNNParams` has them, where no gradient is wanted: under
+        ``torch.no_grad()`` or ``torch.inference_mode()``, or where nothing requires one. PyTorch's own layers run where
+        one is, and where dropout acts. The model's weights stay what they are, and are float32. None: as they are.
 
     Returns
     -------
@@ -156,7 +170,9 @@ def accelerate(model: torch.nn.Module) -> Report:
     Raises
     ------
     TypeError
-        `model` is not a module.
+        `model` is not a module, or `precision` is not a str.
+    ValueError
+        Another precision.
     ImportError
         PyTorch is not installed.
 
@@ -181,19 +197,22 @@ def accelerate(model: torch.nn.Module) -> Report:
     rnn: replaced
     """
     modules = _named_modules(model)
+    check_precision(precision, NARROW)
     from fastrnn.torch import layers  # which imports PyTorch
 
     replaced, kept, trained = [], {}, []
     for name, module in modules:
         reason = layers.why_not(module)
+        if reason is None and precision is not None:
+            reason = layers.why_not_narrow(module, precision)
         if reason is None:
-            layers.replace(module)
+            layers.replace(module, precision)
             replaced.append(name)
             if layers.is_trained(module):
                 trained.append(name)
         elif reason:
             kept[name] = reason
-    return Report(tuple(replaced), kept, tuple(trained))
+    return Report(tuple(replaced), kept, tuple(trained), precision)
 
 
 def restore(model: torch.nn.Module) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from fastrnn import _check
 from fastrnn._state_dict import cell_of, select
 from fastrnn.params import AnyParams
-from fastrnn.torch.load import layer_of
+from fastrnn.torch.load import is_half, layer_of
 
 _MOST_ENTRIES = 2**20  # n dicts, each of which holds the next one twice, have 2**n entries
 
@@ -79,6 +79,7 @@ def load_layer(
 
 
 def load_by_shapes(path: str, state: dict[str, Any], prefix: str) -> AnyParams:
-    """A layer, an RNN's activation being the default."""
-    cell = cell_of(select(state, prefix, path))
-    return load_layer(path, state, prefix, "tanh" if cell == "rnn" else None)
+    """A layer, an RNN's activation being the default; in float32 where tensors are of 16 bits."""
+    tensors = select(state, prefix, path)
+    dtype = "float32" if any(map(is_half, tensors.values())) else None
+    return load_layer(path, state, prefix, "tanh" if cell_of(tensors) == "rnn" else None, dtype=dtype)

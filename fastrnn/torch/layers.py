@@ -6,7 +6,8 @@ A layer keeps its `__dict__`, and so its parameters, hooks, names and all that r
 (b) where it may, tensors are read in place, and results become tensors without a copy;
 (c) weights are packed at the first call, and again when they have changed (`Packings`);
 (d) where a gradient is wanted, the call keeps a tape (`Differentiable`);
-(e) where dropout acts, the layers of a stack run one by one, and PyTorch's dropout between them.
+(e) where dropout acts, the layers of a stack run one by one, and PyTorch's dropout between them;
+(f) where the layer is to run with narrow weights, PyTorch's own `forward` runs in the cases of (d) and (e).
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from fastrnn.torch.layouts import Layout, OneStep, layout_of
 from fastrnn.torch.modules import PLAIN_CLASSES, activation_of, cell_of_class, own_methods, torch_class, weight_names
 from fastrnn.torch.packings import Packings
 from fastrnn.torch.training import Call, Differentiable, results_of, run, state_of, states_of
-from fastrnn.torch.weights import dense, is_plain, view_of
+from fastrnn.torch.weights import dense, is_plain, pack, view_of
 
 if TYPE_CHECKING:
     from fastrnn._arrays import Array
+    from fastrnn._types import Precision
     from fastrnn.params import Params
 
+_PRECISION = "_fastrnn_precision"  # an attribute of layers that run with narrow weights: copies and pickles have it too
 _FUNCTIONS = {cell.name: getattr(functional, cell.name) for cell in (RNN, LSTM, GRU)}
 
 
@@ -65,9 +68,12 @@ class _Accelerated:
         layout = None if arrays is None else self._layout([array.shape for array in arrays], sequence)
         if arrays is None or layout is None:
             return super().forward(given, hx)  # type: ignore[misc]
-        if self.training and self._drops():
-            return self._run_dropping(given, hx, weights)
+        drops = self.training and self._drops()
         wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*tensors, *weights))
+        if precision_of(self) is not None and (drops or wanted):
+            return super().forward(given, hx)  # type: ignore[misc]
+        if drops:
+            return self._run_dropping(given, hx, weights)
         params = self._params(arrays, weights, layout.steps, wanted)
         if params is None:
             return super().forward(given, hx)  # type: ignore[misc]
@@ -126,7 +132,7 @@ class _Accelerated:
     def _packings(self) -> Packings:
         packings: Packings | None = self.__dict__.get("_fastrnn")
         if packings is None:
-            packings = self.__dict__["_fastrnn"] = Packings(self._cell)
+            packings = self.__dict__["_fastrnn"] = Packings(self._cell, precision_of(self))
         return packings
 
     def _call(self, params: Params, x: Array, states: list[Array], *, function: Any = None, **options: Any) -> Any:
@@ -139,6 +145,7 @@ class _Accelerated:
         """The layer as PyTorch's class has it, with the same parameters and attributes or others."""
         plain: Any = object.__new__(self._original)
         plain.__dict__.update(self.__getstate__(), **attributes)
+        plain.__dict__.pop(_PRECISION, None)
         if parameters is not None:
             plain.__dict__["_parameters"] = parameters
             for name in parameters:  # tensors that were set in the place of parameters
@@ -310,24 +317,50 @@ def why_not(module: Any) -> str | None:
     return None
 
 
+def why_not_narrow(module: Any, precision: Precision) -> str | None:
+    """Why a recurrent layer can't run with narrow weights, as its weights are now; None if it can."""
+    weights, cell = _Accelerated._weights(module), cell_of_class(torch_class(torch, type(module)))
+    if any(weight.dtype != torch.float32 or view_of(weight.detach()) is None for weight in weights):
+        return f"its weights are not all float32 on the CPU, as {precision} wants them"
+    activation = activation_of(module) if cell is RNN else None
+    packed = pack(cell, weight_names(module), weights, activation, None, precision)
+    return packed.refused if packed.params is None else None
+
+
+def precision_of(module: Any) -> Precision | None:
+    """The narrow precision that a replaced layer runs in, or None."""
+    precision: Precision | None = module.__dict__.get(_PRECISION)
+    return precision
+
+
 def is_trained(module: Any) -> bool:
     """Whether fastrnn computes the gradients of a replaced layer, as its weights are now."""
+    if precision_of(module) is not None:
+        return False
     dtypes = {None if (array := view_of(weight)) is None else array.dtype for weight in module._weights()}
     return len(dtypes) == 1 and None not in dtypes
 
 
-def replace(module: Any) -> None:
+def replace(module: Any, precision: Precision | None = None) -> None:
     if isinstance(module, _Accelerated):
-        module.__dict__.pop("_fastrnn", None)
+        _forget(module)
     else:
         original: Any = type(module)
         module.__class__ = _class_for(original)
+    if precision is not None:
+        module.__dict__[_PRECISION] = precision
+
+
+def _forget(module: Any) -> None:
+    """Drop what a replaced layer has packed, and its precision."""
+    for name in ("_fastrnn", _PRECISION):
+        module.__dict__.pop(name, None)
 
 
 def restore(module: Any) -> None:
     if not isinstance(module, _Accelerated):
         return
-    module.__dict__.pop("_fastrnn", None)
+    _forget(module)
     kind: Any = type(module)
     original: Any = module._original
     if kind is _class_for(original):

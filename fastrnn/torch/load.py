@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from fastrnn import _check
+from fastrnn._arrays import NEEDS_CONVERSION
 from fastrnn._cells import RNN
 from fastrnn._names import listed
 from fastrnn._options import check_dtype
+from fastrnn._precision import check_precision
 from fastrnn._state_dict import cell_of, only_prefix, plain_prefix, prefixes, select
-from fastrnn._types import TargetName
+from fastrnn._types import Precision, TargetName
 from fastrnn.params import CLASSES, AnyParams
 from fastrnn.torch.modules import activation_of, cell_of_class, layer_class, own_methods, weight_names
 
@@ -30,9 +32,10 @@ def layer_of(
     batch_first: bool | None = None,
     dtype: Any = None,
     target: TargetName | None = None,
+    precision: Precision | None = None,
 ) -> AnyParams:
     """What `fastrnn.from_torch` documents."""
-    asked = check_dtype(dtype)
+    converted = check_dtype(dtype) is not None or check_precision(precision) is not None
     if batch_first is not None:
         batch_first = _check.flag("batch_first", batch_first, or_none=True)
     torch = sys.modules.get("torch")
@@ -43,8 +46,8 @@ def layer_of(
         options["batch_first"] = bool(batch_first)
     else:
         fail_source(module_or_state_dict)
-    weights = {name: array_of(name, tensor, asked is not None) for name, tensor in tensors.items()}
-    return CLASSES[cell](weights, dtype=dtype, target=target, **options)
+    weights = {name: array_of(name, tensor, converted) for name, tensor in tensors.items()}
+    return CLASSES[cell](weights, dtype=dtype, target=target, precision=precision, **options)
 
 
 def fail_source(value: object) -> NoReturn:
@@ -171,6 +174,10 @@ def _weight(layer: Any, name: str) -> Any:
         parametrization.train(training)
 
 
+def is_half(tensor: Any) -> bool:
+    return str(getattr(tensor, "dtype", "")) in ("torch.float16", "torch.bfloat16")
+
+
 def array_of(name: str, tensor: Any, converted: bool = False) -> Any:
     """A tensor as an array, in the same memory unless its dtype is `converted`; any other object stays as it is."""
     if not hasattr(tensor, "detach"):
@@ -179,9 +186,10 @@ def array_of(name: str, tensor: Any, converted: bool = False) -> Any:
         raise ValueError(f"{name}: expected a tensor on the CPU, got one on {tensor.device}; .cpu() brings it there")
     if str(tensor.layout) != "torch.strided" or tensor.is_neg():
         raise ValueError(f"{name}: expected a dense tensor, got one that is sparse or negated when it is read")
-    if converted and str(tensor.dtype) in ("torch.float16", "torch.bfloat16"):
+    half = is_half(tensor)
+    if converted and half:
         tensor = tensor.float()
     if str(tensor.dtype) not in ("torch.float32", "torch.float64"):
-        cure = "dtype='float32' converts it" if tensor.dtype.is_floating_point else ".float() converts it"
+        cure = NEEDS_CONVERSION if half else ".float() converts it"
         raise TypeError(f"{name}: expected float32 or float64, got {tensor.dtype}; {cure}")
     return tensor.detach().numpy()

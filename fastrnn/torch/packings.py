@@ -7,11 +7,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from fastrnn._cells import Cell
+from fastrnn._types import Precision
 from fastrnn.torch.weights import UNCOUNTED, Marks, PackedLayer, marks_of, pack
 
 MOST = 8  # packings that a layer keeps: as many sets of weights may take turns
 # Of packing, in steps of PyTorch's: PyTorch's LSTM is its fastest cell, and takes as long for about 100 of them.
 _COSTS = {"rnn": 32, "gru": 32, "lstm": 128}
+_OF_NARROW = 3  # times as long where floats become halves, and twice where they become bytes
 _COST_OF_CHANGED = 128  # where a tensor has changed, which may do so again, and calls are short
 _OF_A_CALL = 4  # steps that a call saves, however short it is
 _PAUSES = 128, 1024  # the first and the longest one, in steps
@@ -33,11 +35,11 @@ class Packings:
     (d) Where a gradient is wanted, which takes several times as long as packing does, credit is not asked for.
     """
 
-    def __init__(self, cell: Cell) -> None:
-        self._cell = cell
+    def __init__(self, cell: Cell, precision: Precision | None = None) -> None:
+        self._cell, self._precision = cell, precision
         self._latest: PackedLayer | None = None
         self._kept: dict[Marks, _Kept] = {}  # the one used longest ago first
-        self._cost = _COSTS[cell.name]
+        self._cost = _COSTS[cell.name] * (_OF_NARROW if precision else 1)
         self._credit = self._most_credit = MOST * self._cost
         self._pause, _ = _PAUSES  # the next one
         self._left = 0  # calls of the pause that is on
@@ -72,7 +74,7 @@ class Packings:
             changed = self._drop_changed(marks, weights)
             if not wanted and not self._pay(_COST_OF_CHANGED if changed and steps < self._cost else self._cost, steps):
                 return None
-            packed = self._latest = pack(self._cell, names, weights, activation, self._latest)
+            packed = self._latest = pack(self._cell, names, weights, activation, self._latest, self._precision)
             self._keep(packed, weights)
             return packed
         self._latest = packed

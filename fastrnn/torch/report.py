@@ -18,8 +18,11 @@ class Report(_report.Report):
     kept : dict of str to str
         Names of layers that stay as they were, each with the reason.
     trained : tuple of str
-        Names of replaced layers whose gradients fastrnn computes too. The others have weights elsewhere than on the
-        CPU, or of other dtypes than float32 and float64.
+        Names of replaced layers whose gradients fastrnn computes too. The others have narrow weights, or weights
+        elsewhere than on the CPU or of other dtypes than float32 and float64.
+    precision : str or None
+        The narrow precision that replaced layers run in where no gradient is wanted; PyTorch runs elsewhere. None: that
+        of their weights.
 
     Examples
     --------
@@ -32,9 +35,17 @@ class Report(_report.Report):
     """
 
     trained: tuple[str, ...] = ()
+    precision: str | None = None
 
     def __str__(self) -> str:
         lines = [super().__str__()]
         if self.trained:
-            lines.append(f"trained on fastrnn: {', '.join(name or '(the model)' for name in self.trained)}")
+            lines.append(f"trained on fastrnn: {_names(self.trained)}")
+        if self.precision and self.replaced:
+            where = "where no gradient is wanted, as under torch.no_grad(), and PyTorch elsewhere"
+            lines.append(f"{self.precision} {where}: {_names(self.replaced)}")
         return "\n".join(lines)
+
+
+def _names(layers: tuple[str, ...]) -> str:
+    return ", ".join(name or "(the model)" for name in layers)

@@ -10,6 +10,7 @@ import torch
 from fastrnn import _core
 from fastrnn._arrays import Unpickled
 from fastrnn._cells import Cell
+from fastrnn._types import Precision
 from fastrnn.params import CLASSES, Params
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class PackedLayer(NamedTuple):
     samples: _core.Samples  # which keeps the weights' memory, so that an address is not used again
     arrays: list[Array]  # the same memory
     numbers: bytes | None  # of all arrays, where they are few
+    refused: str = ""  # why fastrnn does not take such weights, where their numbers are the reason
 
     def is_current(self, exactly: bool) -> bool:
         """Whether the memory holds what was packed: by samples, or by all numbers where they are few."""
@@ -54,7 +56,12 @@ def _address(tensor: Any) -> int:
 
 
 def pack(
-    cell: Cell, names: list[str], weights: list[Any], activation: str | None, like: PackedLayer | None = None
+    cell: Cell,
+    names: list[str],
+    weights: list[Any],
+    activation: str | None,
+    like: PackedLayer | None = None,
+    precision: Precision | None = None,
 ) -> PackedLayer:
     """Pack weights; faster where they have the names, the shapes and the dtype of others that were packed."""
     marks = marks_of(weights, activation)  # before the numbers are read: a change in between is a change
@@ -63,14 +70,14 @@ def pack(
     if any(array is None or array.dtype != arrays[0].dtype for array in arrays):
         return refused
     few = sum(array.size for array in arrays) <= _FEW
-    options: dict[str, Any] = {} if activation is None else {"activation": activation}
+    options: dict[str, Any] = {"precision": precision} | ({} if activation is None else {"activation": activation})
     named = Unpickled(zip(names, arrays, strict=True))  # whose arrays are packed as they are, without a copy
     try:
         samples, numbers = _core.Samples(arrays), _numbers_of(arrays) if few else None
         params = _renewed(like, named, activation) if few else None
         params = params or CLASSES[cell.name](named, **options)
-    except (TypeError, ValueError):  # shapes that PyTorch accepts, or has an error of its own for
-        return refused
+    except (TypeError, ValueError) as error:  # shapes that PyTorch has an error of its own for; numbers too large
+        return refused._replace(refused=str(error))
     return PackedLayer(params, arrays[0].dtype, marks, samples, arrays, numbers)
 
 

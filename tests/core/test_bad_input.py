@@ -379,7 +379,7 @@ TypeError: weight_ih_l0: expected float32 or float64, got int64
 >>> change(bias_hh_l1=swapped(zeros(16)))
 TypeError: bias_hh_l1: expected float32 or float64, got ...f4
 >>> change(bias_hh_l1=zeros(16, dtype="float16"))
-TypeError: bias_hh_l1: expected float32 or float64, got float16; dtype='float32' converts the weights
+TypeError: bias_hh_l1: expected float32 or float64, got float16; dtype='float32' converts the weights, ...
 >>> change(bias_hh_l1=zeros(16, dtype="float64"))
 TypeError: weights: expected one dtype, got weight_ih_l0 float32, ...bias_hh_l1 float64; dtype= converts them
 >>> change(weight_ih_l0=zeros(16))
@@ -451,7 +451,7 @@ ValueError: target: expected one of ..., got 'AVX2', which this build does not h
 >>> option(target=b"scalar")
 TypeError: target: expected a name or None, got bytes
 >>> option(reset_after=True)
-TypeError: LSTMParams() got ... argument 'reset_after'; its keywords are weights, dtype, target, activation, ...
+TypeError: LSTMParams() got ... argument 'reset_after'; its keywords are weights, dtype, target, precision, ...
 >>> option(hidden_size=4)
 TypeError: LSTMParams() got ... argument 'hidden_size'; sizes, layers and directions are read from the ... weights
 >>> option(bidirectional=True)

@@ -20,10 +20,11 @@ from fastrnn.cli import main
 from support.apart import run_python
 from support.cells import PARAMS
 from support.command_line import needs, printed, run, said, weights, write_files
+from support.environment import ALL_TARGETS, TARGETS
 
 COMMANDS = ["info", "inspect", "convert", "check", "bench", "completion"]
 DESCRIBED = {"cell", "input_size", "hidden_size", "proj_size", "num_layers", "direction"}
-DESCRIBED |= {"weights", "options", "dtype", "parameters", "bytes"}
+DESCRIBED |= {"weights", "options", "dtype", "precision", "parameters", "bytes"}
 JUDGED = {"fastrnn_distance", "fastrnn_share"}
 
 
@@ -129,7 +130,7 @@ def test_examples_of_help_parse() -> None:
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     out = printed(capsys, "info").splitlines()
     assert out[0] == f"fastrnn {fastrnn.__version__}"
-    count = 6 * len(fastrnn.usable_targets())
+    count = 3 * (3 * len(TARGETS) + 2 * len(ALL_TARGETS))  # cells; floats and halves, and bytes
     assert out[-1] == f"self-check: {count} of {count} passed"
     told = json.loads(printed(capsys, "info", "--json"))
     assert told.keys() == {"version", "target", "targets", "build", "compiler", "threads", "numpy", "checks", "ok"}
@@ -179,7 +180,7 @@ def test_inspect(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert told["file"] == "foreign.npz"
     rnn, gru, odd = told["layers"]
     assert (rnn["name"], rnn["cell"], gru["name"], gru["cell"]) == ("rnn.", "rnn", "gru.", "gru")
-    assert gru.keys() == DESCRIBED | {"name"}
+    assert gru.keys() == DESCRIBED | {"name", "outliers"}
     assert odd.keys() == {"name", "error"}
     assert gru["weights"] == ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
     few = {name: array for name, array in weights("lstm", peepholes=True).items() if "bias" not in name}
@@ -263,6 +264,17 @@ WRONG = {
     "convert a.npz b.npz --jsn": "unrecognized arguments: --jsn; did you mean --json? (see fastrnn convert --help)",
     "info lstm.npz": "unrecognized arguments: lstm.npz (see fastrnn info --help)",
     "completion fish": "argument SHELL: invalid choice: 'fish' ",
+    "check lstm.npz --precision int8 --dtype float64": (
+        "--precision: expected none that is narrow with --dtype float64, got int8"
+    ),
+    "check lstm.npz --precision int8 --against torch": (
+        "--against: expected none, since weights are int8, which are compared with float32, got torch"
+    ),
+    "check lstm.npz --precision int4": "argument --precision: invalid choice: 'int4' ",
+    "check lstm.npz --input lstm.npz": "lstm.npz: expected an .npy file of float16, float32 or float64, got an .npz ",
+    "check lstm.npz --input empty.npz": "empty.npz: expected an .npy file of float16, float32 or float64, got ",
+    "check lstm.npz --input x.npy": "--input: expected (T, B, 3) or (T, 3), none of them 0, got (4, 2) in x.npy",
+    "check lstm.npz --input no.npy": "no.npy: No such file or directory",
     "bench lstm.npz --deadline 1ms": "--deadline: expected none without --stream",
     "bench lstm.npz --stream": "params: expected direction 'forward', since a stream cannot see what is to come, got ",
     "bench lstm.npz --stream --threads 2": "--threads: expected 1 with --stream, ",
@@ -275,6 +287,7 @@ WRONG = {
 
 @pytest.mark.parametrize("command", WRONG)
 def test_wrong_calls(files: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("x.npy", np.ones((4, 2)))
     before = sorted(os.listdir())
     assert said(capsys, *command.split()).startswith(WRONG[command])
     assert sorted(os.listdir()) == before
@@ -313,6 +326,98 @@ def test_params_of_every_cell_against_the_reference(files: Path, capsys: pytest.
     for cell, kind in PARAMS.items():
         kind(weights(cell)).save("a.npz")
         assert "passed" in printed(capsys, "check", "a.npz")
+
+
+# Precisions.
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8", "int8_fast"])
+def test_convert_to_a_precision(files: Path, precision: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """From float32, and from float64, which is converted on the way."""
+    for name in ("before.npz", "reverse.npz"):
+        told = printed(capsys, "convert", name, "new.npz", "--precision", precision)
+        assert f", {precision}, " in told
+        loaded = fastrnn.load("new.npz")
+        assert loaded.precision == precision
+        assert loaded == fastrnn.load(name, dtype="float32").to(precision)
+        back = printed(capsys, "convert", "new.npz", "float.npz", "--precision", "float64")
+        assert ", float64, " in back
+        assert fastrnn.load("float.npz") == loaded.to("float64")
+    told = json.loads(printed(capsys, "inspect", "new.npz", "--json"))["layers"][0]
+    assert (told["precision"], told["dtype"], told["parameters"]) == (precision, "float32", 50)
+
+
+def test_convert_of_halves(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    halves = {name: array.astype("f2") for name, array in weights("gru").items()}
+    np.savez("half.npz", **halves)  # type: ignore[arg-type]
+    assert ", float32, " in printed(capsys, "inspect", "half.npz")
+    printed(capsys, "convert", "half.npz", "new.npz", "--cell", "gru", "--precision", "float16")
+    kept = fastrnn.load("new.npz").weights
+    assert all(np.array_equal(kept[name], array) for name, array in halves.items())
+    assert kept["weight_hh_l0"].dtype == np.float16
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8", "int8_fast"])
+def test_check_of_a_precision(files: Path, precision: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(capsys, "check", "lstm.npz", "--precision", precision).splitlines()
+    assert [line.split(": ")[0] for line in lines] == ["y", "h_n", "c_n"]
+    assert all(f"{precision} is off by " in line for line in lines)
+    told = json.loads(printed(capsys, "check", "lstm.npz", "--precision", precision, "--json"))
+    assert told.keys() == {"file", "against", "errors", "tolerance", "ok", "layer"}
+    assert told["layer"]["precision"] == precision
+    params = fastrnn.load("lstm.npz", "lstm")
+    x = np.random.default_rng(0).normal(size=(100, 1, 3)).astype("f4")
+    wide, narrow = (fastrnn.lstm(x, some)[0].astype("f8") for some in (params, params.to(precision)))  # type: ignore[arg-type]
+    size = np.sqrt(np.mean(wide**2))
+    assert told["errors"]["y"]["rms"] == pytest.approx(np.sqrt(np.mean((wide - narrow) ** 2)) / size, rel=1e-6)
+    assert told["errors"]["y"]["largest"] == pytest.approx(np.abs(wide - narrow).max() / size, rel=1e-6)
+    command = ["check", "lstm.npz", "--precision", precision, "--tolerance"]
+    assert printed(capsys, *command, "1").splitlines()[-1].startswith("passed: ")
+    assert printed(capsys, *command, "1e-9", status=1).splitlines()[-1].startswith("FAILED: ")
+
+
+def test_check_of_a_narrow_file_on_given_input(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --precision too, since no other program has such weights; in one row or in several."""
+    printed(capsys, "convert", "before.npz", "small.npz", "--precision", "int8")
+    x = np.random.default_rng(1).normal(size=(9, 2, 3))
+    params = fastrnn.load("small.npz", "gru")
+    for given in (x, x[:, 0]):
+        np.save("x.npy", given)
+        told = json.loads(printed(capsys, "check", "small.npz", "--input", "x.npy", "--json"))
+        given = given.reshape(9, -1, 3).astype("f4")
+        wide, narrow = (fastrnn.gru(given, some)[0].astype("f8") for some in (params.to("float32"), params))
+        assert 0 < told["errors"]["y"]["rms"] < 1e-2
+        rms = np.sqrt(np.mean((wide - narrow) ** 2) / np.mean(wide**2))
+        assert told["errors"]["y"]["rms"] == pytest.approx(rms, rel=1e-6)
+
+
+def test_check_of_a_precision_where_floats_overflow(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Infinite inputs give NaN where weights are bytes: a difference, and JSON has no NaN."""
+    np.save("x.npy", np.where(np.arange(6).reshape(2, 3) == 4, np.inf, 0.0))
+    command = ["check", "before.npz", "--precision", "int8", "--input", "x.npy"]
+    told = json.loads(printed(capsys, *command, "--json", status=1))
+    assert told["errors"]["y"] == {"rms": None, "largest": None}
+    assert printed(capsys, *command, status=1).splitlines()[-1].startswith("FAILED: ")
+
+
+def test_rows_with_outliers(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One huge weight in a row makes the others of this row coarse; where the others are 0 there is nothing to lose."""
+    arrays = weights("gru")
+    arrays["weight_hh_l0"][7] = [0.1, -0.1, 90, 0.1, 0.1]
+    arrays["weight_ih_l0"][2] = [0, 0, 5]
+    fastrnn.GRUParams(arrays).save("odd.npz")
+    said = "WARNING: int8 serves rows with an outlier badly: row 7 of weight_hh_l0 has a weight 900 times its median"
+    assert said in printed(capsys, "inspect", "odd.npz")
+    (layer,) = json.loads(printed(capsys, "inspect", "odd.npz", "--json"))["layers"]
+    assert [(row["name"], row["row"]) for row in layer["outliers"]] == [("weight_hh_l0", 7)]
+    assert said in printed(capsys, "convert", "odd.npz", "new.npz", "--precision", "int8")
+    assert "WARNING" not in printed(capsys, "convert", "odd.npz", "new.npz", "--precision", "float16")
+    assert "WARNING" not in printed(capsys, "inspect", "lstm.npz", "before.npz", "reverse.npz")
+
+
+def test_bench_of_a_precision(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["bench", "before.npz", "--stream", "--seconds", "0.05", "--precision", "int8"]
+    assert ", int8, " in printed(capsys, *command)
 
 
 # Several files, the standard input, the terminal.

@@ -11,7 +11,7 @@ import pytest
 import fastrnn
 from fastrnn import _check, _core
 from support.apart import run_python
-from support.environment import TARGETS
+from support.environment import ALL_TARGETS, TARGETS
 
 
 @pytest.mark.skipif(
@@ -21,12 +21,10 @@ def test_detection_agrees_with_the_system() -> None:
     """Linux lists a flag in /proc/cpuinfo only where it also saves the registers."""
     with open("/proc/cpuinfo", encoding="ascii") as file:
         flags = next(line for line in file if line.startswith("flags")).split()
-    expected = ["scalar"]
-    if {"avx2", "fma"} <= set(flags):
-        expected.insert(0, "avx2")
-    if {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= set(flags):
-        expected.insert(0, "avx512")
-    assert fastrnn.usable_targets() == tuple(expected)
+    avx2, avx512 = {"avx2", "fma", "f16c"}, {"avx512f", "avx512dq", "avx512bw", "avx512vl"}
+    needs = {"avx512_vnni": avx512 | {"avx512_vnni"}, "avx512": avx512, "avx2_vnni": avx2 | {"avx_vnni"}, "avx2": avx2}
+    expected = [target for target, needed in needs.items() if needed <= set(flags)]
+    assert fastrnn.usable_targets() == (*expected, "scalar")
 
 
 def test_target_of_the_environment(target: str) -> None:
@@ -42,7 +40,8 @@ def test_show_config() -> None:
     lines = dict(line.partition(": ")[::2] for line in result.stdout.splitlines())
     assert f"fastrnn {fastrnn.__version__}" in lines
     assert lines["target in use"] == "scalar"
-    assert lines["targets usable"].startswith(", ".join(TARGETS))
+    assert lines["target in use for int8"] == "scalar"
+    assert lines["targets usable"].startswith(", ".join(ALL_TARGETS))
     assert lines["compiler"].split()[0] in ("gcc", "clang")
     assert lines["threads"] == "3"
 

@@ -220,19 +220,37 @@ def test_fortran_order(tmp_path: Path) -> None:
     assert fastrnn.load(path, "gru") == fastrnn.GRUParams(weights)
 
 
-def test_bfloat16(tmp_path: Path) -> None:
-    header = json.dumps(
-        {
-            "weight_ih": {"dtype": "BF16", "shape": [4, 1], "data_offsets": [0, 8]},
-            "weight_hh": {"dtype": "BF16", "shape": [4, 1], "data_offsets": [8, 16]},
-        }
-    ).encode()
+def write_tensors(path: Path, dtype: str, bits: dict[str, np.ndarray]) -> None:
+    """A safetensors file of a dtype that NumPy need not have."""
+    header, data = dict[str, Any](), b""
+    for name, array in bits.items():
+        offsets = [len(data), len(data) + array.nbytes]
+        header[name], data = {"dtype": dtype, "shape": array.shape, "data_offsets": offsets}, data + array.tobytes()
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+@pytest.mark.parametrize("precision", [None, "float16", "int8"])
+def test_bfloat16(tmp_path: Path, precision: Any) -> None:
+    """The upper half of a float32: widened exactly, and then rounded only where that is asked for."""
+    weights = make_weights(np.random.default_rng(0), "lstm", (3, 5))
+    bits = {name: (array.view(np.uint32) >> 16).astype("<u2") for name, array in weights.items()}
+    weights = {name: (array.astype(np.uint32) << 16).view(np.float32) for name, array in bits.items()}
     path = tmp_path / "a.safetensors"
-    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(16))
-    with raises_as_said(
-        "ValueError", f"{path}: weight_...: expected F16, F32 or F64, got BF16; tensor.float() converts it in PyTorch"
-    ):
+    write_tensors(path, "BF16", bits)
+    dtype = None if precision else "float32"
+    assert fastrnn.load(path, "lstm", dtype=dtype, precision=precision) == PARAMS["lstm"](weights, precision=precision)
+    cure = "dtype='float32' converts the weights, precision='float16' keeps them narrow"
+    with raises_as_said("ValueError", f"{path}: ...: expected float32 or float64, got bfloat16; {cure}"):
         fastrnn.load(path, "lstm")
+
+
+def test_float8(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, "F8_E4M3", {name: np.zeros((4, 1), np.uint8) for name in ("weight_ih", "weight_hh")})
+    said = "expected F16, BF16, F32, F64 or I8, got F8_E4M3; tensor.float() converts it in PyTorch"
+    with raises_as_said("ValueError", f"{path}: weight_...: {said}"):
+        fastrnn.load(path, "lstm", precision="float16")
 
 
 # (d)
@@ -301,7 +319,7 @@ TypeError: peephole: expected an option of GRUParams: activation, recurrent_acti
 >>> load("empty.npz")
 ValueError: empty.npz: expected names of recurrent weights such as 'weight_ih_l0', got 'a'
 >>> load("half.npz", "gru")
-ValueError: half.npz: weight_ih_l0: expected float32 or float64, got float16; dtype='float32' converts the weights
+ValueError: half.npz: weight_ih_l0: expected float32 or float64, got float16; dtype='float32' converts the weights, ...
 """
 
 

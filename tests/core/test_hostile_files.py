@@ -138,9 +138,9 @@ def test_metadata_that_do_not_fit(tmp_path: Path, suffix: str, cell: str, option
 
 @EVERY_SUFFIX
 def test_newer_version(tmp_path: Path, suffix: str) -> None:
-    path, text = tmp_path / f"a{suffix}", '{"version": 2, "anything": "else"}'
+    path, text = tmp_path / f"a{suffix}", '{"version": 3, "anything": "else"}'
     said = refuses(path, FORMATS[suffix].encode(example().weights, text))
-    assert said == f"{path}: expected version 1 of the format, got 2; a newer fastrnn reads it"
+    assert said == f"{path}: expected version 2 of the format, got 3; a newer fastrnn reads it"
 
 
 def npz(entries: list[tuple[str, bytes]], **info: Any) -> bytes:
@@ -223,8 +223,8 @@ def test_what_is_said_of_sizes_and_dtypes(tmp_path: Path) -> None:
     said = {
         npy(header("<f4", "(4, 1)"), bytes(20)): "got 'weight_ih_l0' of (4, 1) float32, and 20 bytes of it",
         npy(header("<f4", "(-4, -1)"), bytes(16)): "got 'weight_ih_l0' of (-4, -1) float32, and 16 bytes of it",
-        npy(header("|O", "(4, 1)"), b"abc"): "weight_ih_l0: expected float16, float32 or float64, got object",
-        npy(header("<i4", "(4, 1)"), bytes(16)): "weight_ih_l0: expected float16, float32 or float64, got int32",
+        npy(header("|O", "(4, 1)"), b"abc"): "weight_ih_l0: expected float16, float32, float64 or int8, got object",
+        npy(header("<i4", "(4, 1)"), bytes(16)): "weight_ih_l0: expected float16, float32, float64 or int8, got int32",
     }
     for data, message in said.items():
         assert message in refuses(

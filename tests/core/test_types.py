@@ -11,7 +11,8 @@ from support.environment import ROOT
 
 
 def test_names_of_types_are_those_of_the_extension() -> None:
-    targets = re.findall(r"^FRNN_TARGET\((\w+)", (ROOT / "csrc/targets.def").read_text(encoding="utf-8"), re.MULTILINE)
+    text = (ROOT / "csrc/targets.def").read_text(encoding="utf-8")
+    targets = re.findall(r"^FRNN_(?:TARGET|DOTS)\((\w+)", text, re.MULTILINE)
     assert set(get_args(_types.CellName)) == set(CELLS) == set(_core.CELLS)
     assert set(get_args(_types.TargetName)) == set(targets)
     assert set(get_args(_types.ActivationName)) == set(_core.FUNCTIONS)

@@ -272,10 +272,15 @@ def test_float16_onnx_file(files: Path, capsys: pytest.CaptureFixture[str]) -> N
     tensors = [numpy_helper.from_array(rng.uniform(-0.3, 0.3, s).astype("f2"), name) for name, s in shapes.items()]
     node = helper.make_node("GRU", ["X", "W", "R"], ["Y"], "n", hidden_size=5)
     onnx.save(helper.make_model(helper.make_graph([node], "g", [], [], tensors)), "half.onnx")
-    assert "got float16; dtype='float32' converts the weights" in printed(capsys, "inspect", "half.onnx", status=1)
+    assert ", float32, " in printed(capsys, "inspect", "half.onnx")
+    assert "got float16; dtype='float32' converts the weights" in said(capsys, "check", "half.onnx")
     assert "passed" in printed(capsys, "check", "half.onnx", "--dtype", "float32")
     printed(capsys, "convert", "half.onnx", "new.npz", "--dtype", "float32")
     assert fastrnn.load("new.npz") == fastrnn.from_onnx("half.onnx", dtype="float32")
+    printed(capsys, "convert", "half.onnx", "new.npz", "--precision", "float16")
+    assert fastrnn.load("new.npz") == fastrnn.from_onnx("half.onnx", precision="float16")
+    assert "int8 is off by" in printed(capsys, "check", "half.onnx", "--precision", "int8")
+    assert ", int8, " in printed(capsys, "bench", "half.onnx", "--precision", "int8", "--rounds", "1")
 
 
 @needs("onnx")

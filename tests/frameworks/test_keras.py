@@ -295,3 +295,11 @@ def test_bias_that_is_turned_off_after_the_build(kind: str) -> None:
     function = {"SimpleRNN": fastrnn.rnn, "LSTM": fastrnn.lstm, "GRU": fastrnn.gru}[kind]
     y, _ = function(x, params, batch_first=True)
     np.testing.assert_allclose(y[:, -1], keras.ops.convert_to_numpy(layer(x)), atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8", "int8_fast"])
+def test_precision(precision: Any) -> None:
+    layer = built(layers.GRU(5))
+    assert fastrnn.from_keras(layer, precision=precision) == fastrnn.from_keras(layer).to(precision)
+    with pytest.raises(ValueError, match="dtype: expected float32 with precision="):
+        fastrnn.from_keras(built(layers.GRU(5, dtype="float64")), precision=precision)

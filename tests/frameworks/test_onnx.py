@@ -3,6 +3,7 @@
 (a) Random nodes, made from layers of ours, give these layers back, and compute the same bits as they do.
 (b) What they mean is what ONNX's own node tests expect, and what ONNX Runtime computes.
 (c) Operators: absent outputs, weights at run time, what was packed before.
+(d) Narrow weights.
 
 Where weights may lie in a model, and what is refused, are in test_onnx_files.py and test_onnx_refused.py.
 """
@@ -286,3 +287,12 @@ def test_example() -> None:
     numbers = [float(number) for number in re.findall(r"difference.*?([0-9.e-]+)$", done.stdout, re.MULTILINE)]
     assert len(numbers) == 2
     assert 0 <= max(numbers) < 1e-5
+
+
+# (d) Precisions.
+
+
+@given(drawn=drawn_nodes(), precision=st.sampled_from(["float16", "int8", "int8_fast"]))
+def test_from_onnx_in_a_precision(drawn: Drawn, precision: Any) -> None:
+    model, params = drawn.model(), fastrnn.from_onnx(drawn.model())
+    assert fastrnn.from_onnx(model, dtype="float32", precision=precision) == params.to("float32").to(precision)

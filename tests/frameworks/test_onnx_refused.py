@@ -163,9 +163,9 @@ ValueError: node 'layer': W: expected a constant, got 'W', an input of the graph
 >>> load(make(W=None))
 ValueError: node 'layer': W: expected a constant, got 'W', which nothing in the model defines
 >>> load(make(W=numbers(1, 12, 3).astype("f2")))
-ValueError: node 'layer': W: expected float32 or float64, got float16; dtype='float32' converts the weights
+ValueError: node 'layer': W: expected float32 or float64, got float16; dtype='float32' converts the weights, ...
 >>> load(make(R=onnx.helper.make_tensor("R", 16, [1, 12, 4], [0.0] * 48)))
-ValueError: node 'layer': R: expected float32 or float64, got bfloat16; dtype='float32' converts the weights
+ValueError: node 'layer': R: expected float32 or float64, got bfloat16; dtype='float32' converts the weights, ...
 >>> load(make(W=numbers(1, 12, 3).astype("f2")), dtype="float32")
 ValueError: node 'layer': R: expected float16, since W is, got float32
 >>> load(make(W=np.zeros((1, 12, 3), "i1")), dtype="float32")

@@ -265,7 +265,7 @@ ValueError: nonlinearity: expected 'tanh' or None, which the module tells, got '
 >>> from_torch(gru, nonlinearity="tanh")
 ValueError: nonlinearity: expected None, which the module tells, got 'tanh'
 >>> from_torch(half)
-TypeError: weight_ih_l0: expected float32 or float64, got torch.bfloat16; dtype='float32' converts it
+TypeError: weight_ih_l0: expected float32 or float64, got torch.bfloat16; dtype='float32' converts the weights, ...
 >>> from_torch(whole)
 TypeError: weight_ih_l0: expected float32 or float64, got torch.int32; .float() converts it
 >>> from_torch("model.pt")

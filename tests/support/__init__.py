@@ -4,6 +4,7 @@ environment.py    what this machine and installation have: targets, packages, a 
 profiles.py       how much hypothesis searches
 cells.py          what tests know of each cell, in one table
 cases.py          layers and calls of them: by hand, at random, and as a strategy of hypothesis
+narrow.py         layers of halves and bytes in NumPy, to the bit
 gradients.py      calls there and back, here and in the reference; how far rounding may take a gradient
 oracle.py         the golden arrays, and how far rounding may take a result from the reference
 errors.py         wrong calls and their messages, as tables

@@ -21,11 +21,12 @@ SMALL = """if True:
     from support.cases import make_weights
     from support.cells import PARAMS
 
-    cell, *option = sys.argv[1].split()
-    proj = 3 if option == ["projected"] else 0
+    cell, *words = sys.argv[1].split()
+    proj = 3 if "projected" in words else 0
     weights = make_weights(np.random.default_rng(0), cell, (4, 4), layers=2, proj=proj)
-    options = {"reset_after": False} if option == ["resets-before"] else {}
-    params = PARAMS[cell](weights, target=sys.argv[2], **options)
+    options = {"reset_after": False} if "resets-before" in words else {}
+    precision = next((word for word in words if word in ("float16", "int8", "int8_fast")), None)
+    params = PARAMS[cell](weights, target=sys.argv[2], precision=precision, **options)
     one, three = fastrnn.Stream(params), fastrnn.Stream(params, 3)
     x = np.ones((3, 4), "float32")
 
@@ -35,6 +36,7 @@ SMALL = """if True:
             second(x)
 """
 KINDS = [*CELLS, "lstm projected", "gru resets-before"]
+KINDS += ["rnn float16", "lstm projected int8", "gru resets-before int8_fast"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
