@@ -154,6 +154,8 @@ def _add_layer_flags(command: argparse.ArgumentParser) -> None:
     which = command.add_argument_group("which layer")
     which.add_argument("--node", metavar="NAME", help="of an .onnx file: the node's name, or that of an output of it")
     which.add_argument("--prefix", help="of other files: what stands before the names of the layer's weights")
+    again = "of an .onnx file: round bytes anew that int8 does not hold as they are"
+    which.add_argument("--requantize", action="store_true", default=None, help=again)
     what = command.add_argument_group("what it is, where a file does not say")
     what.add_argument("--cell", choices=tuple(CELLS))
     for name, value in OPTIONS.items():

@@ -1,6 +1,6 @@
 """Narrow weights: which there are, how floats become them and come back, and the checks of those that are given narrow.
 
-The matrices of a layer are float16, or bytes (int8) from -127 to 127 with a float32 scale a row, which is under the
+The matrices of a layer are float16, or bytes (int8) with a float32 scale a row, which is under the
 matrix's name and `_scale`. Biases and peepholes are float32. docs/precision.md has the formulas.
 """
 
@@ -20,7 +20,8 @@ OF_BYTES = ("int8", "int8_fast")
 NARROW = ("float16", *OF_BYTES)
 _FLOAT32 = np.dtype(np.float32)
 _TINY = np.finfo(np.float32).tiny
-_LARGEST = np.float32(127)
+_BYTES = np.iinfo(np.int8)
+_LARGEST = np.float32(_BYTES.max)
 _MOST_COLUMNS = 130_000  # of bytes: the sums of their products fit 32 bits
 # A row is badly served by its one scale where half of its weights that are not 0 have less than two steps of the 127.
 # They are then off by an eighth of themselves on average, or more, and a sum of such weights by about 10 %, where one
@@ -101,6 +102,48 @@ def hold(names: Names, given: Given) -> dict[str, Array]:
     return weights
 
 
+class Quantized(NamedTuple):
+    """A matrix as another program has quantized it: (integers - zeros) * scales are its floats."""
+
+    integers: Array  # (rows, K)
+    zeros: Array  # of integers, and scales of floats: (), or (rows, 1), or whatever else lies over the matrix
+    scales: Array
+
+    def moved(self) -> Array:
+        """The integers of which 0 stands for 0."""
+        return self.integers.astype(np.int64) - self.zeros.astype(np.int64)
+
+    def floats(self) -> Array:
+        """The matrix in float32: each product is rounded once."""
+        return self.moved().astype(np.float32) * self.scales.astype(np.float32)
+
+
+def carried(name: str, matrix: Quantized, requantize: bool) -> dict[str, Array]:
+    """The bytes and scales of params that are the very numbers of a quantized matrix.
+
+    Where bytes and one scale a row do not hold it, its floats become bytes anew with `requantize`, and are an error
+    without.
+    """
+    moved, scales = matrix.moved(), matrix.scales.astype(np.float32)
+    why = _why_not_carried(moved, scales)
+    if not why:
+        scales = np.broadcast_to(scales, (len(moved), 1))[:, 0]
+        return {name: moved.astype(np.int8), name + SCALE: scales.copy()}
+    if requantize:
+        return _quantized(name, matrix.floats())
+    raise ValueError(f"{name}: expected {why}; requantize=True of its loader rounds its floats to other bytes")
+
+
+def _why_not_carried(moved: Array, scales: Array) -> str:
+    if scales.ndim and scales.shape[-1] != 1:
+        return f"one scale a row, got {scales.shape} of them"
+    least, most = _BYTES.min, _BYTES.max
+    if moved.size and (moved.min() < least or moved.max() > most):
+        return f"integers from {least} to {most}, less their zero point, got some from {moved.min()} to {moved.max()}"
+    wrong = scales[~(np.isfinite(scales) & (scales >= _TINY))]
+    return f"scales of {_TINY:.4g} and more, got {wrong[0]:g}" if wrong.size else ""
+
+
 def _matrices(names: Names) -> set[str]:
     return {name for part in names.values() for plain, name in part.items() if plain in MATRICES}
 
@@ -160,8 +203,6 @@ def _check_columns(name: str, array: Array) -> None:
 def _check_bytes(name: str, value: object) -> Array:
     array = _check.converted(name, value)
     _check_columns(name, array)
-    if np.any(array == -128):
-        raise ValueError(f"{name}: expected int8 from -127 to 127, got -128")
     return array
 
 

@@ -104,7 +104,7 @@ def _find_onnx(path: str) -> Loaders:
 def _load_onnx(path: str, flags: Mapping[str, Any], dtype: str | None) -> AnyParams:
     from fastrnn.onnx import load
 
-    return load.params_of(path, flags.get("node"), dtype=dtype)
+    return load.params_of(path, flags.get("node"), dtype=dtype, requantize=flags.get("requantize", False))
 
 
 def _remark_onnx(path: str) -> str:
@@ -137,7 +137,7 @@ SOURCES = (
         ".onnx",
         (".onnx",),
         holds=_has_graph,
-        flags=("node",),
+        flags=("node", "requantize"),
         find=_find_onnx,
         load=_load_onnx,
         peers=("onnxruntime", "torch", "reference"),

@@ -30,8 +30,9 @@ def from_onnx(
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
     precision: Precision | None = None,
+    requantize: bool = False,
 ) -> RNNParams | LSTMParams | GRUParams:
-    """Take the weights and attributes of an RNN, LSTM or GRU node.
+    """Take the weights and attributes of an RNN, LSTM or GRU node, or of ONNX Runtime's DynamicQuantizeLSTM.
 
     Parameters
     ----------
@@ -46,7 +47,11 @@ def from_onnx(
     target : str or None
         As in `RNNParams`.
     precision : str or None
-        As in `RNNParams`: "float16" holds float16 weights exactly, and rounds others.
+        As in `RNNParams`: "float16" holds float16 weights exactly, and rounds others. Of a DynamicQuantizeLSTM node,
+        None means "int8", which holds its bytes and scales as they are; others have the floats that these stand for.
+    requantize : bool
+        Round the weights of a DynamicQuantizeLSTM node anew where int8 does not hold them exactly, which is an error
+        without: bytes less their zero point that are beyond -128 and 127.
 
     Returns
     -------
@@ -81,7 +86,7 @@ def from_onnx(
     """
     from fastrnn.onnx.load import params_of
 
-    return params_of(path_or_model, node, dtype=dtype, target=target, precision=precision)
+    return params_of(path_or_model, node, dtype=dtype, target=target, precision=precision, requantize=requantize)
 
 
 def ops() -> list[type[OpRun]]:
@@ -118,13 +123,15 @@ def session(
     threads: int | None = None,
     *,
     cut: str | Collection[str] = "auto",
+    precision: Precision | None = None,
+    requantize: bool = False,
 ) -> Session:
     """Make a whole model ready to run: its recurrent nodes on fastrnn, the rest in ONNX Runtime.
 
-    The session has the calls of ONNX Runtime's ``InferenceSession``. The model is cut at its RNN, LSTM and GRU nodes.
-    Those that can't be cut stay in ONNX Runtime: nodes in bodies of If, Loop and Scan and in functions, quantized ones,
-    those with attributes that params do not carry, those whose weights are not constants. `Session.report` says which
-    and why.
+    The session has the calls of ONNX Runtime's ``InferenceSession``. The model is cut at its RNN, LSTM, GRU and
+    DynamicQuantizeLSTM nodes. Those that can't be cut stay in ONNX Runtime: nodes in bodies of If, Loop and Scan and in
+    functions, those with attributes that params do not carry, those whose weights are not constants. `Session.report`
+    says which and why.
 
     Parameters
     ----------
@@ -136,6 +143,11 @@ def session(
         "auto" measures: the first call of each class of shapes (all sizes within a factor of two) runs the model both
         ways some times, and the faster way is taken from then on. "always" and "never" decide beforehand, and a list
         names the nodes to cut.
+    precision : str or None
+        Of the weights of nodes that are cut, as in `RNNParams`. None: as they are, which is "int8" for
+        DynamicQuantizeLSTM.
+    requantize : bool
+        As in `from_onnx`.
 
     Returns
     -------
@@ -156,9 +168,9 @@ def session(
 
     Notes
     -----
-    Both ways are right to within rounding, and differ in their last bits. A session gives equal bits for equal inputs;
-    with "auto", another one of the same model may take the other way. With "auto", weights are in memory twice, unless
-    all sizes of the inputs are fixed: then the way that lost is let go.
+    Both ways are right to within rounding, and differ in their last bits; with narrow weights, by their errors. A
+    session gives equal bits for equal inputs; with "auto", another one of the same model may take the other way. With
+    "auto", weights are in memory twice, unless all sizes of the inputs are fixed: then the way that lost is let go.
 
     Models with ``layout=1``, which ONNX Runtime does not run, run cut.
 
@@ -181,4 +193,4 @@ def session(
     >>> y.shape
     (5, 1, 2, 20)
     """
-    return Session(path_or_model, threads, cut)
+    return Session(path_or_model, threads, cut, precision, requantize)

@@ -7,10 +7,11 @@ from typing import Any
 
 import onnx
 
+from fastrnn._types import Precision
 from fastrnn.onnx.graph import Graph, Step
 from fastrnn.onnx.load import labels, weights_of
 from fastrnn.onnx.model import Node, recurrent_nodes
-from fastrnn.onnx.node import INPUTS, OPERATORS, WEIGHTS, Layer
+from fastrnn.onnx.node import INPUTS, OPERATORS, QUANTIZED_INPUTS, WEIGHTS, Layer
 from fastrnn.onnx.scope import named
 from fastrnn.params import GRUParams, LSTMParams, RNNParams
 
@@ -35,7 +36,9 @@ class Candidate:
         return names + ("",) * (len(OPERATORS[self.layer.op].outputs) - len(names))
 
 
-def find_candidates(model: Any, folder: str | None, graph: Graph) -> tuple[list[Candidate], dict[str, str]]:
+def find_candidates(
+    model: Any, folder: str | None, graph: Graph, precision: Precision | None, requantize: bool
+) -> tuple[list[Candidate], dict[str, str]]:
     """What can be cut, and labels of what can't, with reasons."""
     steps = {step.writes[0]: step for step in graph.steps if step.writes}
     nodes = recurrent_nodes(model, folder)
@@ -43,8 +46,8 @@ def find_candidates(model: Any, folder: str | None, graph: Graph) -> tuple[list[
     for label, node in zip(labels(nodes), nodes, strict=True):
         try:
             layer = _layer(node)
-            params = weights_of(node, layer)
-            for which in WEIGHTS:
+            params = weights_of(node, layer, precision, requantize)
+            for which in (*WEIGHTS, *QUANTIZED_INPUTS):
                 if node.has(which) and _name(node, which) not in graph.constants:
                     raise ValueError(f"{which}: expected a constant, got an input of the graph with a default")
         except ValueError as error:
@@ -71,7 +74,7 @@ def _layer(node: Node) -> Layer:
 
 
 def _name(node: Node, which: str) -> str:
-    return str(node.proto.input[INPUTS.index(which)])
+    return str(node.proto.input[(*INPUTS, *QUANTIZED_INPUTS).index(which)])
 
 
 def _is_zeros(name: str, graph: Graph) -> bool:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from fastrnn import _check, _report, config
+from fastrnn._precision import check_precision
+from fastrnn._types import Precision
 
 _WAYS = ("auto", "always", "never")
 
@@ -81,12 +83,21 @@ class Session:
     See `session`.
     """
 
-    def __init__(self, path_or_model: Any, threads: int | None, cut: str | Collection[str]) -> None:
+    def __init__(
+        self,
+        path_or_model: Any,
+        threads: int | None,
+        cut: str | Collection[str],
+        precision: Precision | None,
+        requantize: bool,
+    ) -> None:
         from fastrnn.onnx import plan  # which imports onnx and ONNX Runtime
 
         number = config.get_num_threads() if threads is None else _check.threads(threads)
         assert number is not None
-        self._plan = plan.Plan(path_or_model, number, _check_cut(cut))
+        check_precision(precision)
+        requantize = bool(_check.flag("requantize", requantize))
+        self._plan = plan.Plan(path_or_model, number, _check_cut(cut), precision, requantize)
 
     def run(
         self, output_names: Collection[str] | None, input_feed: Mapping[str, Any], run_options: Any = None

@@ -14,12 +14,22 @@ from fastrnn import _check
 from fastrnn._arrays import NEEDS_CONVERSION
 from fastrnn._names import listed
 from fastrnn._options import check_dtype
-from fastrnn._precision import check_precision
+from fastrnn._precision import OF_BYTES, Quantized, check_precision
 from fastrnn._types import Precision, TargetName
 from fastrnn.config import resolve_target
+from fastrnn.onnx import quantized
 from fastrnn.onnx.decomposed import remark
 from fastrnn.onnx.model import Node, opened, opened_model, recurrent_nodes
-from fastrnn.onnx.node import FLOATS, OPERATORS, VERSIONS, WEIGHTS, Layer, check_shapes, make_params
+from fastrnn.onnx.node import (
+    FLOATS,
+    OPERATORS,
+    VERSIONS,
+    WEIGHTS,
+    Layer,
+    check_shapes,
+    make_params,
+    make_quantized_params,
+)
 from fastrnn.onnx.scope import named
 
 if TYPE_CHECKING:
@@ -46,6 +56,7 @@ def params_of(
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
     precision: Precision | None = None,
+    requantize: bool = False,
 ) -> RNNParams | LSTMParams | GRUParams:
     """What `fastrnn.from_onnx` documents."""
     if node is not None and not isinstance(node, str):
@@ -53,8 +64,9 @@ def params_of(
     check_dtype(dtype)
     check_precision(precision)
     resolve_target(target)
+    requantize = bool(_check.flag("requantize", requantize))
     with opened_model(path_or_model) as (model, folder):
-        return _params(_pick(model, folder, node), dtype, target, precision)
+        return _params(_pick(model, folder, node), dtype, target, precision, requantize=requantize)
 
 
 def remark_on(path_or_model: Any) -> str:
@@ -97,13 +109,15 @@ def one_node_model(path_or_model: Any, node: str | None = None, dtype: DTypeLike
     with opened_model(path_or_model) as (model, folder):
         picked = _pick(model, folder, node)
         params = _params(picked, dtype)
-        arrays = {which: picked.array(which).astype(params.dtype) for which in WEIGHTS if picked.has(which)}
-    operator = OPERATORS[picked.op]
+        entries = {which: picked.constant(which) for which in WEIGHTS if picked.has(which)}
+        arrays = {which: array.astype(params.dtype) for which, array in _floats(picked, entries).items()}
+    op = quantized.AS if picked.is_quantized else picked.op
+    operator = OPERATORS[op]
     names = [which if which == "X" or which in arrays else "" for which in operator.inputs]
     outputs = operator.outputs
     attributes = {name: value for name, value in picked.attributes().items() if name != "layout"}
     attributes["hidden_size"] = params.hidden_size  # which ONNX Runtime wants
-    alone = helper.make_node(picked.op, names, outputs, "node", **attributes)
+    alone = helper.make_node(op, names, outputs, "node", **attributes)
     kind, value = helper.np_dtype_to_tensor_dtype(params.dtype), helper.make_tensor_value_info
     x = value("X", kind, ["T", "B", params.input_size])
     tensors = [onnx.numpy_helper.from_array(array, which) for which, array in arrays.items()]
@@ -142,6 +156,7 @@ def _params(
     precision: Precision | None = None,
     *,
     widen: bool = False,
+    requantize: bool = False,
 ) -> RNNParams | LSTMParams | GRUParams:
     """The params of a node; `widen` makes float32 of weights of 16 bits where neither dtype nor precision is given."""
     with named(f"node {_check.shown(node.name)}"):
@@ -152,24 +167,74 @@ def _params(
         for which in _NOT_OF_PARAMS:
             with named(which):
                 _refuse_constant(node, which, layer, hidden_size)
-        return make_params(layer, _read(entries), dtype, target, precision)
+        return _made(node, layer, entries, dtype, target, precision, requantize)
 
 
-def weights_of(node: Node, layer: Layer) -> RNNParams | LSTMParams | GRUParams:
+def weights_of(
+    node: Node, layer: Layer, precision: Precision | None, requantize: bool
+) -> RNNParams | LSTMParams | GRUParams:
     """The params of a node whose attributes were read, whatever its states and lengths are."""
-    entries, _ = _entries(node, layer, False)
-    return make_params(layer, _read(entries))
+    entries, _ = _entries(node, layer, precision is not None)
+    return _made(node, layer, entries, None, None, precision, requantize)
+
+
+def _made(
+    node: Node,
+    layer: Layer,
+    entries: dict[str, Entry],
+    dtype: DTypeLike | None,
+    target: TargetName | None,
+    precision: Precision | None,
+    requantize: bool,
+) -> RNNParams | LSTMParams | GRUParams:
+    if not node.is_quantized:
+        return make_params(layer, _read(entries), dtype, target, precision)
+    if precision is None and check_dtype(dtype) != np.float64:
+        precision = "int8"
+    if precision not in OF_BYTES:
+        return make_params(layer, _floats(node, entries), dtype, target, precision)
+    vectors = {which: entry for which, entry in entries.items() if which not in "WR"}
+    return make_quantized_params(
+        layer, _bytes(node), _read(vectors), target=target, precision=precision, requantize=requantize
+    )
+
+
+def _bytes(node: Node) -> dict[str, list[Quantized]]:
+    """W and R of a node that is quantized."""
+    return {which: quantized.read(which, *(node.constant(name) for name in _names(which))) for which in "WR"}
+
+
+def _names(which: str) -> tuple[str, str, str]:
+    return which, f"{which}_scale", f"{which}_zero_point"
+
+
+def _floats(node: Node, entries: dict[str, Entry]) -> dict[str, Any]:
+    """W, R, and perhaps B and P, as floats."""
+    if not node.is_quantized:
+        return _read(entries)
+    vectors = {which: entry for which, entry in entries.items() if which not in "WR"}
+    return {which: quantized.floats_of(matrices) for which, matrices in _bytes(node).items()} | _read(vectors)
 
 
 def _entries(node: Node, layer: Layer, converted: bool) -> tuple[dict[str, Entry], int]:
     """The weights, unread, with shapes that fit; and the hidden size."""
-    entries = {}
+    entries, shapes = {}, {}
     for which in WEIGHTS:
         if which in "WR" or node.has(which):
             with named(which):
-                entries[which] = node.constant(which)
-                _check_type(entries[which], converted)
-    return entries, check_shapes(layer, {which: entry.shape for which, entry in entries.items()})
+                entries[which], shapes[which] = node.constant(which), node.shape(which)
+                if not node.is_quantized:
+                    _check_type(entries[which], converted)
+                elif which not in "WR" and entries[which].dtype != "float32":
+                    raise ValueError(f"expected float32, got {entries[which].dtype}")
+    hidden_size = check_shapes(layer, shapes)
+    for which in "WR" if node.is_quantized else "":
+        sides = []
+        for name in _names(which):
+            with named(name):
+                sides.append(node.constant(name))
+        quantized.check_sides(which, *sides)
+    return entries, hidden_size
 
 
 def _read(entries: dict[str, Entry]) -> dict[str, Any]:

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from fastrnn import _check
 from fastrnn._untrusted import Entry, check_regular
-from fastrnn.onnx import constants
-from fastrnn.onnx.node import INPUTS, OPERATORS, Layer, read_attributes
+from fastrnn.onnx import constants, quantized
+from fastrnn.onnx.node import INPUTS, OLDEST_OPSET, OPERATORS, QUANTIZED_INPUTS, Layer, read_attributes
 from fastrnn.onnx.scope import DEFAULT_DOMAIN, Budget, Scope, named
 from fastrnn.onnx.tensors import onnx, text_of
 
 DecodeError = _check.package("google.protobuf.message", "fastrnn.onnx", "onnx").DecodeError
 Array = NDArray[Any]
+_ALL_INPUTS = (*INPUTS, *QUANTIZED_INPUTS)
 _RECURRENT = re.compile(r"(RNN|LSTM|GRU)\Z")
 GRAPH = "the graph"  # the place of nodes that are in no body and no function
 _MOST_PLACES = 3  # bodies around a node that a message names, the innermost first
@@ -54,11 +55,21 @@ class Node:
         domain, op = (_check.shown(text)[1:-1] for text in (self.proto.domain, self.proto.op_type))
         return op if self.proto.domain in DEFAULT_DOMAIN else f"{domain}.{op}"
 
+    @property
+    def is_quantized(self) -> bool:
+        """Whether it is an LSTM whose W and R are bytes."""
+        return self.op == quantized.OP
+
+    def shape(self, which: str) -> tuple[int, ...]:
+        """That of W, R, B or P, as an LSTM, GRU or RNN node has it."""
+        entry = self.constant(which)
+        return quantized.shape_of(entry) if self.is_quantized and which in "WR" else entry.shape
+
     def described(self) -> str:
         """In an error: name, operator, sizes."""
         text = f"{_check.shown(self.name)} ({self.op}"
         try:
-            shapes = [self.constant(which).shape for which in ("W", "R")]
+            shapes = [self.shape(which) for which in ("W", "R")]
             text += f", input size {shapes[0][2]}, hidden size {shapes[1][2]}"
         except (ValueError, IndexError):
             pass
@@ -80,34 +91,37 @@ class Node:
 
     def layer(self) -> Layer:
         """The attributes, checked, and the numbers of inputs and outputs."""
-        if self.op not in OPERATORS:
+        op = quantized.AS if self.is_quantized else self.op
+        if op not in OPERATORS:
             said = f"expected RNN, LSTM or GRU of ONNX's own domain, got {self.op}, another operator"
             cure = "; the model from before it was quantized may have one" if "Quant" in self.proto.op_type else ""
             raise ValueError(f"{said}{cure}")
+        most_inputs = len(_ALL_INPUTS) if self.is_quantized else len(OPERATORS[op].inputs)
         for what, count, most in (
-            ("inputs", len(self.proto.input), len(OPERATORS[self.op].inputs)),
-            ("outputs", len(self.proto.output), len(OPERATORS[self.op].outputs)),
+            ("inputs", len(self.proto.input), most_inputs),
+            ("outputs", len(self.proto.output), len(OPERATORS[op].outputs)),
         ):
             if count > most:
                 raise ValueError(f"{what}: expected at most {most}, which is what {self.op} has, got {count}")
         if self.scope.opset is None:
             raise ValueError("opset_import: expected a version of ONNX's own domain, got none")
-        return read_attributes(self.op, self.attributes(), self.scope.opset)
+        # DynamicQuantizeLSTM has the attributes of LSTM before `layout`, whatever the opset of ONNX's own domain is.
+        return read_attributes(op, self.attributes(), OLDEST_OPSET if self.is_quantized else self.scope.opset)
 
     def has(self, which: str) -> bool:
-        place = INPUTS.index(which)
+        place = _ALL_INPUTS.index(which)
         return place < len(self.proto.input) and self.proto.input[place] != ""
 
     def is_constant(self, which: str) -> bool:
         """Whether an input that is there depends on constants alone."""
-        return constants.is_constant(self.scope, self.proto.input[INPUTS.index(which)])
+        return constants.is_constant(self.scope, self.proto.input[_ALL_INPUTS.index(which)])
 
     def constant(self, which: str) -> Entry:
         """The constant behind an input, computed where it is not in the model as it is, and then kept."""
         if not self.has(which):
             raise ValueError("expected an input of the node, got none")
         if which not in self.constants:
-            self.constants[which] = constants.constant(self.scope, self.proto.input[INPUTS.index(which)])
+            self.constants[which] = constants.constant(self.scope, self.proto.input[_ALL_INPUTS.index(which)])
         return self.constants[which]
 
     def array(self, which: str) -> Array:

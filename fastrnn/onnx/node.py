@@ -8,7 +8,7 @@ Gates are named by the letters of `_cells.py`; ONNX calls an LSTM's g "c" and a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastrnn import _check
 from fastrnn._cells import GRU, LSTM, RNN, Cell
+from fastrnn._precision import Quantized, carried
 from fastrnn._types import Precision, TargetName
 from fastrnn.params import CLASSES, GRUParams, LSTMParams, RNNParams
 
@@ -25,6 +26,7 @@ Activation = tuple[str, float, float] | str
 VERSIONS = (7, 14, 22)  # of the three operators, by the opset that brought each
 OLDEST_OPSET = VERSIONS[0]
 INPUTS: tuple[str, ...] = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
+QUANTIZED_INPUTS = ("W_scale", "W_zero_point", "R_scale", "R_zero_point")  # of DynamicQuantizeLSTM, after those
 WEIGHTS = ("W", "R", "B", "P")
 FLOATS = ("float32", "float64")  # that layers are computed in
 
@@ -264,19 +266,67 @@ def make_params(
     """Params of a node with these W, R and perhaps B and P; `dtype` or `precision` converts arrays of float16 too."""
     check_dtypes(arrays, FLOATS if dtype is None and precision is None else (*FLOATS, "float16"))
     check_shapes(layer, {name: array.shape for name, array in arrays.items()})
+    weights = _vectors(layer, arrays)
+    for name, d, which, orders in _matrices(layer):
+        weights[name] = _reorder(arrays[which][d], *orders)
+    return _make(layer, weights, dtype, target, precision)
+
+
+def make_quantized_params(
+    layer: Layer,
+    matrices: Mapping[str, Sequence[Quantized]],
+    arrays: Mapping[str, Array],
+    *,
+    target: TargetName | None,
+    precision: Precision,
+    requantize: bool,
+) -> RNNParams | LSTMParams | GRUParams:
+    """Params of bytes, which are those of W and R of each direction, and perhaps of B and P."""
+    weights = _vectors(layer, arrays)
+    for name, d, which, orders in _matrices(layer):
+        weights |= carried(name, _reorder_quantized(matrices[which][d], *orders), requantize)
+    return _make(layer, weights, None, target, precision)
+
+
+def _make(
+    layer: Layer,
+    weights: Mapping[str, Array],
+    dtype: DTypeLike | None,
+    target: TargetName | None,
+    precision: Precision | None,
+) -> RNNParams | LSTMParams | GRUParams:
+    options = {"batch_first": layer.layout == 1, **dict(layer.options)}
+    make = CLASSES[OPERATORS[layer.op].cell.name]
+    return make(weights, dtype=dtype, target=target, precision=precision, **options)
+
+
+def _matrices(layer: Layer) -> Iterator[tuple[str, int, str, tuple[str, str]]]:
+    """Of each matrix: our name, the direction, ONNX's name, and ONNX's and our order of gates."""
+    operator = OPERATORS[layer.op]
+    for d, suffix in enumerate(_SUFFIXES[layer.direction]):
+        for ours, theirs in (("weight_ih", "W"), ("weight_hh", "R")):
+            yield f"{ours}_l0{suffix}", d, theirs, (operator.gates, operator.cell.gates)
+
+
+def _vectors(layer: Layer, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Biases and peepholes, by our names."""
     weights: dict[str, Array] = {}
     for d, suffix in enumerate(_SUFFIXES[layer.direction]):
         end, operator = f"_l0{suffix}", OPERATORS[layer.op]
         orders = operator.gates, operator.cell.gates
-        weights[f"weight_ih{end}"] = _reorder(arrays["W"][d], *orders)
-        weights[f"weight_hh{end}"] = _reorder(arrays["R"][d], *orders)
         if "B" in arrays:
             of_w, of_r = np.split(arrays["B"][d], 2)
             weights[f"bias_ih{end}"], weights[f"bias_hh{end}"] = _reorder(of_w, *orders), _reorder(of_r, *orders)
         if "P" in arrays:
             weights[f"weight_peephole{end}"] = _reorder(arrays["P"][d], operator.peepholes, operator.cell.peepholes)
-    options = {"batch_first": layer.layout == 1, **dict(layer.options)}
-    return CLASSES[operator.cell.name](weights, dtype=dtype, target=target, precision=precision, **options)
+    return weights
+
+
+def _reorder_quantized(matrix: Quantized, theirs: str, ours: str) -> Quantized:
+    """The same of bytes: where each row has a scale and a zero point, these go with it."""
+    rows = len(matrix.integers)
+    sides = [_reorder(side, theirs, ours) if len(side) == rows else side for side in (matrix.zeros, matrix.scales)]
+    return Quantized(_reorder(matrix.integers, theirs, ours), *sides)
 
 
 def _reorder(rows: Array, theirs: str, ours: str) -> Array:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastrnn import _check
 from fastrnn._names import listed
+from fastrnn._types import Precision
 from fastrnn._untrusted import short
 from fastrnn.onnx import segments
 from fastrnn.onnx.candidates import Candidate, find_candidates
@@ -21,12 +22,20 @@ from fastrnn.onnx.tensors import onnx
 class Plan:
     """A model, read and made ready."""
 
-    def __init__(self, path_or_model: Any, threads: int, cut: str | tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        path_or_model: Any,
+        threads: int,
+        cut: str | tuple[str, ...],
+        precision: Precision | None,
+        requantize: bool,
+    ) -> None:
         if isinstance(path_or_model, bytes):  # as InferenceSession takes them
             path_or_model = onnx.load_model_from_string(path_or_model)
         self._replaced: tuple[str, ...] = ()
         self._kept: dict[str, str] = {}
         self._choice: Choice | None = None
+        self._narrow = precision, requantize
         with opened_model(path_or_model) as (model, folder):
             pipeline = self._pipeline(model, folder, threads, cut)
             whole = None
@@ -53,7 +62,7 @@ class Plan:
         """The model cut, where it can be and should be."""
         try:
             graph = Graph(model)
-            candidates, self._kept = find_candidates(model, folder, graph)
+            candidates, self._kept = find_candidates(model, folder, graph, *self._narrow)
         except ValueError as error:  # ONNX Runtime may know what to do with it
             self._kept = {"(the model)": short(error)}
             return None

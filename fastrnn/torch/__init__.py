@@ -33,6 +33,7 @@ def from_torch(
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
     precision: Precision | None = None,
+    requantize: bool = False,
 ) -> RNNParams | LSTMParams | GRUParams: ...
 
 
@@ -43,6 +44,7 @@ def from_torch(
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
     precision: Precision | None = None,
+    requantize: bool = False,
 ) -> RNNParams: ...
 
 
@@ -53,6 +55,7 @@ def from_torch(  # type: ignore[overload-cannot-match]
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
     precision: Precision | None = None,
+    requantize: bool = False,
 ) -> LSTMParams: ...
 
 
@@ -63,6 +66,7 @@ def from_torch(  # type: ignore[overload-cannot-match]
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
     precision: Precision | None = None,
+    requantize: bool = False,
 ) -> GRUParams: ...
 
 
@@ -76,6 +80,7 @@ def from_torch(
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
     precision: Precision | None = None,
+    requantize: bool = False,
 ) -> RNNParams | LSTMParams | GRUParams: ...
 
 
@@ -88,16 +93,17 @@ def from_torch(
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
     precision: Precision | None = None,
+    requantize: bool = False,
 ) -> RNNParams | LSTMParams | GRUParams:
     """Take the weights and options of a recurrent layer of PyTorch.
 
     Parameters
     ----------
     module_or_state_dict : torch.nn.Module or mapping of str to tensor or ndarray
-        An ``nn.RNN``, ``LSTM``, ``GRU``, ``RNNCell``, ``LSTMCell`` or ``GRUCell``, scripted or not; a module that
-        holds one; a state_dict, of the layer or of a whole model; or a checkpoint that has a state_dict in it. Tensors
-        are on the CPU, and float32 or float64 unless `dtype` or `precision` is given. They are copied: later changes do
-        not reach the params.
+        An ``nn.RNN``, ``LSTM``, ``GRU``, ``RNNCell``, ``LSTMCell`` or ``GRUCell``, scripted or not, or what
+        ``quantize_dynamic`` made of one; a module that holds one; a state_dict, of the layer or of a whole model; or a
+        checkpoint that has a state_dict in it. Tensors are on the CPU, and float32 or float64 unless `dtype` or
+        `precision` is given. They are copied: later changes do not reach the params.
     prefix : str
         Where the layer is: "encoder.lstm" of ``encoder.lstm.weight_ih_l0``. It may be left out where there is only one
         recurrent layer, and so may what ``torch.compile`` and ``DataParallel`` put before names.
@@ -107,11 +113,15 @@ def from_torch(
         Layout of the data, which a state_dict does not tell: False if it is not given. A module tells it itself,
         but for a traced one.
     dtype : "float32", "float64" or None
-        Converts the weights, float16 and bfloat16 too; None: as they are.
+        Converts the weights, float16 and bfloat16 too; None: as they are. Of a quantized layer, "float64" makes float64
+        weights, and "float32", in which it computes, changes nothing.
     target : str or None
         As in `RNNParams`.
     precision : str or None
-        As in `RNNParams`: "float16" holds float16 weights exactly, and rounds others.
+        As in `RNNParams`: "float16" holds float16 weights exactly, and rounds others. None: as the weights are, which
+        is "int8" or "float16" for a quantized layer.
+    requantize : bool
+        Round the weights of a quantized layer anew where int8 does not hold them exactly, which is an error without.
 
     Returns
     -------
@@ -123,8 +133,8 @@ def from_torch(
     TypeError
         Neither a module nor a mapping, or tensors of another dtype.
     ValueError
-        No such layer, another class with a computation of its own, a tensor elsewhere than on the CPU, or a state_dict
-        of an RNN without `nonlinearity`.
+        No such layer, another class with a computation of its own, a tensor elsewhere than on the CPU, a state_dict
+        of an RNN without `nonlinearity`, or one of a quantized layer; quantized weights that int8 does not hold.
 
     Notes
     -----
@@ -141,6 +151,7 @@ def from_torch(
     With PyTorch: ``fastrnn.from_torch(torch.nn.LSTM(8, 20))``, ``fastrnn.from_torch(model, "encoder.lstm")``.
     """
     options: dict[str, Any] = {"batch_first": batch_first, "dtype": dtype, "target": target, "precision": precision}
+    options["requantize"] = requantize
     return layer_of(module_or_state_dict, prefix, nonlinearity, **options)
 
 
@@ -151,7 +162,8 @@ def accelerate(model: torch.nn.Module, *, precision: Literal["float16", "int8", 
     parameters, hooks and names, and gets another class that is derived from its own. A call of it, and the way back
     through it, run on fastrnn where tensors are on the CPU and of float32 or float64, and as before elsewhere: on other
     devices and dtypes, under autocast, and while PyTorch traces, exports or transforms it. Changed weights are noticed,
-    and packed anew.
+    and packed anew. What ``quantize_dynamic`` made of such a layer runs with its own bytes or halves, where no gradient
+    is wanted.
 
     Parameters
     ----------
@@ -160,7 +172,8 @@ def accelerate(model: torch.nn.Module, *, precision: Literal["float16", "int8", 
     precision : "float16", "int8", "int8_fast" or None
         Run with narrow copies of the weights, as `RNNParams` has them, where no gradient is wanted: under
         ``torch.no_grad()`` or ``torch.inference_mode()``, or where nothing requires one. PyTorch's own layers run where
-        one is, and where dropout acts. The model's weights stay what they are, and are float32. None: as they are.
+        one is, and where dropout acts. The model's weights stay what they are, and are float32. None: as they are,
+        "int8" or "float16" where a layer is quantized.
 
     Returns
     -------
@@ -203,7 +216,7 @@ def accelerate(model: torch.nn.Module, *, precision: Literal["float16", "int8", 
     replaced, kept, trained = [], {}, []
     for name, module in modules:
         reason = layers.why_not(module)
-        if reason is None and precision is not None:
+        if reason is None:
             reason = layers.why_not_narrow(module, precision)
         if reason is None:
             layers.replace(module, precision)

@@ -41,6 +41,9 @@ def state_dict(path: str) -> dict[str, Any]:
 
 def _not_tensors(said: str) -> str:
     """What a file holds, found in PyTorch's message, most of which tells how to load the file unsafely."""
+    if "GLOBAL torch.ScriptObject" in said:
+        cure = "load them into their model, and fastrnn.from_torch(model, prefix) takes a layer of it"
+        return f"packed weights, as those of quantized layers are; {cure}"
     if named := re.search(r"GLOBAL ([\w.]+)", said):
         return f"a file that holds other objects, such as {named[1]}"
     return "a TorchScript archive" if "TorchScript" in said else "a file that is none of PyTorch, or a broken one"

@@ -7,7 +7,8 @@ A layer keeps its `__dict__`, and so its parameters, hooks, names and all that r
 (c) weights are packed at the first call, and again when they have changed (`Packings`);
 (d) where a gradient is wanted, the call keeps a tape (`Differentiable`);
 (e) where dropout acts, the layers of a stack run one by one, and PyTorch's dropout between them;
-(f) where the layer is to run with narrow weights, PyTorch's own `forward` runs in the cases of (d) and (e).
+(f) where the layer is to run with narrow weights, PyTorch's own `forward` runs in the cases of (d) and (e);
+(g) a dynamically quantized layer runs with the weights that are packed in it, and as in (f).
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from fastrnn._cells import GRU, LSTM, RNN, Cell
 from fastrnn.config import get_num_threads
 from fastrnn.torch.followed import is_followed
 from fastrnn.torch.layouts import Layout, OneStep, layout_of
+from fastrnn.torch.load import layer_of
 from fastrnn.torch.modules import PLAIN_CLASSES, activation_of, cell_of_class, own_methods, torch_class, weight_names
-from fastrnn.torch.packings import Packings
+from fastrnn.torch.packings import Carried, Packings
+from fastrnn.torch.quantized import dynamic_class, is_packed, packed_objects, packed_tensors
 from fastrnn.torch.training import Call, Differentiable, results_of, run, state_of, states_of
 from fastrnn.torch.weights import dense, is_plain, pack, view_of
 
@@ -97,7 +100,9 @@ class _Accelerated:
 
     def _arrays(self, tensors: tuple[Any, ...], weights: list[Any]) -> list[Array] | None:
         """Arrays of x and of the states; None where fastrnn may not run."""
-        if not weights or is_followed():
+        if not weights and not is_packed(self):
+            return None
+        if is_followed():
             return None
         arrays = []
         for tensor in tensors:
@@ -277,11 +282,59 @@ class _Cell(_Accelerated):
         return states_of(result)
 
 
+class _Dynamic(_Accelerated):
+    """What quantized layers and cells have in common: their weights are in objects of PyTorch that never change."""
+
+    def _weights(self) -> list[Any]:
+        return []
+
+    def _params(self, arrays: list[Array], weights: list[Any], steps: int, wanted: bool) -> Params | None:
+        carried: Carried | None = self.__dict__.get("_fastrnn")
+        objects = packed_objects(self)
+        if carried is None or any(a is not b for a, b in zip(carried.objects, objects, strict=True)):
+            try:
+                params = layer_of(self, "", None, precision=precision_of(self))
+            except (TypeError, ValueError):  # other weights were loaded, which fastrnn does not take
+                return None
+            carried = self.__dict__["_fastrnn"] = Carried(params, objects)
+        return carried.params if all(a.dtype == carried.params.dtype for a in arrays) else None
+
+    def _call(self, params: Params, x: Array, states: list[Array], *, function: Any = None, **options: Any) -> Any:
+        batch_first = False  # of x as it is here, whatever the params say
+        return super()._call(params, x, states, function=function, batch_first=batch_first, **options)
+
+
+class _DynamicLayer(_Dynamic, _Layer):
+    """LSTM and GRU, which take no x without a batch."""
+
+    proj_size = 0
+
+    def _layout(self, shapes: list[tuple[int, ...]], sequence: Any) -> Layout | None:
+        return super()._layout(shapes, sequence) if sequence is not None or len(shapes[0]) == 3 else None
+
+
+class _DynamicCell(_Dynamic, _Cell):
+    """RNNCell, LSTMCell and GRUCell, which take no x without a batch."""
+
+    def _layout(self, shapes: list[tuple[int, ...]], sequence: Any) -> Layout | None:
+        return super()._layout(shapes, sequence) if len(shapes[0]) == 2 else None
+
+
 @functools.cache
 def _class_for(original: Any) -> Any:
-    above = _Layer if issubclass(original, torch.nn.RNNBase) else _Cell
-    own = {"_original": original, "_cell": cell_of_class(torch_class(torch, original)), "__module__": __name__}
+    dynamic = dynamic_class(original)
+    plain = dynamic or torch_class(torch, original)
+    above = _ABOVE[dynamic is not None, plain.__name__.endswith("Cell")]
+    own = {"_original": original, "_cell": cell_of_class(plain), "__module__": __name__}
     return type(original.__name__, (above, original), own)
+
+
+_ABOVE = {
+    (False, False): _Layer,
+    (False, True): _Cell,
+    (True, False): _DynamicLayer,
+    (True, True): _DynamicCell,
+}  # whether a class is of quantized layers, and whether of cells
 
 
 def _new(original: Any) -> Any:
@@ -296,7 +349,7 @@ def why_not(module: Any) -> str | None:
         scripted = getattr(module, "original_name", "") in PLAIN_CLASSES
         return "TorchScript has compiled it; accelerate the model before, or not at all" if scripted else ""
     kind: Any = type(module)
-    plain = torch_class(torch, kind)
+    plain = torch_class(torch, kind) or dynamic_class(kind)
     if plain is None:
         named = any(name in kind.__name__ for name in ("RNN", "LSTM", "GRU"))
         holds = any(torch_class(torch, type(inner)) for inner in module.modules())  # which are reported by themselves
@@ -304,8 +357,8 @@ def why_not(module: Any) -> str | None:
     own = own_methods(module, plain)
     if own:
         return f"it has a {own[0]} of its own ({kind.__name__})"
-    weights = _Accelerated._weights(module)
-    if not weights:
+    weights = [] if is_packed(module) else _Accelerated._weights(module)
+    if not weights and not is_packed(module):
         return "its weights are computed at each call (weight_norm, parametrizations), or some are left out"
     foreign = next((type(weight) for weight in weights if not is_plain(weight)), None)
     if foreign is not None:
@@ -317,8 +370,19 @@ def why_not(module: Any) -> str | None:
     return None
 
 
-def why_not_narrow(module: Any, precision: Precision) -> str | None:
-    """Why a recurrent layer can't run with narrow weights, as its weights are now; None if it can."""
+def why_not_narrow(module: Any, precision: Precision | None) -> str | None:
+    """Why a recurrent layer can't run with narrow weights, as its weights are now; None if it can.
+
+    Those of a quantized layer are narrow whatever the precision is.
+    """
+    if is_packed(module):
+        try:
+            layer_of(module, "", None, precision=precision)
+        except (TypeError, ValueError) as error:
+            return str(error)
+        return None
+    if precision is None:
+        return None
     weights, cell = _Accelerated._weights(module), cell_of_class(torch_class(torch, type(module)))
     if any(weight.dtype != torch.float32 or view_of(weight.detach()) is None for weight in weights):
         return f"its weights are not all float32 on the CPU, as {precision} wants them"
@@ -347,6 +411,8 @@ def replace(module: Any, precision: Precision | None = None) -> None:
     else:
         original: Any = type(module)
         module.__class__ = _class_for(original)
+    if is_packed(module):
+        precision = precision or packed_tensors(module).precision
     if precision is not None:
         module.__dict__[_PRECISION] = precision
 

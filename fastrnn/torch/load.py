@@ -10,16 +10,26 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+import numpy as np
+
 from fastrnn import _check
 from fastrnn._arrays import NEEDS_CONVERSION
 from fastrnn._cells import RNN
 from fastrnn._names import listed
 from fastrnn._options import check_dtype
-from fastrnn._precision import check_precision
+from fastrnn._precision import FULL, check_precision
 from fastrnn._state_dict import cell_of, only_prefix, plain_prefix, prefixes, select
 from fastrnn._types import Precision, TargetName
 from fastrnn.params import CLASSES, AnyParams
-from fastrnn.torch.modules import activation_of, cell_of_class, layer_class, own_methods, weight_names
+from fastrnn.torch.modules import (
+    activation_of,
+    cell_of_class,
+    class_name,
+    layer_class,
+    own_methods,
+    weight_names,
+)
+from fastrnn.torch.quantized import PackedTensors, is_packed, packed_prefixes, packed_tensors
 
 _NESTED = 3  # dicts within dicts that are looked into: {"checkpoint": {"model": state_dict}}
 
@@ -33,9 +43,12 @@ def layer_of(
     dtype: Any = None,
     target: TargetName | None = None,
     precision: Precision | None = None,
+    requantize: bool = False,
 ) -> AnyParams:
     """What `fastrnn.from_torch` documents."""
-    converted = check_dtype(dtype) is not None or check_precision(precision) is not None
+    wanted = check_dtype(dtype)
+    converted = check_precision(precision) is not None or wanted is not None
+    requantize = bool(_check.flag("requantize", requantize))
     if batch_first is not None:
         batch_first = _check.flag("batch_first", batch_first, or_none=True)
     torch = sys.modules.get("torch")
@@ -46,7 +59,13 @@ def layer_of(
         options["batch_first"] = bool(batch_first)
     else:
         fail_source(module_or_state_dict)
-    weights = {name: array_of(name, tensor, converted) for name, tensor in tensors.items()}
+    if isinstance(tensors, PackedTensors):
+        if precision is None and wanted != np.float64:
+            precision = tensors.precision
+        weights = tensors.weights(precision, requantize)
+        dtype = dtype or (None if precision in FULL else "float32")
+    else:
+        weights = {name: array_of(name, tensor, converted) for name, tensor in tensors.items()}
     return CLASSES[cell](weights, dtype=dtype, target=target, precision=precision, **options)
 
 
@@ -67,6 +86,7 @@ def _from_state_dict(
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """(cell, tensors, options) of a layer in a state_dict or a checkpoint."""
     state = _inner_state_dict(state)
+    _refuse_packed(state, prefix)
     tensors = select(state, only_prefix(state, prefix), "module_or_state_dict")
     cell = cell_of(tensors)
     if cell != "rnn":
@@ -79,11 +99,21 @@ def _from_state_dict(
     return cell, tensors, {"activation": nonlinearity}
 
 
+def _refuse_packed(state: Mapping[Any, Any], prefix: object) -> None:
+    """Raise where the layer's weights are packed: without the layer they do not tell directions from layers."""
+    packed = packed_prefixes(state)
+    wanted = prefix.removesuffix(".") if isinstance(prefix, str) else prefix
+    if wanted in packed or (packed and wanted == "" and not prefixes(state)):
+        where = repr(wanted if wanted in packed else packed[0])
+        expected = f"tensors under {where}, got the packed weights of a dynamically quantized layer"
+        raise ValueError(f"module_or_state_dict: expected {expected}; from_torch(model, {where}) takes its module")
+
+
 def _inner_state_dict(state: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """The one mapping with recurrent weights in a checkpoint, such as that of {"epoch": 3, "state_dict": {...}}."""
     level = {"": state}
     for _ in range(_NESTED):
-        found = {key: inner for key, inner in level.items() if prefixes(inner)}
+        found = {key: inner for key, inner in level.items() if prefixes(inner) or packed_prefixes(inner)}
         if len(found) == 1:
             return next(iter(found.values()))
         if found:
@@ -110,7 +140,7 @@ def _from_module(
     scripted = isinstance(layer, torch.jit.ScriptModule)
     if not scripted and own_methods(layer, plain):
         raise ValueError(
-            f"module_or_state_dict: expected a torch.nn.{plain.__name__}, got {type(layer).__name__}, "
+            f"module_or_state_dict: expected a {class_name(torch, plain)}, got {type(layer).__name__}, "
             "which computes in its own way; its state_dict() has the weights"
         )
     cell = cell_of_class(plain)
@@ -118,7 +148,10 @@ def _from_module(
     if nonlinearity is not None and nonlinearity != own:
         told = "None" if own is None else f"{own!r} or None"
         raise ValueError(f"nonlinearity: expected {told}, which the module tells, got {_check.shown(nonlinearity)}")
-    if scripted:
+    tensors: dict[str, Any]
+    if is_packed(layer):
+        tensors = packed_tensors(layer)
+    elif scripted:
         tensors = dict(layer.named_parameters(recurse=False))
     else:
         tensors = {name: _weight(layer, name) for name in weight_names(layer)}
@@ -155,7 +188,7 @@ def _layer_in(torch: Any, module: Any, prefix: str) -> tuple[Any, Any]:
     if found is not None:
         return found
     expected = f"one of {listed([*layers])}" if layers else "a module that holds recurrent layers"
-    got = repr(prefix) if layers else type(module).__name__
+    got = repr(prefix) if layers else f"{type(module).__module__}.{type(module).__name__}"
     raise ValueError(f"{'prefix' if layers else 'module_or_state_dict'}: expected {expected}, got {got}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastrnn._cells import GRU, LSTM, RNN, Cell
+from fastrnn.torch.quantized import DYNAMIC, dynamic_class
 
 _CELLS = {cell.title: cell for cell in (RNN, LSTM, GRU)}  # of PyTorch, which gives them the same titles
 PLAIN_CLASSES = (*_CELLS, *(f"{title}Cell" for title in _CELLS))
@@ -23,12 +24,19 @@ def layer_class(torch: Any, module: Any) -> Any:
     if isinstance(module, torch.jit.ScriptModule):
         name = getattr(module, "original_name", "")
         return getattr(torch.nn, name) if name in PLAIN_CLASSES else None
-    return torch_class(torch, type(module))
+    return torch_class(torch, type(module)) or dynamic_class(type(module))
+
+
+def class_name(torch: Any, plain: type) -> str:
+    """The name under which users import a class of recurrent layers."""
+    name = plain.__name__
+    return f"{'torch.nn' if plain is getattr(torch.nn, name) else DYNAMIC}.{name}"
 
 
 # Methods that PyTorch's forward calls: a class or an object that overrides one computes in its own way.
 _ASKED = ["forward", "check_input", "check_forward_args", "check_hidden_size", "permute_hidden"]
 _ASKED += ["get_expected_hidden_size", "get_expected_cell_size", "_update_flat_weights"]
+_ASKED += ["forward_impl", "check_forward_input", "check_forward_hidden"]  # of quantized layers
 
 
 def own_methods(layer: Any, plain: type) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from fastrnn._cells import Cell
 from fastrnn._types import Precision
+from fastrnn.params import Params
 from fastrnn.torch.weights import UNCOUNTED, Marks, PackedLayer, marks_of, pack
 
 MOST = 8  # packings that a layer keeps: as many sets of weights may take turns
@@ -123,3 +124,16 @@ def _drop(packings: weakref.ref[Packings], marks: Marks, _: Any) -> None:
     found = packings()
     if found is not None:
         found._kept.pop(marks, None)
+
+
+class Carried(NamedTuple):
+    """Of a dynamically quantized layer, whose weights never change: params, in the place of `Packings`."""
+
+    params: Params
+    objects: list[Any]  # that hold the layer's weights: others take their place when other weights are loaded
+
+    def __reduce__(self) -> Any:
+        return type(None), ()
+
+    def pauses(self) -> bool:
+        return False

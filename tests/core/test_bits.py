@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,19 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrnn
-from support.cases import Case, assert_same_bits, cases, flat, make_weights
+from support.cases import Case, assert_rows_are_alone, assert_same_bits, cases, flat, make_weights, pick_rows
 from support.cells import CELLS, PARAMS, as_state
 from support.environment import TARGETS
 
 # Parts of a batch are compared in every test, so fewer examples than elsewhere do.
 few = settings(max_examples=max(settings.default.max_examples // 2, 1))
-
-
-def pick_rows(case: Case, result: tuple[np.ndarray, ...], rows: Any) -> tuple[np.ndarray, ...]:
-    """Results of some rows of the batch."""
-    y, *states = result
-    first = case.batch_first or not case.return_sequences
-    return (y[rows] if first else y[:, rows], *(part[:, rows] for part in states))
 
 
 @settings(max_examples=2 * settings.default.max_examples)
@@ -37,12 +29,7 @@ def test_targets_agree(case: Case) -> None:
 @few
 @given(case=cases().filter(lambda case: case.x.size), data=st.data())
 def test_a_row_depends_on_itself_alone(target: str, case: Case, data: st.DataObject) -> None:
-    """Any rows, in any order, beside any others with any lengths, have the bits that each has alone."""
-    B = case.x.shape[0 if case.batch_first else 1]
-    whole = case.run(target)
-    rows = data.draw(st.lists(st.integers(0, B - 1), min_size=1, max_size=B + 3))
-    assert_same_bits(case.rows(rows).run(target), pick_rows(case, whole, rows))
-    assert_same_bits(case.rows([rows[0]]).run(target), pick_rows(case, whole, [rows[0]]))
+    assert_rows_are_alone(case, target, data)
 
 
 @few

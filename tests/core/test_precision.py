@@ -23,10 +23,12 @@ from support.cases import (
     Drawn,
     Seeded,
     Source,
+    assert_rows_are_alone,
     assert_same_bits,
     flat,
     make_state,
     make_weights,
+    pick_rows,
     random_case,
 )
 from support.cells import CELLS, GATES, PARAMS, as_state
@@ -87,22 +89,17 @@ def time_first(case: Case) -> Case:
     return case.but(x=x, batch_first=False, return_sequences=True)
 
 
-def pick_rows(case: Case, result: tuple[np.ndarray, ...], rows: Any) -> tuple[np.ndarray, ...]:
-    """Results of some rows of the batch."""
-    y, *states = result
-    first = case.batch_first or not case.return_sequences
-    return (y[rows] if first else y[:, rows], *(part[:, rows] for part in states))
-
-
 def product_alone(target: str, precision: str, w: np.ndarray, a: np.ndarray, *, recurrent: bool) -> tuple[Any, ...]:
     """Multiply w (rows, K) by a (n, K) in the library, (n, rows), without biases; and what it is to be.
 
-    It is W x of a layer, whose rows may be fewer than K, or U h of a first step, whose rows are K. `linear` makes h of
-    the sum, and +0 of either zero.
+    w of int8 has a scale of 1. It is W x of a layer, whose rows may be fewer than K, or U h of a first step, whose rows
+    are K. `linear` makes h of the sum, and +0 of either zero.
     """
     rows = len(w)
-    zeros = np.zeros((rows, rows), "f4")
+    zeros = np.zeros((rows, rows), w.dtype)
     weights = {"weight_ih": zeros[:, :0], "weight_hh": w} if recurrent else {"weight_ih": w, "weight_hh": zeros}
+    if w.dtype == np.int8:
+        weights |= {f"{name}_scale": np.ones(rows, "f4") for name in weights}
     params = fastrnn.RNNParams(weights, activation="linear", precision=precision, target=target)
     x, state = (a[None, :, :0], a[None]) if recurrent else (a[None], None)
     name, least = ("weight_hh", LEAST_OF_H) if recurrent else ("weight_ih", LEAST_OF_X)
@@ -196,6 +193,19 @@ def test_extremes_do_not_saturate(precision: str, K: int) -> None:
         np.testing.assert_allclose(got, a @ w.T, rtol=1e-6)
         one, _ = product_alone(target, precision, w, a[:1], recurrent=False)
         assert_same_bits((one,), (expected[:1],))
+
+
+@pytest.mark.parametrize("K", KS)
+@pytest.mark.parametrize("precision", OF_BYTES)
+def test_the_lowest_byte_does_not_saturate(precision: str, K: int) -> None:
+    """-128, which weights of other programs may have."""
+    signs = np.where(np.arange(K) % np.arange(2, 7)[:, None], -1, 1)
+    w = np.concatenate([np.full((1, K), -128), np.where(signs < 0, -128, 127)]).astype("i1")
+    a = np.concatenate([np.ones((1, K)), -np.ones((1, K)), signs]).astype("f4")
+    for target in ALL_TARGETS:
+        got, expected = product_alone(target, precision, w, a, recurrent=False)
+        assert_same_bits((got,), (expected,))
+        np.testing.assert_allclose(got, a @ w.T.astype("f4"), rtol=1e-5, atol=K * 1e-3)
 
 
 @pytest.mark.parametrize("K", [K for K in KS if K < 600])
@@ -323,11 +333,7 @@ def test_targets_agree(case: Case) -> None:
 @given(case=narrow_cases().filter(lambda case: case.x.size), target=targets, data=st.data())
 def test_a_row_depends_on_itself_alone(case: Case, target: str, data: st.DataObject) -> None:
     """Any rows, in any order, beside any others, and each alone; whatever they are: some of them are not finite."""
-    B = case.x.shape[0 if case.batch_first else 1]
-    whole = case.run(target)
-    rows = data.draw(st.lists(st.integers(0, B - 1), min_size=1, max_size=B + 3))
-    assert_same_bits(case.rows(rows).run(target), pick_rows(case, whole, rows))
-    assert_same_bits(case.rows([rows[0]]).run(target), pick_rows(case, whole, [rows[0]]))
+    assert_rows_are_alone(case, target, data)
 
 
 @few
@@ -558,7 +564,6 @@ def test_instructions_for_bytes_are_a_target_of_their_own(monkeypatch: pytest.Mo
         ({"weight_ih_scale": np.full(8, np.nan, "f4")}, "weight_ih_scale: expected positive finite numbers, got nan"),
         ({"weight_ih_scale": np.zeros(8, "f4")}, "weight_ih_scale: expected positive finite numbers, got 0"),
         ({"weight_ih_scale": np.full(8, -1, "f4")}, "weight_ih_scale: expected positive finite numbers, got -1"),
-        ({"weight_ih": np.full((8, 3), -128, "i1")}, "weight_ih: expected int8 from -127 to 127, got -128"),
         ({"weight_ih": np.ones((8, 3), "f4")}, "weight_ih: expected int8, since there is 'weight_ih_scale'"),
         ({"dtype": "float64"}, "dtype: expected float32 with precision='int8'"),
         ({"weight_hr_scale": np.ones(2, "f4")}, "unknown 'weight_hr_scale'"),

@@ -265,14 +265,14 @@ def test_subclasses(calls: list[Any]) -> None:
 def test_what_is_not_replaced() -> None:
     module = nn.ModuleDict({
         "old": nn.utils.parametrizations.weight_norm(nn.LSTM(3, 4), "weight_hh_l0"),
-        "quantized": torch.ao.nn.quantized.dynamic.LSTM(3, 4),
+        "quantizable": torch.ao.nn.quantizable.LSTMCell(3, 4),
         "linear": nn.Linear(3, 4),
     })  # fmt: skip
     report = accelerate(module)
     assert report.replaced == ()
     assert report.kept == {
         "old": "its weights are computed at each call (weight_norm, parametrizations), or some are left out",
-        "quantized": "torch.ao.nn.quantized.dynamic.modules.rnn.LSTM is none of torch.nn's classes",
+        "quantizable": "torch.ao.nn.quantizable.modules.rnn.LSTMCell is none of torch.nn's classes",
     }
     assert str(accelerate(nn.Linear(3, 4))) == "no recurrent layers"
     assert str(accelerate(nn.GRU(3, 4))) == "(the model): replaced\ntrained on fastrnn: (the model)"

@@ -76,7 +76,7 @@ ValueError: path_or_model: expected a model with an RNN, LSTM or GRU node, got o
 ValueError: node: expected the name of one of '0' ...'19' (GRU, input size 3, hidden size 4) and 10 more, got None
 
 The node
->>> load(make(layer("DynamicQuantizeLSTM", domain="com.microsoft")))
+>>> load(make(layer("DynamicQuantizeGRU", domain="com.microsoft")))
 ValueError: node 'layer': expected RNN, LSTM or GRU of ONNX's own domain, got com.microsoft...; the model from ...
 >>> load(make(opset=6))
 ValueError: node 'layer': opset: expected 7 or newer, got 6; before that attributes and optional inputs were others; ...

@@ -166,7 +166,7 @@ def test_random_graphs(drawn: tuple[Any, int], T: int, B: int) -> None:
 
 def parts_of(model: Any) -> list[str]:
     made = graph.Graph(model)
-    found, _ = plan.find_candidates(model, None, made)
+    found, _ = plan.find_candidates(model, None, made, None, False)
     return [type(part).__name__ for part in cut.Order(made, found).parts]
 
 

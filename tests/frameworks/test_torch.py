@@ -239,7 +239,7 @@ ValueError: prefix: expected one of 'encoder.lstm', 'decoder', got 'encoder'
 >>> from_torch(model.state_dict())
 ValueError: prefix: expected one of 'encoder.lstm.', 'decoder.', got ''
 >>> from_torch(model.head)
-ValueError: module_or_state_dict: expected a module that holds recurrent layers, got Linear
+ValueError: module_or_state_dict: expected a module that holds recurrent layers, got torch.nn.modules.linear.Linear
 >>> from_torch(model.head.state_dict())
 ValueError: module_or_state_dict: expected names of recurrent weights such as 'weight_ih_l0', got 'weight', 'bias'
 >>> from_torch({})

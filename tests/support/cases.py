@@ -80,6 +80,22 @@ def assert_same_bits(got: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ..
         assert same.all(), f"{np.count_nonzero(~same)} of {same.size} differ, by up to {np.abs(a - b).max()}"
 
 
+def pick_rows(case: Case, result: tuple[np.ndarray, ...], rows: Any) -> tuple[np.ndarray, ...]:
+    """Results of some rows of the batch."""
+    y, *states = result
+    first = case.batch_first or not case.return_sequences
+    return (y[rows] if first else y[:, rows], *(part[:, rows] for part in states))
+
+
+def assert_rows_are_alone(case: Case, target: str, data: st.DataObject) -> None:
+    """Any rows, in any order, beside any others with any lengths, have the bits that each has alone."""
+    B = case.x.shape[0 if case.batch_first else 1]
+    whole = case.run(target)
+    rows = data.draw(st.lists(st.integers(0, B - 1), min_size=1, max_size=B + 3))
+    assert_same_bits(case.rows(rows).run(target), pick_rows(case, whole, rows))
+    assert_same_bits(case.rows([rows[0]]).run(target), pick_rows(case, whole, [rows[0]]))
+
+
 def make_weights(
     rng: np.random.Generator,
     cell: str,
