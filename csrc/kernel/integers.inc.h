@@ -97,32 +97,38 @@ INLINE void sum_dots_of(dot_kind kind, int vectors, size_t columns, const dot_ti
     }
 }
 
-#define DOTS(KIND, VECTORS)                                                                                            \
+#define SUM_DOTS(KIND, VECTORS)                                                                                        \
     static OUTLINE void dots_##KIND##_##VECTORS(size_t columns, const dot_tile *t)                                     \
     {                                                                                                                  \
         sum_dots_of(DOT_##KIND, VECTORS, columns, t);                                                                  \
     }
-DOTS(UNSIGNED, 2)
-DOTS(SIGNED, 1)
-DOTS(SIGNED, 2)
-DOTS(SIGNED, 3)
-DOTS(INSTRUCTION, 1)
-DOTS(INSTRUCTION, 2) DOTS(INSTRUCTION, 3)
+SUM_DOTS(UNSIGNED, 2)
+SUM_DOTS(SIGNED, 1)
+SUM_DOTS(SIGNED, 2)
+SUM_DOTS(SIGNED, 3)
+SUM_DOTS(INSTRUCTION, 1)
+SUM_DOTS(INSTRUCTION, 2)
+SUM_DOTS(INSTRUCTION, 3)
 #if REGISTERS == 32
-    DOTS(UNSIGNED, 4) DOTS(UNSIGNED, 6) DOTS(SIGNED, 4) DOTS(SIGNED, 6) DOTS(INSTRUCTION, 4) DOTS(INSTRUCTION, 6)
+SUM_DOTS(UNSIGNED, 4)
+SUM_DOTS(UNSIGNED, 6)
+SUM_DOTS(SIGNED, 4)
+SUM_DOTS(SIGNED, 6)
+SUM_DOTS(INSTRUCTION, 4)
+SUM_DOTS(INSTRUCTION, 6)
 #endif
 
-        static void (*const dots[3][MAX_ROWS + 1])(size_t columns, const dot_tile *t) = {
-            [DOT_UNSIGNED][2] = dots_UNSIGNED_2,
-            [DOT_SIGNED] = {NULL, dots_SIGNED_1, dots_SIGNED_2, dots_SIGNED_3},
-            [DOT_INSTRUCTION] = {NULL, dots_INSTRUCTION_1, dots_INSTRUCTION_2, dots_INSTRUCTION_3},
+static void (*const dots[3][MAX_ROWS + 1])(size_t columns, const dot_tile *t) = {
+    [DOT_UNSIGNED][2] = dots_UNSIGNED_2,
+    [DOT_SIGNED] = {NULL, dots_SIGNED_1, dots_SIGNED_2, dots_SIGNED_3},
+    [DOT_INSTRUCTION] = {NULL, dots_INSTRUCTION_1, dots_INSTRUCTION_2, dots_INSTRUCTION_3},
 #if REGISTERS == 32
-            [DOT_UNSIGNED][4] = dots_UNSIGNED_4,
-            [DOT_UNSIGNED][6] = dots_UNSIGNED_6,
-            [DOT_SIGNED][4] = dots_SIGNED_4,
-            [DOT_SIGNED][6] = dots_SIGNED_6,
-            [DOT_INSTRUCTION][4] = dots_INSTRUCTION_4,
-            [DOT_INSTRUCTION][6] = dots_INSTRUCTION_6,
+    [DOT_UNSIGNED][4] = dots_UNSIGNED_4,
+    [DOT_UNSIGNED][6] = dots_UNSIGNED_6,
+    [DOT_SIGNED][4] = dots_SIGNED_4,
+    [DOT_SIGNED][6] = dots_SIGNED_6,
+    [DOT_INSTRUCTION][4] = dots_INSTRUCTION_4,
+    [DOT_INSTRUCTION][6] = dots_INSTRUCTION_6,
 #endif
 };
 
