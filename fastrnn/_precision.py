@@ -115,7 +115,8 @@ class Quantized(NamedTuple):
 
     def floats(self) -> Array:
         """The matrix in float32: each product is rounded once."""
-        return self.moved().astype(np.float32) * self.scales.astype(np.float32)
+        with np.errstate(over="ignore"):
+            return self.moved().astype(np.float32) * self.scales.astype(np.float32)
 
 
 def carried(name: str, matrix: Quantized, requantize: bool) -> dict[str, Array]:
@@ -228,8 +229,9 @@ def widened(weights: Mapping[str, Array]) -> dict[str, Array]:
     """Held weights as float32, without scales."""
     plain, scales = split_scales(weights)
     floats = {name: array.astype(np.float32) for name, array in plain.items()}
-    for name, scale in scales.items():
-        floats[name] *= scale[:, None]
+    with np.errstate(over="ignore"):
+        for name, scale in scales.items():
+            floats[name] *= scale[:, None]
     return floats
 
 

@@ -38,6 +38,7 @@ class Source(NamedTuple):
     peers: tuple[str, ...]  # what its layers are compared with, best first
     remark: Callable[[str], str] = lambda path: ""  # on a file without a layer
     tensors: Callable[[str, str], Mapping[str, Any]] | None = None  # PyTorch's own, under a prefix
+    has_foreign_bytes: bool = False  # which params may not hold: `load` has the flag "precision", for floats of them
 
 
 # How each kind is recognised.
@@ -104,7 +105,8 @@ def _find_onnx(path: str) -> Loaders:
 def _load_onnx(path: str, flags: Mapping[str, Any], dtype: str | None) -> AnyParams:
     from fastrnn.onnx import load
 
-    return load.params_of(path, flags.get("node"), dtype=dtype, requantize=flags.get("requantize", False))
+    requantize, precision = flags.get("requantize", False), flags.get("precision")
+    return load.params_of(path, flags.get("node"), dtype=dtype, precision=precision, requantize=requantize)
 
 
 def _remark_onnx(path: str) -> str:
@@ -142,6 +144,7 @@ SOURCES = (
         load=_load_onnx,
         peers=("onnxruntime", "torch", "reference"),
         remark=_remark_onnx,
+        has_foreign_bytes=True,
     ),
     Source(
         "PyTorch",

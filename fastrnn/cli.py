@@ -67,6 +67,8 @@ def _open_layer(args: argparse.Namespace, source: Source) -> Params:
     if given.get("prefix") and [*source.find(args.FILE)] == [""]:
         got = _check.shown(args.prefix)
         raise ValueError(f"--prefix: expected none, since nothing stands before the names in {args.FILE}, got {got}")
+    if source.has_foreign_bytes and args.precision and args.precision not in OF_BYTES:
+        given["precision"] = "float64" if args.precision == "float64" else "float32"
     dtype = args.dtype or ("float32" if args.precision in NARROW else args.precision)  # 16 bits are widened on the way
     params: Params = source.load(args.FILE, given, dtype)
     if args.precision in NARROW and params.dtype != np.float32:

@@ -108,7 +108,7 @@ def one_node_model(path_or_model: Any, node: str | None = None, dtype: DTypeLike
     helper = onnx.helper
     with opened_model(path_or_model) as (model, folder):
         picked = _pick(model, folder, node)
-        params = _params(picked, dtype)
+        params = _params(picked, dtype, floats=True)
         entries = {which: picked.constant(which) for which in WEIGHTS if picked.has(which)}
         arrays = {which: array.astype(params.dtype) for which, array in _floats(picked, entries).items()}
     op = quantized.AS if picked.is_quantized else picked.op
@@ -123,7 +123,7 @@ def one_node_model(path_or_model: Any, node: str | None = None, dtype: DTypeLike
     tensors = [onnx.numpy_helper.from_array(array, which) for which, array in arrays.items()]
     graph = helper.make_graph([alone], "node", [x], [value(name, kind, None) for name in outputs], tensors)
     # The oldest opset in which the operator is this one, since ONNX Runtime may not know the model's.
-    opset = max(version for version in VERSIONS if version <= (picked.scope.opset or 0))
+    opset = max((version for version in VERSIONS if version <= (picked.scope.opset or 0)), default=VERSIONS[0])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
@@ -157,11 +157,18 @@ def _params(
     *,
     widen: bool = False,
     requantize: bool = False,
+    floats: bool = False,
 ) -> RNNParams | LSTMParams | GRUParams:
-    """The params of a node; `widen` makes float32 of weights of 16 bits where neither dtype nor precision is given."""
+    """The params of a node.
+
+    Where neither dtype nor precision is given, `widen` makes float32 of weights of 16 bits. `floats` makes floats of
+    bytes, which bytes of ours may not hold.
+    """
     with named(f"node {_check.shown(node.name)}"):
         layer = node.layer()
         entries, hidden_size = _entries(node, layer, widen or dtype is not None or precision is not None)
+        if floats and node.is_quantized and check_dtype(dtype) != np.float64:
+            precision = "float32"
         if widen and dtype is None and any(entry.dtype in _NARROW for entry in entries.values()):
             dtype = "float32"
         for which in _NOT_OF_PARAMS:
@@ -173,8 +180,13 @@ def _params(
 def weights_of(
     node: Node, layer: Layer, precision: Precision | None, requantize: bool
 ) -> RNNParams | LSTMParams | GRUParams:
-    """The params of a node whose attributes were read, whatever its states and lengths are."""
-    entries, _ = _entries(node, layer, precision is not None)
+    """The params of a node whose attributes were read, whatever its states and lengths are; they take X as it is."""
+    with named("W"):
+        held = "float32" if node.is_quantized else node.constant("W").dtype
+    needed = "float64" if precision == "float64" else "float32"
+    if precision is not None and held != needed:
+        raise ValueError(f"X: expected {needed}, since precision is {precision!r}, got {held}")
+    entries, _ = _entries(node, layer, False)
     return _made(node, layer, entries, None, None, precision, requantize)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import fastrnn
 from fastrnn import cli
+from fastrnn._types import Precision
 from support.environment import package
 from support.errors import raises_as_said
 from support.onnx_models import GATES, helper, numpy_helper, onnx
@@ -211,6 +212,31 @@ def test_sessions_with_narrow_weights() -> None:
         fastrnn.onnx.session(model_of(arrays), precision="int4")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("held", ["float16", "float32", "float64", "int8"])
+def test_a_precision_that_x_does_not_fit(held: str) -> None:
+    """Such a node stays in ONNX Runtime, since the tensors of a graph keep their types."""
+    package("onnxruntime")
+    import fastrnn.onnx
+
+    arrays = {name: arrays_of()[name].astype(held) for name in "WR"}
+    if held == "int8":
+        model = model_of(arrays_of())
+    else:
+        kind, value = helper.np_dtype_to_tensor_dtype(np.dtype(held)), helper.make_tensor_value_info
+        node = helper.make_node("LSTM", ["X", "W", "R"], ["Y"], "layer", hidden_size=H)
+        tensors = [numpy_helper.from_array(array.swapaxes(1, 2), name) for name, array in arrays.items()]
+        x, y = value("X", kind, ["T", "B", I]), value("Y", kind, None)
+        graph = helper.make_graph([node], "graph", [x], [y], tensors)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    for precision in get_args(Precision):
+        session = fastrnn.onnx.session(model, cut="always", precision=precision)
+        needed = "float64" if precision == "float64" else "float32"
+        fits = ("float32" if held == "int8" else held) == needed
+        assert session.report.replaced == (("layer",) if fits else ()), precision
+        if not fits:
+            assert f"X: expected {needed}, since precision is {precision!r}" in session.report.kept["layer"]
+
+
 def test_models_that_onnx_runtime_quantizes(tmp_path: Path) -> None:
     package("onnxruntime")
     with warnings.catch_warnings():
@@ -252,6 +278,11 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     with pytest.raises(SystemExit):
         cli.main(["convert", "bad.onnx", "bad.npz"])
     assert "requantize" in capsys.readouterr().err
+    for precision in ("float16", "float32", "float64"):  # whose floats hold any bytes
+        assert cli.main(["convert", "bad.onnx", "wide.npz", "--precision", precision]) == 0
+        assert fastrnn.load("wide.npz").precision == precision
+    capsys.readouterr()
+    assert cli.main(["bench", "bad.onnx", "--requantize", "--rounds", "1", "--steps", "2"]) == 0
     assert cli.main(["convert", "bad.onnx", "bad.npz", "--requantize"]) == 0
     assert fastrnn.load("bad.npz") == fastrnn.from_onnx("bad.onnx", requantize=True)
 
