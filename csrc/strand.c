@@ -85,18 +85,23 @@ static frnn_sequence make_ring(frnn_strand *self)
     return ring;
 }
 
-/* Bytes of a layer's U as numbers, where its halves are made wide once a chunk: several rows multiply them in each of
- * its steps, and the numbers stay near. 0: they are made wide where they are multiplied, if they are halves at all. */
+/* Bytes of a layer's U as numbers, where its halves are made wide once a chunk, and the numbers stay near: in L2 where
+ * several rows multiply them in each of its steps, in L1 where one row does. One row's step has one text for both of its
+ * products, so it takes the numbers only where W x is kept. 0: halves are made wide where they are multiplied, if weights are
+ * halves at all. */
 static size_t wide_bytes(const frnn_strand *self)
 {
-    enum { ENOUGH_STEPS = 4 };
+    enum { ENOUGH_STEPS = 4, NEAREST_BYTES = 24 << 10 };
     const frnn_layer *layer = layer_of(self, 0);
+    const size_t near = self->n == 1 ? NEAREST_BYTES : self->params->l2_bytes;
     size_t bytes = 0;
-    if (self->params->spec.precision != FRNN_FLOAT16 || self->n == 1 || self->plan.chunk < ENOUGH_STEPS)
+    if (self->params->spec.precision != FRNN_FLOAT16 || self->plan.chunk < ENOUGH_STEPS)
+        return 0;
+    if (self->n == 1 && !is_ahead(self))
         return 0;
     for (int s = 0; s < layer->stages; s++)
         bytes += layer->stage[s].U.bytes / frnn_format_bytes(FRNN_FORMAT_FLOAT16) * self->params->number_bytes;
-    return bytes <= self->params->l2_bytes ? bytes : 0;
+    return bytes <= near ? bytes : 0;
 }
 
 /* One thread's scratch. Threads that share units have the same rows between stages, and the same kept sums. */
@@ -237,7 +242,7 @@ static void run_steps(context *self, size_t layer, size_t begin, size_t end, siz
         .middle = self->scratch.middle,
         .x_integers = self->scratch.x_integers,
         .h_integers = self->scratch.h_integers,
-        .wide = end - begin > 1 && n > 1 ? self->scratch.wide : NULL,
+        .wide = end - begin > 1 && (ahead || n > 1) ? self->scratch.wide : NULL,
         .is_wide = self->scratch.of_wide == layer_of(strand, layer),
         .carry = strand->params->carried ? strand->carry_rows + layer * strand->n : NULL,
         .parity = strand->parity + begin,

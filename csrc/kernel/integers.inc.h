@@ -233,7 +233,8 @@ INLINE void add_integers(shape s, bool fast, const operands *o, const tile *t, c
     for (size_t b = 0; b < t->blocks; b++) {
         const char *integers = o->integers + t->row * frnn_integer_bytes(m);
         integer_sums from = integer_sums_of(m, t->block + b, totals + b * (size_t)s.gates * WIDTH, columns, integers);
-        for (size_t r = 0; r < t->rows; r++) {
+        for (size_t r = 0; r < t->rows; r++, integers += frnn_integer_bytes(m)) {
+            memcpy(&from.unit, integers, sizeof from.unit);
             UNROLL
             for (int g = 0; g < s.gates; g++) {
                 const size_t place = (b * (size_t)s.sums + place_of(s, g)) * WIDTH;
@@ -241,8 +242,6 @@ INLINE void add_integers(shape s, bool fast, const operands *o, const tile *t, c
                         add_integers_of(fast, &from, g, v_load(t->start + r * t->start_stride + place)));
             }
             from.totals += from.next_vector << !fast;
-            integers += frnn_integer_bytes(m);
-            memcpy(&from.unit, integers, sizeof from.unit);
         }
     }
 }
