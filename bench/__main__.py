@@ -9,7 +9,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from bench.arguments import CALLS, TRAINING, Chosen, make_parser, needed, read
+from bench.arguments import CALLS, PRECISION, TRAINING, Chosen, make_parser, needed, read
 from bench.cases import MODELS, Case
 from bench.machine import describe
 from bench.peers import OURS
@@ -21,7 +21,7 @@ from bench.run import FEWEST_ROUNDS, ROUND_SECONDS, Bench
 def list_cases() -> None:
     for name, model in MODELS.items():
         print(f"{name:16} {model.case:28} {model.what}")
-    for title, cases in {**CALLS.grids, **TRAINING.grids}.items():
+    for title, cases in {**CALLS.grids, **TRAINING.grids, **PRECISION.grids}.items():
         print(f"\n--{title}: {len(cases())} cases")
         print("\n".join(map(str, cases())))
 
@@ -133,14 +133,19 @@ def write(chosen: Chosen, runs: list[Run]) -> None:
         from bench.training.page import write_page as write_training
 
         print(f"wrote {write_training(runs, folder)}")
+    elif folder and chosen.kind is PRECISION:
+        from bench.precision.page import write_page as write_precision
+
+        print(f"wrote {write_precision(runs, folder)}")
     elif folder:
         from bench.page import write_page
 
         print(f"wrote {write_page(runs, folder)}")
     if readme:
+        from bench.precision.page import write_readme as write_precision_readme
         from bench.readme import write_readme
 
-        write_readme(runs, readme)
+        (write_precision_readme if chosen.kind is PRECISION else write_readme)(runs, readme)
         print(f"wrote {readme}")
 
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from bench import grids
 from bench.cases import Case, find
 from bench.peers import OURS
+from bench.precision import cases as precision_cases
+from bench.precision.run import PrecisionBench, PrecisionRun
 from bench.results import Run
 from bench.run import Bench
 from bench.training.cases import TrainingCase
@@ -21,7 +23,7 @@ from bench.training.run import TrainingBench
 
 
 class Kind(NamedTuple):
-    """What is timed: calls, or steps of training."""
+    """What is timed: calls, steps of training, or calls with narrow weights."""
 
     bench: type[Bench]
     run: type[Run]
@@ -36,6 +38,8 @@ class Kind(NamedTuple):
 
 CALLS = Kind(Bench, Run, find, {"quick": grids.quick, "published": grids.published, "full": grids.full})
 TRAINING = Kind(TrainingBench, TrainingRun, TrainingCase.parse, {"training": training})
+PRECISION = Kind(PrecisionBench, PrecisionRun, precision_cases.find, {"precision": precision_cases.precision})
+ONE_GRID = {"training": TRAINING, "precision": PRECISION}  # by the flag of each
 
 
 def needed(module: str, what: str) -> Any:
@@ -91,10 +95,12 @@ def make_parser(description: str) -> argparse.ArgumentParser:
         metavar="FILE",
         help="measure nothing: take results from files that --json wrote",
     )
-    parser.add_argument("--training", action="store_true", help="forward and backward, of a grid of its own or of CASE")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--training", action="store_true", help="forward and backward, of a grid of its own or of CASE")
+    what.add_argument("--precision", action="store_true", help="narrow weights, of a grid of its own or of CASE")
     parser.add_argument("--cell", action="append", metavar="CELL", help="only cases of this cell; may be repeated")
     parser.add_argument(
-        "--peers", metavar="NAMES", help=" or ".join(",".join(kind.theirs) for kind in (CALLS, TRAINING))
+        "--peers", metavar="NAMES", help=" or ".join(",".join(kind.theirs) for kind in (CALLS, *ONE_GRID.values()))
     )
     parser.add_argument(
         "--threads", type=as_argument(parse_threads), default=1, metavar="N", help="for all; 1 if not given"
@@ -122,7 +128,7 @@ class Chosen(NamedTuple):
 def read(parser: argparse.ArgumentParser) -> Chosen:
     """The arguments of this process; a wrong one ends it, in words."""
     arguments = parser.parse_args()
-    kind = TRAINING if arguments.training else CALLS
+    kind = next((kind for name, kind in ONE_GRID.items() if getattr(arguments, name)), CALLS)
     check_together(parser, arguments)
     try:
         cases = chosen_cases(kind, arguments)
@@ -139,16 +145,15 @@ def check_together(parser: argparse.ArgumentParser, arguments: argparse.Namespac
         parser.error("--from: expected --page or --readme with it")
     if arguments.resume and not arguments.json:
         parser.error("--resume: expected --json with it")
-    if arguments.training and (arguments.quick or arguments.published or arguments.full):
-        parser.error("--training: expected no --quick, --published or --full, since it has one grid of its own")
+    for name in (name for name in ONE_GRID if getattr(arguments, name)):
+        if arguments.quick or arguments.published or arguments.full:
+            parser.error(f"--{name}: expected no --quick, --published or --full, since it has one grid of its own")
     if arguments.training and arguments.readme:
         parser.error("--training: expected no --readme, whose times are of calls")
 
 
 def grid_of(kind: Kind, arguments: argparse.Namespace) -> str:
-    return next(
-        (name for name in kind.grids if name != "training" and getattr(arguments, name)), next(iter(kind.grids))
-    )
+    return next((name for name in kind.grids if getattr(arguments, name)), next(iter(kind.grids)))
 
 
 def chosen_cases(kind: Kind, arguments: argparse.Namespace) -> list[Case]:

@@ -271,11 +271,16 @@ def short_reason(words: str) -> str:
 
 def all_cases(run: Run) -> list[str]:
     """Every case, folded by cell."""
-    lines = ["### All cases", ""]
-    cells, head = list(CELLS), table_head(run.columns, fractions=run.fractions)
-    ordered = sorted(run.results, key=lambda result: cells.index(result.parsed.cell))
+    head = table_head(run.columns, fractions=run.fractions)
+    return folded(run.results, lambda results: [head, *(table_row(result, run.columns) for result in results)])
+
+
+def folded(found: Sequence[Timing], table: Callable[[list[Timing]], list[str]]) -> list[str]:
+    """A table of the cases of each cell, which a reader opens."""
+    lines, cells = ["### All cases", ""], list(CELLS)
+    ordered = sorted(found, key=lambda result: cells.index(result.parsed.cell))
     for cell, results in groupby(ordered, key=lambda result: result.parsed.cell):
-        rows = [table_row(result, run.columns) for result in results]
-        lines += [f"<details><summary>{cell}: {len(rows)} cases</summary>", "", head, *rows]
+        some = list(results)
+        lines += [f"<details><summary>{cell}: {len(some)} cases</summary>", "", *table(some)]
         lines += ["", "</details>", ""]
     return lines

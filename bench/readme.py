@@ -5,12 +5,40 @@ from __future__ import annotations
 import re
 import statistics
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.page import Comparison, compare
 from bench.results import TITLES, Run, as_table, microseconds
 
-BEGIN = "<!-- times: made by python -m bench --from docs/results/results-*.json --readme README.md -->"
-END = "<!-- end of times -->"
+
+class Block(NamedTuple):
+    """A part of README between two marks, which name the command that makes it."""
+
+    name: str
+    command: str
+
+    @property
+    def begin(self) -> str:
+        return f"<!-- {self.name}: made by {self.command} -->"
+
+    @property
+    def end(self) -> str:
+        return f"<!-- end of {self.name} -->"
+
+    def parts(self, text: str) -> tuple[str, str, str]:
+        """What stands before the marks, between them and after them."""
+        if text.count(self.begin) != 1 or text.count(self.end) != 1:
+            raise SystemExit(f"--readme: expected the lines {self.begin!r} and {self.end!r}, each once")
+        before, _, rest = text.partition(self.begin)
+        between, _, after = rest.partition(self.end)
+        return before, between.strip("\n"), after
+
+    def write(self, between: str, path: Path) -> None:
+        before, _, after = self.parts(path.read_text(encoding="utf-8"))
+        path.write_text(f"{before}{self.begin}\n{between}\n{self.end}{after}", encoding="utf-8")
+
+
+TIMES = Block("times", "python -m bench --from docs/results/results-*.json --readme README.md")
 RATIO = "best peer / fastrnn"
 PEERS = ["torch", "onnxruntime", "openvino", "numpy"]
 # The case, and which of `COMPARED` it is about.
@@ -79,15 +107,5 @@ def row(case: str, ours: str, runs: list[Run]) -> list[str]:
     return [f"`{case}`", TITLES[ours], *times, *("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios)]
 
 
-def parts(text: str) -> tuple[str, str, str]:
-    """What stands before the marks, between them and after them."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise SystemExit(f"--readme: expected the lines {BEGIN!r} and {END!r}, each once")
-    before, _, rest = text.partition(BEGIN)
-    between, _, after = rest.partition(END)
-    return before, between.strip("\n"), after
-
-
 def write_readme(runs: list[Run], path: Path) -> None:
-    before, _, after = parts(path.read_text(encoding="utf-8"))
-    path.write_text(f"{before}{BEGIN}\n{block(runs)}\n{END}{after}", encoding="utf-8")
+    TIMES.write(block(runs), path)

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bench.cases import NAMES
-from bench.peers import COMPARED, OURS, PEERS, TRAINING_PEERS, Library
+from bench.peers import COMPARED, OURS, PEERS, PRECISION_PEERS, TRAINING_PEERS, Library
+from bench.precision.cases import NARROW
 from bench.roofline import Level, Limits
 from bench.run import Result, Timing
 
 ROOFLINE = ("of the roofline",)
-TITLES = {name: peer.title for name, peer in (TRAINING_PEERS | PEERS).items()}
+TITLES = {name: peer.title for name, peer in (PRECISION_PEERS | TRAINING_PEERS | PEERS).items()}
 
 
 @dataclass
@@ -131,6 +132,7 @@ def describe_machine(run: Run) -> list[tuple[str, str]]:
         ),
         ("threads", f"{limits.threads}{pinned if about['used'] else ''}"),
         ("fastrnn", f"{ours['version']}, commit {about['commit']}, target {ours['target']}, {ours['compiler']}"),
+        *((TITLES[name], f"target {about['timed'][name]['target']}") for name in run.columns if name in NARROW),
         *((TITLES[name], about["timed"][name]["version"]) for name in run.columns if name not in OURS),
         *((TITLES[name], f"left out: {words}") for name, words in about["missing"].items()),
         ("Python", about["python"]),

@@ -21,7 +21,8 @@ import numpy as np
 
 from bench.cases import Array, Case, Data
 from bench.cold import Caches
-from bench.peers import PEERS, TRAINING_PEERS, WHOLE_PEERS, Call, Unable
+from bench.peers import PEERS, PRECISION_PEERS, TRAINING_PEERS, WHOLE_PEERS, Call, Unable
+from bench.precision.cases import PrecisionCase
 from bench.training.cases import TrainingCase, TrainingData
 
 Answer = dict[str, Any]
@@ -110,6 +111,13 @@ class Session:
         return {}
 
 
+class PrecisionSession(Session):
+    """The same for peers with narrow weights, whose tolerance is another."""
+
+    peers = PRECISION_PEERS
+    case_type = PrecisionCase
+
+
 class TrainingSession(Session):
     """The same for a peer of training, whose call answers gradients."""
 
@@ -153,7 +161,7 @@ def seconds_cold(call: Call, repeats: int, caches: Caches) -> float:
     return taken / repeats
 
 
-SESSIONS = {"": Session, "training": TrainingSession}
+SESSIONS = {"": Session, "precision": PrecisionSession, "training": TrainingSession}
 
 
 def answer_lines(name: str, threads: int, lines: Iterable[str], answers: TextIO) -> None:

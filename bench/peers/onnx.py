@@ -54,13 +54,11 @@ class OnnxRuntime:
         return forms_of_onnx(case)
 
     def build(self, case: Case, data: Data, form: str) -> Call:
-        from bench.onnx_model import make_model
-
         options = self.onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
-        model = make_model(case, data.weights, with_y=not case.carries_state)
+        model = self.model(case, data, not case.carries_state)
         session = self.onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         inputs = {"X": data.x}
         if case.ragged:
@@ -75,6 +73,11 @@ class OnnxRuntime:
             for old, new in (states, reversed(states))
         ]
         return bound_calls(session, steps, [outputs[f"h{case.L - 1}_n"] for _, outputs in steps])
+
+    def model(self, case: Case, data: Data, with_y: bool) -> bytes:
+        from bench.onnx_model import make_model
+
+        return make_model(case, data.weights, with_y)
 
     def outputs(self, case: Case, result: Any) -> Array:
         return outputs_of_onnx(case, result)
@@ -137,6 +140,7 @@ class OpenVINO:
 
             apply_make_stateful_transformation(model, {name: f"{name}_n" for name in names})
         compiled = self.core.compile_model(model, "CPU", self.options)
+        self.precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if not (names and bound):
             request = self.request(case, data, compiled)
             return lambda: request.infer(share_outputs=True)

@@ -23,8 +23,8 @@ class FastRNNLibrary:
     def about(self) -> dict[str, str]:
         from fastrnn import _core
 
-        weights = {"weight_ih": np.zeros((4, 1), np.float32), "weight_hh": np.zeros((4, 1), np.float32)}
-        target = self.fastrnn.LSTMParams(weights).target
+        weights = {"weight_ih_l0": np.zeros((4, 1), np.float32), "weight_hh_l0": np.zeros((4, 1), np.float32)}
+        target = self.params(Case("lstm", 1, 1, 1, 1), weights).target
         return {"version": self.fastrnn.__version__, "target": target, "compiler": _core.COMPILER}
 
     def params(self, case: Case, weights: dict[str, Array]) -> Any:

@@ -429,19 +429,19 @@ def test_the_published_plots_are_those_of_their_results() -> None:
 def test_readme_has_the_published_times() -> None:
     """Make them anew with: python -m bench --from docs/results/results-*.json --readme README.md."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.parts(text)[1] == readme.block(published())
+    assert readme.TIMES.parts(text)[1] == readme.block(published())
     assert f"docs/results/{page.PICTURE}" in text
 
 
 @pytest.mark.parametrize("old", ["", "before\n"])
 def test_readme_is_written_between_its_marks(tmp_path: Path, old: str) -> None:
     path = tmp_path / "README.md"
-    path.write_text(f"before\n\n{readme.BEGIN}\n{old}{readme.END}\n\nafter\n", encoding="utf-8")
+    path.write_text(f"before\n\n{readme.TIMES.begin}\n{old}{readme.TIMES.end}\n\nafter\n", encoding="utf-8")
     readme.write_readme(published(), path)
-    expected = f"before\n\n{readme.BEGIN}\n{readme.block(published())}\n{readme.END}\n\nafter\n"
+    expected = f"before\n\n{readme.TIMES.begin}\n{readme.block(published())}\n{readme.TIMES.end}\n\nafter\n"
     assert path.read_text(encoding="utf-8") == expected
     with pytest.raises(SystemExit, match="each once"):
-        readme.parts("no marks")
+        readme.TIMES.parts("no marks")
 
 
 def test_results_are_rounded_where_they_are_saved(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Narrow weights beside floats and beside those of peers, each with its error: ``python -m bench --precision``."""
