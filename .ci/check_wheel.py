@@ -27,7 +27,7 @@ def problems_of_contents(names: list[str], size: int) -> list[str]:
         "not the package's": [name for name in names if not re.match(r"fastrnn[/-](?!\.)", name)],
         "missing": [name for name in WANTED if name not in names],
         "extensions": [] if len(extensions(names)) == 1 else extensions(names) or ["none"],
-        "bytes": [str(size)] if size > 1e6 else [],
+        "bytes": [str(size)] if size > 2.5e6 else [],
     }
     return [f"{what}: {', '.join(values)}" for what, values in found.items() if values]
 
