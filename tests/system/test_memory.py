@@ -82,15 +82,17 @@ PASSES = """
 
 
 def test_memory_is_flat_over_many_calls(preload: str) -> None:
-    """10,000 calls of the same random layers once more: to the byte, the extension holds what it held before.
+    """10,000 calls of the same random layers once more: the extension holds what it held before, but for some objects.
 
-    One byte a call would be 10 kB, and malloc gives out no less than 24. All of Python's objects are its too here; what
-    may come is what caches of Python and NumPy grow by. Resident memory moves in pages that are partly free: 2 MB.
+    One byte a call would be 10 kB, and malloc gives out no less than 24. An object that lives until the next call of
+    its kind, such as the last error, may be there at one end of a pass and not at the other. All of Python's objects
+    are the process's too here; what may come is what caches of Python and NumPy grow by. Resident memory moves in pages
+    that are partly free: 2 MB.
     """
     (line,) = succeed(PASSES, LD_PRELOAD=preload, PYTHONMALLOC="malloc")
     calls, in_use, resident, grown, held = map(int, line.split())
     assert calls >= 9000
-    assert grown == 0
+    assert abs(grown) <= 256
     assert (
         held <= 4096
     )  # code objects that Cython keeps for tracebacks: with PYTHONMALLOC=malloc they are mallocs of the extension
