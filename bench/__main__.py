@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from bench.arguments import CALLS, PRECISION, TRAINING, Chosen, make_parser, needed, read
@@ -129,23 +130,10 @@ def command_line() -> str:
 def write(chosen: Chosen, runs: list[Run]) -> None:
     """The page and README's times, where they are asked for."""
     folder, readme = chosen.arguments.page, chosen.arguments.readme
-    if folder and chosen.kind is TRAINING:
-        from bench.training.page import write_page as write_training
-
-        print(f"wrote {write_training(runs, folder)}")
-    elif folder and chosen.kind is PRECISION:
-        from bench.precision.page import write_page as write_precision
-
-        print(f"wrote {write_precision(runs, folder)}")
-    elif folder:
-        from bench.page import write_page
-
-        print(f"wrote {write_page(runs, folder)}")
-    if readme:
-        from bench.precision.page import write_readme as write_precision_readme
-        from bench.readme import write_readme
-
-        (write_precision_readme if chosen.kind is PRECISION else write_readme)(runs, readme)
+    if folder:
+        print(f"wrote {import_module(chosen.kind.page).write_page(runs, folder)}")
+    if readme and chosen.kind.readme:
+        import_module(chosen.kind.readme).write_readme(runs, readme)
         print(f"wrote {readme}")
 
 

@@ -29,6 +29,8 @@ class Kind(NamedTuple):
     run: type[Run]
     find: Callable[[str], Case]
     grids: Mapping[str, Callable[[], list[Case]]]  # the first one, if none is named
+    page: str  # the module whose write_page writes its page
+    readme: str | None  # and the one whose write_readme writes its times in README; None: it has none there
 
     @property
     def theirs(self) -> list[str]:
@@ -36,9 +38,19 @@ class Kind(NamedTuple):
         return [name for name in self.bench.peers if name not in OURS]
 
 
-CALLS = Kind(Bench, Run, find, {"quick": grids.quick, "published": grids.published, "full": grids.full})
-TRAINING = Kind(TrainingBench, TrainingRun, TrainingCase.parse, {"training": training})
-PRECISION = Kind(PrecisionBench, PrecisionRun, precision_cases.find, {"precision": precision_cases.precision})
+CALL_GRIDS = {"quick": grids.quick, "published": grids.published, "full": grids.full}
+CALLS = Kind(Bench, Run, find, CALL_GRIDS, "bench.page", "bench.readme")
+TRAINING = Kind(
+    TrainingBench, TrainingRun, TrainingCase.parse, {"training": training}, page="bench.training.page", readme=None
+)
+PRECISION = Kind(
+    PrecisionBench,
+    PrecisionRun,
+    precision_cases.find,
+    {"precision": precision_cases.precision},
+    page="bench.precision.page",
+    readme="bench.precision.page",
+)
 ONE_GRID = {"training": TRAINING, "precision": PRECISION}  # by the flag of each
 
 
@@ -148,8 +160,8 @@ def check_together(parser: argparse.ArgumentParser, arguments: argparse.Namespac
     for name in (name for name in ONE_GRID if getattr(arguments, name)):
         if arguments.quick or arguments.published or arguments.full:
             parser.error(f"--{name}: expected no --quick, --published or --full, since it has one grid of its own")
-    if arguments.training and arguments.readme:
-        parser.error("--training: expected no --readme, whose times are of calls")
+        if arguments.readme and ONE_GRID[name].readme is None:
+            parser.error(f"--{name}: expected no --readme, which has no times of it")
 
 
 def grid_of(kind: Kind, arguments: argparse.Namespace) -> str:

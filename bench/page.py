@@ -6,6 +6,7 @@ import os
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -90,15 +91,27 @@ def write_page(runs: list[Run], folder: Path) -> Path:
     """Write results.md, its plots and its files of results into a folder, and return the page's path."""
     from bench.plots import write_plots, write_ratio_by_size  # need matplotlib, which the text does not
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, run in enumerate(runs, 1):
-        results, ratios, fractions = (file_of(kind, number) for kind in ("results", "ratio", "roofline"))
-        run.save(folder / results)
-        write_plots(Run.load(folder / results), results, folder / ratios, folder / fractions)
+    path = write_runs(runs, folder / "results.md", partial(file_of, "results"), page)
     rounded = read_runs(folder, len(runs))
+    for number, run in enumerate(rounded, 1):
+        results, ratios, fractions = (file_of(kind, number) for kind in ("results", "ratio", "roofline"))
+        write_plots(run, results, folder / ratios, folder / fractions)
     write_ratio_by_size(rounded[0], file_of("results", 1), folder / PICTURE)
-    path = folder / "results.md"
-    path.write_text(page(rounded, Path(os.path.relpath(ROOT / "docs" / "benchmarks.md", folder)).as_posix()), "utf-8")
+    return path
+
+
+def write_runs(
+    runs: Sequence[Run], path: Path, file_of: Callable[[int], str], page: Callable[[list[Run], str], str]
+) -> Path:
+    """Write the runs' files beside a page, and the page, of the numbers that the files have; return the page's path."""
+    folder = path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / file_of(number) for number in range(1, len(runs) + 1)]
+    for run, file in zip(runs, files):
+        run.save(file)
+    rounded = [type(run).load(file) for run, file in zip(runs, files)]
+    how = os.path.relpath(ROOT / "docs" / "benchmarks.md", folder)
+    path.write_text(page(rounded, Path(how).as_posix()), "utf-8")
     return path
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.cases import Case
-from bench.machine import ROOT
-from bench.page import SPREAD, folded, forms, left_out, spread_of
+from bench.page import SPREAD, folded, forms, left_out, spread_of, write_runs
 from bench.peers import PRECISION_PEERS
 from bench.precision.cases import KINDS, NARROW
-from bench.precision.run import PrecisionResult, PrecisionRun
+from bench.precision.run import PrecisionResult
 from bench.readme import Block
 from bench.results import Run, as_table, describe_limits, describe_machine, microseconds, title_of
 from bench.run import Timing
@@ -51,13 +49,7 @@ def file_of(number: int) -> str:
 
 def write_page(runs: Sequence[Run], folder: Path) -> Path:
     """Write precision.md and its files of results into a folder, and return the page's path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, run in enumerate(runs, 1):
-        run.save(folder / file_of(number))
-    rounded = [PrecisionRun.load(folder / file_of(number)) for number in range(1, len(runs) + 1)]
-    path, how = folder / "precision.md", os.path.relpath(ROOT / "docs" / "benchmarks.md", folder)
-    path.write_text(page(rounded, Path(how).as_posix()), "utf-8")
-    return path
+    return write_runs(runs, folder / "precision.md", file_of, page)
 
 
 def page(runs: Sequence[Run], how: str) -> str:

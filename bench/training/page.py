@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.machine import ROOT
 from bench.page import (
     SPREAD,
     Comparison,
@@ -19,10 +17,10 @@ from bench.page import (
     left_out,
     losses,
     spread_of,
+    write_runs,
 )
 from bench.results import Run, as_table, describe_limits, describe_machine, microseconds
 from bench.training.grid import kinds
-from bench.training.results import TrainingRun
 from bench.training.run import TrainingResult
 
 
@@ -33,13 +31,7 @@ def file_of(number: int) -> str:
 
 def write_page(runs: Sequence[Run], folder: Path) -> Path:
     """Write training.md and its files of results into a folder, and return the page's path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, run in enumerate(runs, 1):
-        run.save(folder / file_of(number))
-    rounded = [TrainingRun.load(folder / file_of(number)) for number in range(1, len(runs) + 1)]
-    path, how = folder / "training.md", os.path.relpath(ROOT / "docs" / "benchmarks.md", folder)
-    path.write_text(page(rounded, Path(how).as_posix()), "utf-8")
-    return path
+    return write_runs(runs, folder / "training.md", file_of, page)
 
 
 def page(runs: Sequence[Run], how: str) -> str:

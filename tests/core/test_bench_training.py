@@ -298,7 +298,7 @@ def test_page_is_written_from_a_file(
         (["--case", "lstm-T1-B1-I2-H3-cold"], "expected no -cold"),
         (["--peers", "torch,numpy"], "expected some of torch,torch_pages,jax, got 'numpy'"),
         (["--full"], "--training: expected no --quick, --published or --full"),
-        (["--readme", "README.md"], "--training: expected no --readme"),
+        (["--readme", "README.md"], "--training: expected no --readme, which has no times of it"),
         (["--cell", "mgu"], "argument --cell: expected one of gru, lstm, rnn, got 'mgu'"),
     ],
 )
