@@ -108,7 +108,8 @@ def one_node_model(path_or_model: Any, node: str | None = None, dtype: DTypeLike
     helper = onnx.helper
     with opened_model(path_or_model) as (model, folder):
         picked = _pick(model, folder, node)
-        params = _params(picked, dtype, floats=True)
+        wide: Precision | None = "float32" if picked.is_quantized and check_dtype(dtype) != np.float64 else None
+        params = _params(picked, dtype, precision=wide)  # floats hold any bytes
         entries = {which: picked.constant(which) for which in WEIGHTS if picked.has(which)}
         arrays = {which: array.astype(params.dtype) for which, array in _floats(picked, entries).items()}
     op = quantized.AS if picked.is_quantized else picked.op
@@ -157,18 +158,11 @@ def _params(
     *,
     widen: bool = False,
     requantize: bool = False,
-    floats: bool = False,
 ) -> RNNParams | LSTMParams | GRUParams:
-    """The params of a node.
-
-    Where neither dtype nor precision is given, `widen` makes float32 of weights of 16 bits. `floats` makes floats of
-    bytes, which bytes of ours may not hold.
-    """
+    """The params of a node; `widen` makes float32 of weights of 16 bits where neither dtype nor precision is given."""
     with named(f"node {_check.shown(node.name)}"):
         layer = node.layer()
         entries, hidden_size = _entries(node, layer, widen or dtype is not None or precision is not None)
-        if floats and node.is_quantized and check_dtype(dtype) != np.float64:
-            precision = "float32"
         if widen and dtype is None and any(entry.dtype in _NARROW for entry in entries.values()):
             dtype = "float32"
         for which in _NOT_OF_PARAMS:
