@@ -161,6 +161,21 @@ def test_float16_is_float32_of_the_halves(case: Case) -> None:
         assert_same_bits(case.run(target), wide.run(target))
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_float16_of_one_row(cell: str) -> None:
+    """Sequences so short, so long and of layers so small and so large that halves are made wide at other times."""
+    rng = np.random.default_rng(len(cell))
+    for H in (3, 16, 17, 24, 40, 70):
+        for T, I, P in ((1, 2, 0), (3, 40, 0), (4, 1, 2), (5, H, 0), (20, 4, 0), (20, 90, 2)):  # noqa: E741
+            size = P if cell == "lstm" else 0
+            weights = make_weights(rng, cell, (I, H), proj=size)
+            halves = {name: a.astype("f2").astype("f4") for name, a in weights.items()}
+            x = rng.uniform(-3, 3, (T, 1, I)).astype("f4")
+            narrow_one = Case(cell, halves, x, options={"precision": "float16"})
+            for target in ALL_TARGETS:
+                assert_same_bits(narrow_one.run(target), narrow_one.but(options={}).run(target))
+
+
 @pytest.mark.parametrize("rows", [1, 256])
 def test_every_half_is_widened_exactly(rows: int) -> None:
     """All of them, subnormal ones too, which are normal numbers of float32: for one row, and for many."""
