@@ -40,11 +40,11 @@ SOURCES += ["progress", "strand", "stream", "tape", "target", "team", "terms", "
 
 # What functional.py documents.
 FUNCTION = """
-def {1}(x, params, state=None, *, lengths=None, batch_first=None, return_sequences=True, out=None, threads=None,
-        **unexpected):
+def {1}(x, params, state=None, *, lengths=None, resets=None, batch_first=None, return_sequences=True, out=None,
+        threads=None, **unexpected):
     if unexpected:
         _keywords.fail_call("{1}", unexpected)
-    return run(<frnn_cell>{0}, x, params, state, lengths, batch_first, return_sequences, out, threads)
+    return run(<frnn_cell>{0}, x, params, state, lengths, resets, batch_first, return_sequences, out, threads)
 """
 
 # The threads of MinGW-w64 go into the extension, so that it needs no DLL but Python's and the system's.

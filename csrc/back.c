@@ -50,6 +50,7 @@ void frnn_back_lay_out(frnn_back *back, frnn_arena *arena)
 {
     const size_t B = back->tape->B, rows = frnn_arena_product(arena, back->chunk, B);
     back->gradients = frnn_arena_take(arena, frnn_arena_product(arena, back->chunk + 1, B), back->row_bytes);
+    back->zeros = back->tape->resets ? frnn_arena_take(arena, 1, back->row_bytes) : NULL;
     frnn_back_part *parts = frnn_arena_take(arena, back->parts, sizeof *parts);
     back->part = parts;
     for (size_t p = 0; p < back->parts; p++) {
@@ -75,6 +76,8 @@ void frnn_back_lay_out(frnn_back *back, frnn_arena *arena)
 
 const char *frnn_back_h(const frnn_back *back, size_t step, size_t row)
 {
+    if (frnn_tape_is_reset(back->tape, back->index, step, row))
+        return back->params->zeros;
     if (step == back->record->from)
         return frnn_tape_mark(back->tape, 0, step / back->tape->segment, back->index, row);
     return frnn_back_at(back, &back->outputs, step - 1, row);
@@ -139,17 +142,30 @@ static void meet(const frnn_back_thread *thread)
         frnn_team_meet(thread->team);
 }
 
-static void point(const frnn_back *back, const frnn_back_part *part, frnn_back_pointers *to_rows,
+/* The gradients of the step after one, of row i of a part, y being where those of the step go. Where the row resets between
+ * the two, they are zeros, and so is what the later step has left in the carry. */
+static const void *later_row(const frnn_back *back, const frnn_back_part *part, const frnn_back_thread *thread,
+                             size_t step, size_t i, const char *y)
+{
+    if (!frnn_tape_is_reset(back->tape, back->index, step + 1, back->tape->rows[rank_of(part, i)]))
+        return y - back->tape->B * back->row_bytes;
+    if (thread->share == 0)
+        memset(part->carry + i * hidden_row(back), 0, hidden_row(back));
+    return back->zeros;
+}
+
+static void point(const frnn_back *back, const frnn_back_part *part, const frnn_back_thread *thread,
                   const frnn_sequence *sums, size_t end_of_chunk, size_t step, size_t begin, size_t end)
 {
+    frnn_back_pointers *to_rows = &part->pointers[thread->share];
     const size_t H = back->params->spec.hidden_size, projected = back->layer->row.projected;
-    const bool resets = back->layer->steps.stage[0].kind == FRNN_STAGE_GRU_NEW_BACK;
+    const bool two_stages = back->layer->steps.stage[0].kind == FRNN_STAGE_GRU_NEW_BACK;
     for (size_t i = begin, to = 0; i < end; i++, to++) {
         const size_t rank = rank_of(part, i), row = back->tape->rows[rank];
         char *y = frnn_back_gradients(back, end_of_chunk, step, rank);
         to_rows->y[to] = y;
-        to_rows->middle[to] = y + (resets ? 2 * H : projected) * back->number;
-        to_rows->later[to] = y - back->tape->B * back->row_bytes;
+        to_rows->middle[to] = y + (two_stages ? 2 * H : projected) * back->number;
+        to_rows->later[to] = later_row(back, part, thread, step, i, y);
         to_rows->carry[to] = part->carry + i * hidden_row(back);
         for (int s = 0; s < FRNN_MOST_STAGES && sums[s].base; s++)
             to_rows->tape[s][to] = frnn_back_at(back, &sums[s], step, row);
@@ -173,7 +189,7 @@ static void go_back(frnn_back *back, const frnn_back_part *part, const frnn_back
         fill_last_sums(back, part, step, begin, end);
     else if (thread->share == 0 && fill)
         fill_sums(back, part, step, steps, begin, end);
-    point(back, part, rows, sums, end_of_chunk, step, begin, end);
+    point(back, part, thread, sums, end_of_chunk, step, begin, end);
     meet(thread);
     frnn_past past = {
         .tape = {rows->tape[0], sums[1].base ? rows->tape[1] : NULL},
@@ -203,12 +219,27 @@ static void go_back(frnn_back *back, const frnn_back_part *part, const frnn_back
     back->params->kernels->steps(&kernel);
 }
 
+/* Whether one of the first n rows of a part resets before a step. */
+static bool resets_at(const frnn_back *back, const frnn_back_part *part, size_t step, size_t n)
+{
+    for (size_t i = 0; back->tape->resets && i < n; i++)
+        if (frnn_tape_is_reset(back->tape, back->index, step, back->tape->rows[rank_of(part, i)]))
+            return true;
+    return false;
+}
+
+/* Whether the rows of a step find what is before it elsewhere than other steps do. */
+static bool stands_alone(const frnn_back *back, const frnn_back_part *part, size_t step, size_t n)
+{
+    return step == back->record->from || resets_at(back, part, step, n);
+}
+
 /* How many steps from `step` down to `begin` all have the same rows, and one way to find what they read. */
 static size_t alike(const frnn_back *back, const frnn_back_part *part, size_t begin, size_t step, size_t n, size_t most)
 {
     size_t steps = 1;
-    while (steps < most && step >= begin + steps && step > back->record->from + steps &&
-           part_rows(part, frnn_back_active(back->tape, step - steps)) == n)
+    while (steps < most && step >= begin + steps && part_rows(part, frnn_back_active(back->tape, step - steps)) == n &&
+           !stands_alone(back, part, step - steps, n))
         steps++;
     return steps;
 }
@@ -233,7 +264,7 @@ void frnn_back_steps(frnn_back *back, size_t p, size_t begin, size_t end, const 
         const size_t old = part_rows(part, frnn_back_active(back->tape, next));
         if (!goes_on(part, thread))
             return;
-        steps = n > old || step == back->record->from ? 1 : alike(back, part, begin, step, n, thread->steps);
+        steps = n > old || stands_alone(back, part, step, n) ? 1 : alike(back, part, begin, step, n, thread->steps);
         go_back(back, part, thread, end, step, steps, 0, old, false);
         go_back(back, part, thread, end, step, 1, old, n, true);
     }
@@ -289,6 +320,8 @@ void frnn_back_source(frnn_back *back, size_t source, size_t begin, size_t end, 
 void frnn_back_begin(frnn_back *back)
 {
     const size_t H = back->params->spec.hidden_size * back->number;
+    if (back->zeros)
+        memset(back->zeros, 0, back->row_bytes);
     for (size_t p = 0; p < back->parts; p++) {
         const frnn_back_part *part = &back->part[p];
         memset(part->carry, 0, part->n * hidden_row(back));
@@ -330,6 +363,17 @@ static void write_idle_h(const frnn_back *back, size_t row)
     add_last(back, row, to);
 }
 
+/* Nothing depends on the initial states of a row that resets before its first step. */
+static void clear_reset(const frnn_back *back, size_t row)
+{
+    const frnn_params *params = back->params;
+    for (size_t s = 0; s < params->states && frnn_tape_is_reset(back->tape, back->index, 0, row); s++) {
+        const size_t numbers = s ? params->spec.hidden_size : params->out;
+        if (back->pull->dinitial[s])
+            memset(initial_row(back, s, numbers, row), 0, numbers * back->number);
+    }
+}
+
 void frnn_back_initial(frnn_back *back, size_t p)
 {
     const frnn_params *params = back->params;
@@ -343,4 +387,6 @@ void frnn_back_initial(frnn_back *back, size_t p)
         for (size_t i = 0; i < part->n; i++)
             memcpy(initial_row(back, s, H, back->tape->rows[rank_of(part, i)]), part->carry + i * hidden_row(back),
                    H * back->number);
+    for (size_t i = 0; i < active && back->tape->resets; i++)
+        clear_reset(back, back->tape->rows[rank_of(part, i)]);
 }

@@ -62,6 +62,7 @@ typedef struct frnn_back {
     const frnn_weight_gradients *weights; /* NULL: not wanted */
 
     char *gradients; /* [slot][row]: slot 0 is the step after the chunk, slot 1 its last step */
+    char *zeros; /* a row of gradients, of a step that says nothing of the one before it; NULL: there are no resets */
     frnn_back_part *part;
     frnn_back_reader *readers; /* one a task */
     frnn_terms terms;

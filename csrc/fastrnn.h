@@ -135,6 +135,10 @@ typedef struct frnn_call {
     /* The cell's states before the first step, h first: h (L*D, B, P or H), the others (L*D, B, H). data NULL: zeros. */
     frnn_array initial[FRNN_MOST_STATES];
     const size_t *lengths; /* (B), each at most T; NULL: all T */
+    /* (T, B), strides in bytes; NULL: none. Where a byte is not 0, the row's states of all layers are zeros before the step
+     * of that time, in each direction where that direction comes to it. What is past a row's length changes nothing. */
+    const unsigned char *resets;
+    ptrdiff_t reset_time, reset_row;
     bool return_sequences;
     void *y; /* (T, B, D*(P or H)), zero past a row's length; or (B, D*(P or H)), the last step's, y_time unused */
     ptrdiff_t y_time, y_row;
@@ -146,7 +150,8 @@ typedef struct frnn_call {
     void *context;
 } frnn_call;
 
-/* Runs the layers. The bits of a row's results depend on the params and on that row's x, state and length alone. */
+/* Runs the layers. The bits of a row's results depend on the params and on that row's x, state, resets and length alone: those
+ * from a reset on are the bits of a call that begins there, without a state. */
 frnn_status frnn_run(const frnn_params *params, const frnn_call *call);
 
 /* What a call keeps of itself, to go back over it. It does not refer to the arrays of the call, but to the params. */

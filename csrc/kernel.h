@@ -56,6 +56,12 @@ typedef struct frnn_inputs {
     size_t share, shares; /* which of how many shares of the blocks is computed: each thread has its own */
 } frnn_inputs;
 
+/* Where a share of some blocks begins. */
+static inline size_t frnn_share_of(size_t blocks, size_t share, size_t shares)
+{
+    return shares == 1 ? blocks * share : blocks * share / shares;
+}
+
 /* What a step back reads of the step that it goes back over: rows of the tape, and the bytes from a step's to those of
  * the step before it. */
 typedef struct frnn_past {

@@ -4,7 +4,9 @@
  * (b) Steps are counted from where a row starts (sequence.h). Rows run longest first, so the rows still active at a step
  *     are the first ones, and nothing is done for the others.
  * (c) Nothing is copied between steps: h of a step is read where the step before wrote it.
- * (d) Where several threads share a strand, all run this loop. Either each computes its share of the units, and they
+ * (d) A row that resets reads zeros as its h, and its other states are set to zeros. The kernels take consecutive steps of
+ *     which only the first one resets rows.
+ * (e) Where several threads share a strand, all run this loop. Either each computes its share of the units, and they
  *     meet after each stage; or each takes whatever chunk of whatever layer is ready.
  */
 #include "strand.h"
@@ -23,6 +25,14 @@ static size_t active_at(const frnn_strand *self, size_t step, size_t n)
 }
 
 static bool is_reverse(const frnn_strand *self) { return self->direction || !self->params->spec.forward; }
+
+/* Whether a row's states are to be zeros before a step. */
+static bool is_reset(const frnn_strand *self, size_t step, size_t row)
+{
+    const frnn_call *call = self->call;
+    const size_t time = is_reverse(self) ? length_of(self, row) - 1 - step : step;
+    return call->resets[(ptrdiff_t)time * call->reset_time + (ptrdiff_t)self->rows[row] * call->reset_row];
+}
 
 static char *at(const frnn_strand *self, const frnn_sequence *s, size_t step, size_t row)
 {
@@ -97,7 +107,7 @@ static size_t wide_bytes(const frnn_strand *self)
     size_t bytes = 0;
     if (self->params->spec.precision != FRNN_FLOAT16 || self->plan.chunk < ENOUGH_STEPS)
         return 0;
-    if (self->n == 1 && !is_ahead(self))
+    if (self->n == 1 && !is_ahead(self, 0))
         return 0;
     for (int s = 0; s < layer->stages; s++)
         bytes += layer->stage[s].U.bytes / frnn_format_bytes(FRNN_FORMAT_FLOAT16) * self->params->number_bytes;
@@ -221,6 +231,29 @@ static void keep_inputs(context *self, size_t layer, size_t begin, size_t end, s
     }
 }
 
+/* The states beside h of a row become zeros: of the units of this thread's share, which no other thread reads. */
+static void forget(const context *self, size_t layer, size_t row)
+{
+    const frnn_strand *strand = self->strand;
+    const frnn_stage *stage = &layer_of(strand, layer)->stage[0];
+    const size_t vector = strand->params->kernels->width * strand->params->number_bytes;
+    const size_t begin = frnn_share_of(stage->blocks, self->share, self->shares) * vector;
+    const size_t end = frnn_share_of(stage->blocks, self->share + 1, self->shares) * vector;
+    for (size_t s = 1; s < strand->params->states; s++)
+        memset(kept_state(strand, s, layer, row) + begin, 0, end - begin);
+}
+
+/* h of a row before the first one of the steps that the kernel takes: a row that resets forgets its others too. */
+static const void *h_before(const context *self, size_t layer, size_t step, size_t row)
+{
+    const frnn_strand *strand = self->strand;
+    if (strand->call->resets && is_reset(strand, step, row)) {
+        forget(self, layer, row);
+        return strand->params->zeros;
+    }
+    return step > strand->from ? at(strand, &strand->between[layer], step - 1, row) : initial(strand, 0, layer, row);
+}
+
 static void meet(void *strand) { frnn_team_meet(&((frnn_strand *)strand)->team); }
 
 /* Consecutive steps of one layer, for the first n rows, whose kept sums (if any) start at row `kept`. */
@@ -228,7 +261,7 @@ static void run_steps(context *self, size_t layer, size_t begin, size_t end, siz
 {
     frnn_strand *strand = self->strand;
     const frnn_sequence *source = source_of(strand, layer), *sink = &strand->between[layer];
-    const bool ahead = is_ahead(strand);
+    const bool ahead = is_ahead(strand), is_wide = self->scratch.of_wide == layer_of(strand, layer);
     frnn_steps steps = {
         .layer = layer_of(strand, layer),
         .n = n,
@@ -236,14 +269,13 @@ static void run_steps(context *self, size_t layer, size_t begin, size_t end, siz
         .x = ahead ? NULL : self->scratch.x,
         .h = self->scratch.h,
         .y = self->scratch.y,
-        .from_zeros = begin == strand->from && !strand->call->initial[0].data,
         .x_step = step_bytes(strand, source),
         .y_step = step_bytes(strand, sink),
         .middle = self->scratch.middle,
         .x_integers = self->scratch.x_integers,
         .h_integers = self->scratch.h_integers,
-        .wide = end - begin > 1 && (ahead || n > 1) ? self->scratch.wide : NULL,
-        .is_wide = self->scratch.of_wide == layer_of(strand, layer),
+        .wide = (is_wide || end - begin > 1) && (ahead || n > 1) ? self->scratch.wide : NULL,
+        .is_wide = is_wide,
         .carry = strand->params->carried ? strand->carry_rows + layer * strand->n : NULL,
         .parity = strand->parity + begin,
         .share = self->share,
@@ -251,9 +283,11 @@ static void run_steps(context *self, size_t layer, size_t begin, size_t end, siz
         .meet = meet,
         .context = strand,
     };
+    steps.from_zeros = true;
     for (size_t r = 0; r < n; r++) {
         steps.y[r] = at(strand, sink, begin, r);
-        steps.h[r] = begin > strand->from ? at(strand, sink, begin - 1, r) : initial(strand, 0, layer, r);
+        steps.h[r] = h_before(self, layer, begin, r);
+        steps.from_zeros = steps.from_zeros && steps.h[r] == strand->params->zeros;
         if (!ahead)
             steps.x[r] = at(strand, source, begin, r);
     }
@@ -278,6 +312,41 @@ static void run_steps(context *self, size_t layer, size_t begin, size_t end, siz
 static size_t next_mark(const frnn_strand *self, size_t step)
 {
     return self->marks ? (step / self->marks->segment + 1) * self->marks->segment : SIZE_MAX;
+}
+
+/* Whether one of n bytes is not 0: eight at a time, since most steps reset no row. */
+static bool any_set(const unsigned char *bytes, size_t n)
+{
+    uint64_t word, any = 0;
+    for (; n >= sizeof word; bytes += sizeof word, n -= sizeof word) {
+        memcpy(&word, bytes, sizeof word);
+        any |= word;
+    }
+    while (n--)
+        any |= *bytes++;
+    return any;
+}
+
+/* Whether a row of the batch may reset at a step, as far as a glance at all rows of its time shows. */
+static bool may_reset(const frnn_strand *self, size_t step)
+{
+    const frnn_call *call = self->call;
+    if (call->reset_row != 1 || (call->lengths && is_reverse(self)))
+        return true;
+    const size_t time = is_reverse(self) ? call->T - 1 - step : step;
+    return any_set(call->resets + (ptrdiff_t)time * call->reset_time, call->B);
+}
+
+/* The first step after one, and before an end, at which one of the first n rows resets; or this end. */
+static size_t next_reset(const frnn_strand *self, size_t step, size_t end, size_t n)
+{
+    if (!self->call->resets)
+        return end;
+    while (++step < end)
+        for (size_t r = 0, some = may_reset(self, step) ? n : 0; r < some; r++)
+            if (is_reset(self, step, r))
+                return step;
+    return end;
 }
 
 /* Keeps the states before a step of the first n rows. */
@@ -305,7 +374,7 @@ static void run_chunk(context *self, size_t layer, size_t begin, size_t end, siz
         active = active_at(strand, step, active);
         const size_t shortest = length_of(strand, active - 1), marked = next_mark(strand, step);
         until = shortest < end ? shortest : end;
-        until = marked < until ? marked : until;
+        until = next_reset(strand, step, marked < until ? marked : until, active);
         run_steps(self, layer, step, until, active, kept);
         if (until != marked || until >= strand->until)
             continue;

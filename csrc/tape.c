@@ -37,13 +37,15 @@ static size_t segments_of(const frnn_tape *tape)
     return frnn_tape_is_marked(tape) ? (tape->T - 1) / tape->segment + 1 : 1;
 }
 
-static void lay_out(frnn_tape *tape, frnn_arena *arena)
+static void lay_out(frnn_tape *tape, const frnn_call *call, frnn_arena *arena)
 {
     const frnn_params *params = tape->params;
     const size_t L = params->spec.num_layers, B = tape->B, rows = frnn_arena_product(arena, tape->T, B);
     const size_t marks = frnn_arena_product(arena, segments_of(tape), frnn_arena_product(arena, L * params->D, B));
     tape->lengths = frnn_arena_take(arena, B, sizeof *tape->lengths);
     tape->rows = frnn_arena_take(arena, B, sizeof *tape->rows);
+    tape->resets = call->resets ? frnn_arena_take(arena, rows, 1) : NULL;
+    tape->zeros = call->resets ? frnn_arena_take(arena, 1, tape->sums_row_bytes[0]) : NULL;
     tape->x = frnn_arena_take(arena, rows, params->spec.input_size * params->number_bytes);
     tape->whole = frnn_arena_take(arena, frnn_arena_product(arena, rows, whole_layers(tape)), output_bytes(tape));
     for (size_t s = 0; s < params->states; s++)
@@ -77,6 +79,15 @@ static const char *row_at(const frnn_array *array, size_t outer, size_t row)
     return (const char *)array->data + (ptrdiff_t)outer * array->outer + (ptrdiff_t)row * array->row;
 }
 
+static void fill_resets(frnn_tape *tape, const frnn_call *call)
+{
+    memset(tape->zeros, 0, tape->sums_row_bytes[0]);
+    for (size_t r = 0; r < tape->B; r++)
+        for (size_t t = 0; t < tape->lengths[r]; t++)
+            tape->resets[t * tape->B + r] =
+                call->resets[(ptrdiff_t)t * call->reset_time + (ptrdiff_t)r * call->reset_row];
+}
+
 static void fill(frnn_tape *tape, const frnn_call *call)
 {
     const frnn_params *params = tape->params;
@@ -86,6 +97,8 @@ static void fill(frnn_tape *tape, const frnn_call *call)
     for (size_t r = 0; r < B; r++)
         for (size_t t = 0; t < tape->lengths[r]; t++)
             memcpy(tape->x + (t * B + r) * I, row_at(&call->x, t, r), I);
+    if (tape->resets)
+        fill_resets(tape, call);
     for (size_t s = 0; s < params->states; s++)
         for (size_t i = 0; i < params->spec.num_layers * params->D * B; i++)
             memcpy(frnn_tape_mark(tape, s, 0, i / B, i % B),
@@ -111,13 +124,13 @@ frnn_tape *frnn_tape_new(const frnn_params *params, const frnn_call *call, size_
             tape->sums_row_bytes[s] = stage->sums_row_bytes + states * stage->vector_row_bytes;
     }
     frnn_arena arena = {0};
-    lay_out(tape, &arena);
+    lay_out(tape, call, &arena);
     if (!frnn_arena_allocate_pages(&arena)) {
         free(tape);
         return NULL;
     }
     tape->memory = arena.memory;
-    lay_out(tape, &arena);
+    lay_out(tape, call, &arena);
     tape->bytes = arena.used;
     fill(tape, call);
     if (!frnn_tape_is_marked(tape))
@@ -204,6 +217,8 @@ const char *frnn_record_before(const frnn_record *record, size_t index, size_t s
 {
     const frnn_tape *tape = record->tape;
     const size_t local = index - record->first * tape->params->D;
+    if (frnn_tape_is_reset(tape, index, step, row))
+        return tape->zeros;
     if (step > record->from) {
         const frnn_sequence sums = frnn_record_sums(record, index, 0);
         return frnn_sequence_at(&sums, step - 1 - record->from, row);

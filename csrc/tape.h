@@ -23,11 +23,13 @@ struct frnn_tape {
     bool return_sequences;
     size_t segment; /* steps that are recorded at once: all, or those from one mark to the next */
     size_t bytes;
-    void *memory;    /* frnn_pages_take */
-    size_t *lengths; /* (B) */
-    size_t *rows;    /* (B), the longest first */
-    char *x;         /* (T, B, I) */
-    char *whole;     /* [layer](T, B, D * out), by time: outputs that both directions of a layer read */
+    void *memory;          /* frnn_pages_take */
+    size_t *lengths;       /* (B) */
+    size_t *rows;          /* (B), the longest first */
+    unsigned char *resets; /* (T, B), or NULL */
+    char *zeros;           /* with resets: a row of a record's sums[0], for its states alone, which are zeros */
+    char *x;               /* (T, B, I) */
+    char *whole;           /* [layer](T, B, D * out), by time: outputs that both directions of a layer read */
     /* The cell's states before the first step of each segment: [segment](L * D, B, P or H), the others (.., H). */
     char *marks[FRNN_MOST_STATES];
     size_t sums_row_bytes[FRNN_MOST_STAGES]; /* of a record; 0: the stage keeps none */
@@ -49,6 +51,15 @@ static inline size_t frnn_tape_steps(const frnn_tape *tape)
 /* Steps of the longest row. */
 static inline size_t frnn_tape_longest(const frnn_tape *tape) { return tape->B ? tape->lengths[tape->rows[0]] : 0; }
 
+/* Whether a row's states are zeros before a step of a layer in a direction. No row resets past its end. */
+static inline bool frnn_tape_is_reset(const frnn_tape *tape, size_t index, size_t step, size_t row)
+{
+    if (!tape->resets || step >= tape->lengths[row])
+        return false;
+    const bool reverse = index % tape->params->D || !tape->params->spec.forward;
+    return tape->resets[(reverse ? tape->lengths[row] - 1 - step : step) * tape->B + row];
+}
+
 /* A state of a layer in a direction before the first step of a segment. */
 char *frnn_tape_mark(const frnn_tape *tape, size_t state, size_t segment, size_t index, size_t row);
 
@@ -69,7 +80,8 @@ frnn_sequence frnn_record_source(const frnn_record *record, size_t layer);
 /* The sums of a stage of a layer in a direction, by step; base NULL: the stage keeps none. */
 frnn_sequence frnn_record_sums(const frnn_record *record, size_t index, int stage);
 
-/* The row with the states beside h, if the cell has any, before a step; NULL: none, before the first step. */
+/* The row with the states beside h, if the cell has any, before a step; NULL: none, before the first step. Those of a row
+ * that resets are zeros. */
 const char *frnn_record_before(const frnn_record *record, size_t index, size_t step, size_t row);
 
 /* Runs the record's segment, from its mark: the same bits again. threads, interrupted and context are those of the pull. */

@@ -102,7 +102,8 @@ def _array_of(expression: str, value: Any, dtype: np.dtype[Any]) -> str:
         return _dense(expression, dtype)
     detached = ".detach()" if getattr(value, "requires_grad", False) else ""
     moved = "" if value.device.type == "cpu" else ".cpu()"
-    converted = "" if str(value.dtype) == f"torch.{dtype.name}" else {4: ".float()", 8: ".double()"}[dtype.itemsize]
+    method = {1: ".bool()", 4: ".float()", 8: ".double()"}[dtype.itemsize]
+    converted = "" if str(value.dtype) == f"torch.{dtype.name}" else method
     dense = "" if value.is_contiguous() else ".contiguous()"
     return f"{expression}{detached}{moved}{converted}{dense}.numpy()"
 
@@ -360,6 +361,29 @@ def lengths(value: object, steps: int, rows: int, batched: bool, batch_first: bo
     return array.astype(np.uintp, copy=False)
 
 
+def resets(value: object, steps: int, rows: int, batched: bool, batch_first: bool) -> NDArray[np.bool_]:
+    """Resets as C reads them: bytes, an axis for the steps and one for the rows."""
+    dtype = np.dtype(np.bool_)
+    refuse_mask("resets", value)
+    if not isinstance(value, np.ndarray):
+        known = isinstance(value, (list, tuple)) or hasattr(value, "__array__")
+        cure = f"; {_array_of('resets', value, dtype)} makes one" if known else ""
+        raise TypeError(f"resets: expected a numpy.ndarray of bool, got {_type_name(value)}{cure}")
+    array: Array = np.asarray(value)
+    if array.dtype != dtype:
+        cure = "; resets.astype(bool) converts it" if array.dtype.kind in "iuf" else ""
+        raise TypeError(f"resets: expected bool, got {array.dtype}{cure}")
+    axes = ("B, T" if batch_first else "T, B") if batched else "T,"
+    shape = ((rows, steps) if batch_first else (steps, rows)) if batched else (steps,)
+    if array.shape != shape:
+        cures = {shape[::-1]: "; resets.T has it", (*shape, 1): "; resets[..., 0] has it"}
+        raise ValueError(
+            f"resets: expected {shape}, which is ({axes}), a bool for each step of x, got {array.shape}"
+            f"{cures.get(array.shape, '')}"
+        )
+    return array
+
+
 def whole(name: str, value: object, least: int, most: int, or_none: bool = False) -> int:
     """An integer within bounds."""
     expected = f"{name}: expected an integer{' or None' if or_none else ''}, got {_type_name(value)}"
@@ -414,10 +438,19 @@ def writable(value: object, shape: tuple[int, ...], type_num: int) -> Array:
     return array
 
 
-def out(value: object, shape: tuple[int, ...], type_num: int, x: Array, h: Array | None, c: Array | None) -> Array:
+def out(
+    value: object,
+    shape: tuple[int, ...],
+    type_num: int,
+    x: Array,
+    h: Array | None,
+    c: Array | None,
+    resets: Array | None,
+) -> Array:
     """An array that the results of a call may be written to."""
     array = writable(value, shape, type_num)
-    for name, other in (("x", x), ("state[0] (h)" if c is not None else "state", h), ("state[1] (c)", c)):
+    first = "state[0] (h)" if c is not None else "state"
+    for name, other in (("x", x), (first, h), ("state[1] (c)", c), ("resets", resets)):
         if other is not None and _overlap(array, other):
             raise ValueError(f"out: expected memory of its own, got memory that overlaps {name}")
     return array

@@ -85,6 +85,8 @@ cdef extern from "fastrnn.h" nogil:
         frnn_array x
         frnn_array initial[FRNN_MOST_STATES]
         const size_t *lengths
+        const unsigned char *resets
+        ptrdiff_t reset_time, reset_row
         bint return_sequences
         void *y
         ptrdiff_t y_time, y_row

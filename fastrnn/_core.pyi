@@ -57,7 +57,14 @@ class Stream:
     @property
     def _batch_size(self) -> int: ...
     def step(self, x: NDArray[F], out: NDArray[F] | None = None) -> NDArray[F]: ...
-    def run(self, x: NDArray[F], *, batch_first: bool | None = None, threads: int | None = 1) -> NDArray[F]: ...
+    def run(
+        self,
+        x: NDArray[F],
+        *,
+        resets: NDArray[np.bool_] | None = None,
+        batch_first: bool | None = None,
+        threads: int | None = 1,
+    ) -> NDArray[F]: ...
     def _get_state(self) -> Any: ...
     def _set_state(self, state: Any) -> None: ...
 
@@ -91,6 +98,7 @@ def run_taped(
     params: Any,
     state: Any,
     lengths: Any,
+    resets: Any,
     batch_first: bool | None,
     return_sequences: bool,
     checkpoint: Any,

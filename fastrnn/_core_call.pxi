@@ -130,7 +130,20 @@ cdef cnp.ndarray read_x(Call *call, x, Packed packed, batch_first):
     return array
 
 
-cdef cnp.ndarray new_y(Call *call, Packed packed, bint sequences, out, cnp.ndarray x, cnp.ndarray h, cnp.ndarray c):
+cdef cnp.ndarray read_resets(Call *call, resets):
+    """Checks resets and describes them to C; what comes back is to be kept while C reads it."""
+    call.c.resets, call.c.reset_time, call.c.reset_row = NULL, 0, 0
+    if resets is None:
+        return None
+    cdef cnp.ndarray array = _check.resets(resets, call.c.T, call.c.B, call.ndim == 3, call.batch_first)
+    call.c.resets = <const unsigned char *>cnp.PyArray_DATA(array)
+    call.c.reset_time = cnp.PyArray_STRIDE(array, call.time)
+    call.c.reset_row = cnp.PyArray_STRIDE(array, call.row) if call.ndim == 3 else 0
+    return array
+
+
+cdef cnp.ndarray new_y(Call *call, Packed packed, bint sequences, out, cnp.ndarray x, cnp.ndarray h, cnp.ndarray c,
+                       cnp.ndarray resets):
     """y, or `out` checked: of the axes of x, less the time axis where sequences are not returned."""
     cdef cnp.npy_intp[3] shape
     cdef int axes = call.ndim if sequences else call.ndim - 1, row = call.row if sequences else 0
@@ -143,7 +156,7 @@ cdef cnp.ndarray new_y(Call *call, Packed packed, bint sequences, out, cnp.ndarr
     if out is None:
         y = cnp.PyArray_EMPTY(axes, shape, packed.type_num, 0)
     else:
-        y = _check.out(out, tuple([shape[i] for i in range(axes)]), packed.type_num, x, h, c)
+        y = _check.out(out, tuple([shape[i] for i in range(axes)]), packed.type_num, x, h, c, resets)
     call.c.return_sequences = sequences
     call.c.y = cnp.PyArray_DATA(y)
     call.c.y_time = cnp.PyArray_STRIDE(y, call.time) if sequences else 0
@@ -177,10 +190,11 @@ cdef int check_status(frnn_status status, Call *call) except -1:
     raise MemoryError(f"no memory for the scratch of T={call.c.T} steps of B={call.c.B} rows")
 
 
-cdef run(frnn_cell cell, x, params, state, lengths, batch_first, return_sequences, out, threads, Tape tape=None):
+cdef run(frnn_cell cell, x, params, state, lengths, resets, batch_first, return_sequences, out, threads,
+         Tape tape=None):
     cdef Packed packed = packed_of(cell, params)
     cdef Call call
-    cdef cnp.ndarray array, y, h_n, h = None, c = None, c_n = None, counts = None
+    cdef cnp.ndarray array, y, h_n, h = None, c = None, c_n = None, counts = None, flags
     cdef frnn_status status
     if not (return_sequences is True or return_sequences is False):
         return_sequences = _check.flag("return_sequences", return_sequences)
@@ -200,8 +214,9 @@ cdef run(frnn_cell cell, x, params, state, lengths, batch_first, return_sequence
     if lengths is not None:
         counts = _check.lengths(lengths, call.c.T, B, ndim == 3, call.batch_first)
         call.c.lengths = <const size_t *>cnp.PyArray_DATA(counts)
+    flags = read_resets(&call, resets)
     set_threads(&call, threads)
-    y = new_y(&call, packed, return_sequences is True, out, array, h, c)
+    y = new_y(&call, packed, return_sequences is True, out, array, h, c, flags)
     h_n = new_state(packed, ndim, B, packed.output_size)
     call.c.final[0] = cnp.PyArray_DATA(h_n)
     call.c.final[1] = NULL

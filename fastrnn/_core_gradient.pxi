@@ -147,9 +147,11 @@ def release_pages():
     frnn_pages_release()
 
 
-def run_taped(str cell, x, params, state, lengths, batch_first, return_sequences, checkpoint, threads):
+def run_taped(str cell, x, params, state, lengths, resets, batch_first, return_sequences, checkpoint, threads):
     """Results of a call, and its tape."""
     cdef Tape tape = Tape.__new__(Tape)  # not yet one of a call
     tape.threads = threads
     tape.segment = _check.checkpoint(checkpoint)
-    return run(<frnn_cell><int>CELLS[cell], x, params, state, lengths, batch_first, return_sequences, None, threads, tape), tape
+    cdef frnn_cell number = <frnn_cell><int>CELLS[cell]
+    results = run(number, x, params, state, lengths, resets, batch_first, return_sequences, None, threads, tape)
+    return results, tape

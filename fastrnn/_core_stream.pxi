@@ -213,13 +213,15 @@ cdef class Stream:
             and (ndim == 1 or cnp.PyArray_STRIDE(<cnp.ndarray>y, 0) >= <Py_ssize_t>self.row_bytes())
         )
 
-    def run(self, x, *, batch_first=None, threads=1):
+    def run(self, x, *, resets=None, batch_first=None, threads=1):
         """Take any number of steps at once.
 
         Parameters
         ----------
         x : (T, B, I) ndarray, (B, T, I) with `batch_first`, or (T, I) where the batch has one row
             Inputs, of the params' dtype, the last axis dense. T may be 0.
+        resets : bools, laid out as the steps of `x`, or None
+            Where it is true, the row's state, of all layers, is zero before that step.
         batch_first : bool or None
             Whether `x` and `y` are (B, T, ...); None: as the params say.
         threads : int or None
@@ -231,12 +233,13 @@ cdef class Stream:
             Outputs of the last layer, with P in place of H if there is a projection. A new array.
         """
         cdef Call call
-        cdef cnp.ndarray array = read_x(&call, x, self.packed, batch_first), y
+        cdef cnp.ndarray array = read_x(&call, x, self.packed, batch_first), y, flags
         cdef frnn_status status
         if <Py_ssize_t>call.c.B != self._batch_size:
             _check.fail_chunk(array, self._batch_size, self.packed.input_size, call.batch_first)
+        flags = read_resets(&call, resets)
         set_threads(&call, threads)
-        y = new_y(&call, self.packed, True, None, array, None, None)
+        y = new_y(&call, self.packed, True, None, array, None, None, flags)
         self.enter()
         self.begin_work()
         if call.brief:

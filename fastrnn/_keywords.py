@@ -11,6 +11,8 @@ from fastrnn import _check
 _STATE = "state= takes the initial state: h, or (h, c) for an LSTM"
 _LENGTHS = "lengths= takes the number of steps of each row"
 _MASK = f"{_LENGTHS}, which are mask.sum(axis) over the time axis where the padding comes after the steps"
+_RESETS = "resets= takes, as bools (T, B), where a row's state is zero before a step"
+_ENDS = f"{_RESETS}: at the step after the one that ends an episode"
 _THREADS = "threads= takes the number of threads"
 _LAYOUT = "batch_first= takes the layout"
 _SIZES = "sizes, layers and directions are read from the shapes and names of the weights"
@@ -23,6 +25,8 @@ _CALLS = {
     **dict.fromkeys(("mask", "attention_mask", "padding_mask", "key_padding_mask"), _MASK),
     **dict.fromkeys(("seq_lens", "seq_len", "sequence_lens", "sequence_length", "sequence_lengths"), _LENGTHS),
     **dict.fromkeys(("input_lengths", "x_lengths", "lens", "batch_sizes"), _LENGTHS),
+    **dict.fromkeys(("reset", "reset_mask", "is_first", "first", "firsts", "starts", "episode_starts"), _RESETS),
+    **dict.fromkeys(("done", "dones", "is_last", "terminals", "terminated", "episode_ends"), _ENDS),
     **dict.fromkeys(("num_threads", "n_threads", "nthreads", "num_workers", "n_jobs", "workers"), _THREADS),
     **dict.fromkeys(("time_major", "layout", "batch_major"), _LAYOUT),
     **dict.fromkeys(("training", "dropout", "recurrent_dropout"), _NO_TRAINING),
@@ -134,7 +138,7 @@ def fail_unexpected(function: str, unexpected: Iterable[str], known: Iterable[st
 
 
 def fail_call(function: str, unexpected: Iterable[str]) -> NoReturn:
-    known = ("state", "lengths", "batch_first", "return_sequences", "out", "threads")
+    known = ("state", "lengths", "resets", "batch_first", "return_sequences", "out", "threads")
     fail_unexpected(function, unexpected, known, _CALLS)
 
 

@@ -205,7 +205,7 @@ def bounds(
         erring = _ErringCell(params, _Signs(keep, seed), done)
         with np.errstate(all="ignore"):
             tiled, zeros = np.tile(x, (1, times, 1)), list[Any]([None] * len(cell.states))
-            y, states = reference.layers._run(erring, len(cell.gates), tiled, weights, zeros, None, False, True)
+            y, states = reference.layers._run(erring, len(cell.gates), tiled, weights, zeros, None, None, False, True)
         offs = [_off_by(off, np.tile(a, (1, times, 1))) for off, a in zip((y, *states), exact)]
         directions = offs[0].reshape(*y.shape[:2], 1 + params.bidirectional, -1).max(axis=(1, 3))  # (T, D)
         largest = [directions, *(off.max(axis=(1, 2), keepdims=True) for off in offs[1:])]

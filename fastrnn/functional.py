@@ -18,6 +18,7 @@ __all__ = ["gru", "lstm", "rnn", "run"]
 Weights = Mapping[str, SupportsArray]
 F = TypeVar("F", np.float32, np.float64)
 Lengths = NDArray[np.integer[Any]] | Sequence[int]
+Resets = NDArray[np.bool_]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -33,6 +34,7 @@ def rnn(
     state: NDArray[F] | None = None,
     *,
     lengths: Lengths | None = None,
+    resets: Resets | None = None,
     batch_first: bool | None = None,
     return_sequences: bool = True,
     out: NDArray[F] | None = None,
@@ -53,6 +55,9 @@ def rnn(
         Initial hidden states, layer by layer, forward before reverse; zeros if not given.
     lengths : (B,) integers, optional
         Steps of each row, from 0 to T, in any order. The reverse direction starts at each row's own end.
+    resets : bools, laid out as the steps of `x`: (T, B), (B, T) or (T,), optional
+        Where it is true, the row's state, of all layers, is zero before that step. The reverse direction forgets at the
+        same steps, each before it takes the step. Past a row's length it is not read.
     batch_first : bool, optional
         Whether `x` and `y` are (B, T, ...); as `params.batch_first` says if not given. States are not affected.
     return_sequences : bool
@@ -103,6 +108,7 @@ def gru(
     state: NDArray[F] | None = None,
     *,
     lengths: Lengths | None = None,
+    resets: Resets | None = None,
     batch_first: bool | None = None,
     return_sequences: bool = True,
     out: NDArray[F] | None = None,
@@ -125,6 +131,9 @@ def gru(
         Initial hidden states, layer by layer, forward before reverse; zeros if not given.
     lengths : (B,) integers, optional
         Steps of each row, from 0 to T, in any order. The reverse direction starts at each row's own end.
+    resets : bools, laid out as the steps of `x`: (T, B), (B, T) or (T,), optional
+        Where it is true, the row's state, of all layers, is zero before that step. The reverse direction forgets at the
+        same steps, each before it takes the step. Past a row's length it is not read.
     batch_first : bool, optional
         Whether `x` and `y` are (B, T, ...); as `params.batch_first` says if not given. States are not affected.
     return_sequences : bool
@@ -174,6 +183,7 @@ def lstm(
     state: tuple[NDArray[F], NDArray[F]] | None = None,
     *,
     lengths: Lengths | None = None,
+    resets: Resets | None = None,
     batch_first: bool | None = None,
     return_sequences: bool = True,
     out: NDArray[F] | None = None,
@@ -195,6 +205,9 @@ def lstm(
         Initial hidden and cell states, (h, c), layer by layer, forward before reverse; zeros if not given.
     lengths : (B,) integers, optional
         Steps of each row, from 0 to T, in any order. The reverse direction starts at each row's own end.
+    resets : bools, laid out as the steps of `x`: (T, B), (B, T) or (T,), optional
+        Where it is true, the row's state, of all layers, is zero before that step. The reverse direction forgets at the
+        same steps, each before it takes the step. Past a row's length it is not read.
     batch_first : bool, optional
         Whether `x` and `y` are (B, T, ...); as `params.batch_first` says if not given. States are not affected.
     return_sequences : bool
@@ -243,6 +256,12 @@ def lstm(
     >>> tail, state = fastrnn.lstm(x[3:], params, state)
     >>> np.array_equal(np.concatenate([head, tail]), y)
     True
+
+    Two sequences one after the other in the same row, the second one from a state of zeros:
+
+    >>> y, state = fastrnn.lstm(np.concatenate([x, x]), params, resets=np.arange(8)[:, None] == 4)
+    >>> np.array_equal(y[:4], y[4:])
+    True
     """
     raise NotImplementedError  # _core.pyx does it
 
@@ -254,6 +273,7 @@ def run(
     state: NDArray[F] | None = None,
     *,
     lengths: Lengths | None = None,
+    resets: Resets | None = None,
     batch_first: bool | None = None,
     return_sequences: bool = True,
     out: NDArray[F] | None = None,
@@ -268,6 +288,7 @@ def run(
     state: tuple[NDArray[F], NDArray[F]] | None = None,
     *,
     lengths: Lengths | None = None,
+    resets: Resets | None = None,
     batch_first: bool | None = None,
     return_sequences: bool = True,
     out: NDArray[F] | None = None,
@@ -287,7 +308,7 @@ def run(x: Any, params: AnyParams, state: Any = None, **options: Any) -> Any:
     state : ndarray, or for LSTMParams a tuple of two, optional
         Initial states, as that function takes them.
     **options
-        lengths, batch_first, return_sequences, out, threads: those of `rnn`.
+        lengths, resets, batch_first, return_sequences, out, threads: those of `rnn`.
 
     Returns
     -------

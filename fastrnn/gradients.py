@@ -10,7 +10,7 @@ from numpy.typing import NDArray  # noqa: TC002  typing.get_type_hints needs it
 
 from fastrnn import _check, _core, _keywords
 from fastrnn._arrays import TRAINED, Array
-from fastrnn.functional import F, Lengths
+from fastrnn.functional import F, Lengths, Resets
 from fastrnn.params import AnyParams, GRUParams, LSTMParams, Params, RNNParams
 
 __all__ = ["Gradients", "Pullback", "vjp"]
@@ -31,7 +31,8 @@ class Gradients(NamedTuple):
     weights : dict of str to ndarray
         Of each array of the weights, by its name.
     state : ndarray or tuple of ndarrays
-        Of the state before the first step, whether it was given or zeros: h, or (h, c) of an LSTM.
+        Of the state before the first step, whether it was given or zeros: h, or (h, c) of an LSTM. Zeros where a row
+        resets before its first step.
 
     Examples
     --------
@@ -155,6 +156,7 @@ def vjp(
     state: NDArray[F] | None = None,
     *,
     lengths: Lengths | None = None,
+    resets: Resets | None = None,
     batch_first: bool | None = None,
     return_sequences: bool = True,
     checkpoint: int | None = None,
@@ -169,6 +171,7 @@ def vjp(
     state: tuple[NDArray[F], NDArray[F]] | None = None,
     *,
     lengths: Lengths | None = None,
+    resets: Resets | None = None,
     batch_first: bool | None = None,
     return_sequences: bool = True,
     checkpoint: int | None = None,
@@ -183,6 +186,7 @@ def vjp(
     state: Any = None,
     *,
     lengths: Lengths | None = None,
+    resets: Resets | None = None,
     batch_first: bool | None = None,
     return_sequences: bool = True,
     checkpoint: int | None = None,
@@ -192,8 +196,8 @@ def vjp(
 
     Parameters
     ----------
-    x, params, state, lengths, batch_first, return_sequences, threads
-        Those of `rnn`, `lstm` and `gru`; params of any of the three classes.
+    x, params, state, lengths, resets, batch_first, return_sequences, threads
+        Those of `rnn`, `lstm` and `gru`; params of any of the three classes. No gradient flows over a reset.
     checkpoint : int, optional
         Steps, at least 1, from one state that is kept to the next. The pullback runs the steps between them again,
         which takes about the time of the call, and gives the same bits. Only x and these states are kept, and the
@@ -238,7 +242,7 @@ def vjp(
     if params.precision != params.dtype.name:
         got, cure = repr(params.precision), "train float32 params, then params.to(...) makes narrow ones"
         raise TypeError(f"params: expected float32 or float64 weights for gradients, got {got}; {cure}")
-    call = (params._cell.name, x, params, state, lengths, batch_first, return_sequences, checkpoint, threads)
+    call = (params._cell.name, x, params, state, lengths, resets, batch_first, return_sequences, checkpoint, threads)
     results, tape = _core.run_taped(*call)
     y, final = results
     states = [part.shape for part in (final if isinstance(final, tuple) else (final,))]

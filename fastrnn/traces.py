@@ -9,7 +9,7 @@ import numpy as np
 
 from fastrnn import _check, _core, _keywords
 from fastrnn._arrays import Array
-from fastrnn.functional import Lengths
+from fastrnn.functional import Lengths, Resets
 from fastrnn.params import AnyParams, Params
 
 __all__ = ["Trace", "trace"]
@@ -69,13 +69,14 @@ def trace(
     state: Any = None,
     *,
     lengths: Lengths | None = None,
+    resets: Resets | None = None,
     batch_first: bool | None = None,
 ) -> Trace:
     """Run layers, and keep every gate and state of every step: to draw them, to look for what is saturated, to learn.
 
     Parameters
     ----------
-    x, params, state, lengths, batch_first
+    x, params, state, lengths, resets, batch_first
         Those of `rnn`, `lstm` and `gru`; params of any of the three classes.
 
     Returns
@@ -108,7 +109,7 @@ def trace(
     if not isinstance(params, Params):
         _check.fail_params(params)
     cell = params._cell
-    (y, final), tape = _core.run_taped(cell.name, x, params, state, lengths, batch_first, True, None, None)
+    (y, final), tape = _core.run_taped(cell.name, x, params, state, lengths, resets, batch_first, True, None, None)
     gates = [letter for letter in cell.gates if letter not in cell.states]
     sizes = [params.proj_size or params.hidden_size] + [params.hidden_size] * (len(cell.states) - 1)
     arrays: dict[str, Array] = {}

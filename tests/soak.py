@@ -67,7 +67,11 @@ class Soak:
 
     def make_layer(self, number: int) -> Layer:
         rng = np.random.default_rng([self.seed, number])
-        case = shared_case(Seeded(rng)) if number % 8 == 0 else random_case(Seeded(rng), most_steps=MOST_STEPS)
+        case = (
+            shared_case(Seeded(rng))
+            if number % 8 == 0
+            else random_case(Seeded(rng), most_steps=MOST_STEPS, may_reset=True)
+        )
         work = sum(array.size for array in case.weights.values()) * max(1, case.x.shape[0] * case.x.shape[1])
         targets = fastrnn.usable_targets()  # the last is scalar
         slow = work > SCALAR_MULTIPLIES and len(targets) > 1
@@ -107,7 +111,7 @@ class Soak:
         assert np.isnan(out[..., [0, -1]]).all()
 
     def do_reference(self, rng: Rng, layer: Layer) -> None:
-        case = random_case(Seeded(rng), largest=33, most_steps=MOST_STEPS)
+        case = random_case(Seeded(rng), largest=33, most_steps=MOST_STEPS, may_reset=True)
         expected = case.reference()
         if stays_small(expected):
             self.done["comparisons"] += 1

@@ -208,18 +208,13 @@ static size_t tallest_tile(const frnn_matrix *matrix, size_t rows)
     return tile_rows(rows);
 }
 
-/* Where a share of some blocks begins. */
-INLINE size_t share_of(size_t blocks, size_t share, size_t shares)
-{
-    return shares == 1 ? blocks * share : blocks * share / shares;
-}
-
 /* All rows and blocks of a share, upwards or downwards. Blocks are outside, so that their panels stay near while rows
  * pass. */
 static void sweep(const stage_step *k, size_t share, size_t shares, bool downwards)
 {
     const size_t tallest = tallest_tile(&k->stage->U, k->n < BAND_ROWS ? k->n : BAND_ROWS);
-    const size_t begin = share_of(k->stage->blocks, share, shares), end = share_of(k->stage->blocks, share + 1, shares);
+    const size_t begin = frnn_share_of(k->stage->blocks, share, shares),
+                 end = frnn_share_of(k->stage->blocks, share + 1, shares);
     const row_kernel *row = &row_kernels[k->stage->kind];
     if (k->n == 1 && row->across && k->stage->standard && !k->ahead) {
         (frnn_format_is_integer(k->stage->U.format) ? sweep_row_of_integers : sweep_row)(k, row, begin, end, downwards);
@@ -307,7 +302,8 @@ static OUTLINE void widen_layer(const frnn_steps *s, frnn_layer *layer)
         const size_t blocks = layer->stage[i].blocks;
         *U = frnn_matrix_of(FRNN_FORMAT_FLOAT32, halves.units, halves.gates, halves.K, halves.width);
         U->panels = to;
-        const size_t begin = share_of(blocks, s->share, s->shares), end = share_of(blocks, s->share + 1, s->shares);
+        const size_t begin = frnn_share_of(blocks, s->share, s->shares),
+                     end = frnn_share_of(blocks, s->share + 1, s->shares);
         for (size_t b = begin; b < end && !s->is_wide; b++)
             widen(frnn_panel(&halves, b), halves.K * halves.gates * WIDTH, (real *)(to + b * U->panel_bytes));
         to += U->bytes;

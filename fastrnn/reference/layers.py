@@ -36,6 +36,7 @@ class _Step(NamedTuple):
     weights: dict[str, Array]
     t: int
     rows: Rows  # that have this step
+    resets: NDArray[np.bool_]  # which of them began it from zeros
     x: Array
     states: list[Array]
 
@@ -59,13 +60,24 @@ def _full(name: str) -> str:
 
 
 def _prepare(
-    x: ArrayLike, states: Sequence[ArrayLike | None], lengths: ArrayLike | None, batch_first: bool
-) -> tuple[Array, list[Array | None], NDArray[Any] | None]:
-    """The input (T, B, I), the states (L*D, B, ...) and the rows' lengths, whatever the layout was."""
+    x: ArrayLike,
+    states: Sequence[ArrayLike | None],
+    lengths: ArrayLike | None,
+    resets: ArrayLike | None,
+    batch_first: bool,
+) -> tuple[Array, list[Array | None], NDArray[Any] | None, NDArray[np.bool_]]:
+    """The input (T, B, I), states (L*D, B, ...), the rows' lengths and resets (T, B), whatever the layout was."""
     y = np.asarray(x, np.float64)
-    initial = _batched(states, y.ndim == 2)
-    y = y[:, np.newaxis] if y.ndim == 2 else y.swapaxes(0, 1) if batch_first else y
-    return y, initial, None if lengths is None else np.broadcast_to(np.asarray(lengths), y.shape[1])
+    at = np.zeros(y.shape[:-1], np.bool_) if resets is None else np.asarray(resets)
+    unbatched = y.ndim == 2
+    initial = _batched(states, unbatched)
+    y, at = _by_step(y, unbatched, batch_first), _by_step(at, unbatched, batch_first)
+    return y, initial, None if lengths is None else np.broadcast_to(np.asarray(lengths), y.shape[1]), at
+
+
+def _by_step(a: NDArray[Any], unbatched: bool, batch_first: bool) -> NDArray[Any]:
+    """(T, B, ...) of any layout."""
+    return a[:, np.newaxis] if unbatched else a.swapaxes(0, 1) if batch_first else a
 
 
 def _batched(states: Sequence[ArrayLike | None], unbatched: bool) -> list[Array | None]:
@@ -80,12 +92,14 @@ def _unroll(
     x: Array,
     initial: list[Array | None],
     ends: NDArray[Any] | None,
+    resets: NDArray[np.bool_],
     tape: list[_Step] | None = None,
 ) -> tuple[list[Array], list[list[Array]]]:
     """Loop ``cell(x_t, *state, weights) -> state`` over layers, directions and steps.
 
-    x (T, B, I); `initial` are h (L*D, B, Hout) and, for an LSTM, c (L*D, B, H); None is zero. The results are x and the
-    output of each layer, and the final states of each layer and direction. The tape gets all steps as they are made.
+    x (T, B, I); `initial` are h (L*D, B, Hout) and, for an LSTM, c (L*D, B, H); None is zero. `resets` (T, B) are
+    true where the state is zero before a step. The results are x and the output of each layer, and the final states of
+    each layer and direction. The tape gets all steps as they are made.
     """
     T, B = x.shape[:2]
     outputs: list[Array] = [x]
@@ -104,11 +118,11 @@ def _unroll(
             out = np.zeros((T, B, H_out))
             for t in reversed(range(T)) if suffix.endswith("_reverse") else range(T):
                 rows = slice(None) if ends is None else ends > t  # that have a step t; the others keep their state
-                given = (outputs[-1][t, rows], *(s[rows] for s in state))
+                fresh, x_t = resets[t, rows], outputs[-1][t, rows]
+                before = [np.where(fresh[:, np.newaxis], 0.0, s[rows]) for s in state]
                 if tape is not None:
-                    before = [s.copy() for s in given[1:]]
-                    tape.append(_Step(k, len(finals), columns, suffix, arrays, t, rows, given[0], before))
-                result = cell(*given, arrays)
+                    tape.append(_Step(k, len(finals), columns, suffix, arrays, t, rows, fresh, x_t, before))
+                result = cell(x_t, *before, arrays)
                 for s, new in zip(state, result if isinstance(result, tuple) else (result,), strict=True):
                     s[rows] = new
                 out[t, rows] = state[0][rows]
@@ -125,11 +139,12 @@ def _run(
     weights: Weights,
     states: list[ArrayLike | None],
     lengths: ArrayLike | None,
+    resets: ArrayLike | None,
     batch_first: bool,
     return_sequences: bool,
 ) -> tuple[Array, tuple[Array, ...]]:
     """`_unroll` from and to the caller's layout."""
-    outputs, finals = _unroll(cell, gates, weights, *_prepare(x, states, lengths, batch_first))
+    outputs, finals = _unroll(cell, gates, weights, *_prepare(x, states, lengths, resets, batch_first))
     y, unbatched = outputs[-1], np.ndim(x) == 2
     if not return_sequences:
         last = finals[-len(_last_layer(weights)) :]
@@ -146,6 +161,7 @@ def rnn(
     state: ArrayLike | None = None,
     *,
     lengths: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
     batch_first: bool = False,
     return_sequences: bool = True,
     activation: Activation = "tanh",
@@ -166,7 +182,7 @@ def rnn(
     (array([1., 3., 6.]), array([[6.]]))
     """
     cell = partial(rnn_cell, activation=activation, clip=clip)
-    y, (h_n,) = _run(cell, 1, x, weights, [state], lengths, batch_first, return_sequences)
+    y, (h_n,) = _run(cell, 1, x, weights, [state], lengths, resets, batch_first, return_sequences)
     return y, h_n
 
 
@@ -176,6 +192,7 @@ def lstm(
     state: tuple[ArrayLike, ArrayLike] | None = None,
     *,
     lengths: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
     batch_first: bool = False,
     return_sequences: bool = True,
     activation: Activation = "tanh",
@@ -192,6 +209,8 @@ def lstm(
     weights : mapping from names to arrays, see the top of the module
     state : h (L*D, B, Hout) and c (L*D, B, H), in the order layer 0, layer 0 reverse, layer 1 ...; zero by default
     lengths : (B,) steps of each row, from 0 to T; a reverse direction starts at each row's own end
+    resets : bools (T, B), or as the steps of x lie; true where the row's states are zero before the step, in each
+        direction when it comes to that step
     return_sequences : if False, y is only the last layer's final h, its directions side by side
     activation, recurrent_activation, output_activation, input_forget, clip : see `lstm_cell`
 
@@ -216,7 +235,7 @@ def lstm(
         clip=clip,
     )
     states: list[ArrayLike | None] = [None, None] if state is None else [*state]
-    y, (h_n, c_n) = _run(cell, 4, x, weights, states, lengths, batch_first, return_sequences)
+    y, (h_n, c_n) = _run(cell, 4, x, weights, states, lengths, resets, batch_first, return_sequences)
     return y, (h_n, c_n)
 
 
@@ -226,6 +245,7 @@ def gru(
     state: ArrayLike | None = None,
     *,
     lengths: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
     batch_first: bool = False,
     return_sequences: bool = True,
     activation: Activation = "tanh",
@@ -252,7 +272,7 @@ def gru(
         reset_after=reset_after,
         clip=clip,
     )
-    y, (h_n,) = _run(cell, 3, x, weights, [state], lengths, batch_first, return_sequences)
+    y, (h_n,) = _run(cell, 3, x, weights, [state], lengths, resets, batch_first, return_sequences)
     return y, h_n
 
 
@@ -297,6 +317,7 @@ def vjp(
     *,
     state: Any = None,
     lengths: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
     batch_first: bool = False,
     return_sequences: bool = True,
     **options: Any,
@@ -308,12 +329,13 @@ def vjp(
 
         dh_t = dy_t + dh handed back by step t + 1          dW = the sum of all steps' dW, and so on
 
-    Steps past a row's length do not exist: x and `dy` are not read there, and the gradient of x is 0.
+    Steps past a row's length do not exist: x and `dy` are not read there, and the gradient of x is 0. A step that
+    begins from zeros, since the row resets, hands back 0.
 
     Parameters
     ----------
     cell : "rnn", "lstm" or "gru"
-    x, weights, state, lengths, batch_first, return_sequences, options : what that function was given
+    x, weights, state, lengths, resets, batch_first, return_sequences, options : what that function was given
     dy : the gradient of y, in the shape of y; zero by default
     dstate : the gradient of the final state: of h_n, or a tuple of that of h_n and of c_n; None, there too, is zero
 
@@ -331,7 +353,7 @@ def vjp(
     (array([1., 1., 1.]), array([[6.]]), array([[1.]]))
     """
     kind, unbatched = _CELLS[cell], np.ndim(x) == 2
-    call, tape = _prepare(x, _parts(state, kind.states), lengths, batch_first), list[_Step]()
+    call, tape = _prepare(x, _parts(state, kind.states), lengths, resets, batch_first), list[_Step]()
     outputs, finals = _unroll(partial(kind.forward, **options), kind.gates, weights, *call, tape)
 
     given = _batched(_parts(dstate, kind.states), unbatched)
@@ -341,7 +363,7 @@ def vjp(
     ]
     doutputs = [np.zeros_like(a) for a in outputs]
     if dy is not None and return_sequences:
-        doutputs[-1] = _prepare(dy, [], None, batch_first)[0]
+        doutputs[-1] = _prepare(dy, [], None, None, batch_first)[0]
     elif dy is not None:
         directions = len(_last_layer(weights))
         sides = np.split(np.atleast_2d(np.asarray(dy, np.float64)), directions, axis=-1)
@@ -371,7 +393,7 @@ def _backpropagate(
         dx, *before, gradients = backward(step.x, *step.states, step.weights, dh, *others)
         doutputs[step.layer][t, rows] += dx
         for d, new in zip(dstate, before, strict=True):
-            d[rows] = new
+            d[rows] = np.where(step.resets[:, np.newaxis], 0.0, new)
         for name, gradient in gradients.items():
             dweights[name + step.suffix] += gradient
     return {name: dweights[_full(name)] for name in weights}

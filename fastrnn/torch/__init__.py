@@ -5,7 +5,7 @@ Importing this module does not import PyTorch: a module that is given has brough
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fastrnn import _check
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import DTypeLike
 
-__all__ = ["Report", "accelerate", "from_torch", "restore"]
+__all__ = ["Report", "accelerate", "from_torch", "restore", "run"]
 
 
 @overload  # first: where PyTorch is not there, type checkers take its classes for anything
@@ -252,6 +252,60 @@ def restore(model: torch.nn.Module) -> None:
 
     for _, module in modules:
         layers.restore(module)
+
+
+def run(
+    layer: Any,
+    x: torch.Tensor,
+    state: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None = None,
+    *,
+    resets: torch.Tensor | None = None,
+    lengths: torch.Tensor | Sequence[int] | None = None,
+) -> Any:
+    """Call an accelerated layer with what PyTorch's layers do not take: resets, and lengths of rows.
+
+    Parameters
+    ----------
+    layer : torch.nn.RNN, LSTM or GRU
+        One that `accelerate` has replaced. Its hooks are not called.
+    x : torch.Tensor
+        (T, B, I), (B, T, I) where the layer is batch first, or (T, I).
+    state : torch.Tensor or tuple of two, optional
+        Initial states as the layer takes them: h, or (h, c) of an LSTM; zeros if not given.
+    resets : torch.Tensor of bool, optional
+        Laid out as the steps of `x`: (T, B), (B, T) or (T,). Where it is true, the row's state, of all layers, is zero
+        before that step. The reverse direction forgets at the same steps, each before it takes the step.
+    lengths : (B,) torch.Tensor of int64, or integers, optional
+        Steps of each row, from 0 to T, in any order. `y` is 0 past them, and the final state that of the last step.
+
+    Returns
+    -------
+    y, state : tuple
+        As the layer returns them, with gradients for PyTorch's autograd. None flows over a reset.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument of a wrong type, dtype, shape or value.
+    ImportError
+        PyTorch is not installed.
+
+    Notes
+    -----
+    Where fastrnn may not run (docs/pytorch.md), PyTorch's layers go step by step: the same results, slowly.
+
+    Examples
+    --------
+    ``y, (h_n, c_n) = fastrnn.torch.run(lstm, x, resets=starts)``, ``starts`` being true where an episode begins.
+    """
+    torch = _check.package("torch", "fastrnn.torch", "torch")
+    from fastrnn.torch import layers, marks  # which import PyTorch
+
+    if not layers.is_layer(layer):
+        replaces = "; fastrnn.torch.accelerate(model) replaces those of a model"
+        cure, got = replaces if isinstance(layer, torch.nn.Module) else "", type(layer).__name__
+        raise TypeError(f"layer: expected an nn.RNN, LSTM or GRU that runs on fastrnn, got {got}{cure}")
+    return layer.run_marked(x, state, marks.checked(layer, x, resets, lengths))
 
 
 def _named_modules(model: Any) -> list[tuple[str, Any]]:

@@ -8,7 +8,9 @@ A layer keeps its `__dict__`, and so its parameters, hooks, names and all that r
 (d) where a gradient is wanted, the call keeps a tape (`Differentiable`);
 (e) where dropout acts, the layers of a stack run one by one, and PyTorch's dropout between them;
 (f) where the layer is to run with narrow weights, PyTorch's own `forward` runs in the cases of (d) and (e);
-(g) a dynamically quantized layer runs with the weights that are packed in it, and as in (f).
+(g) a dynamically quantized layer runs with the weights that are packed in it, and as in (f);
+(h) a call with resets or lengths (`Marks`) takes the same ways, and in the place of PyTorch's `forward`, which knows
+    neither, it goes step by step (`by_steps`).
 """
 
 from __future__ import annotations
@@ -25,9 +27,11 @@ from fastrnn.config import get_num_threads
 from fastrnn.torch.followed import is_followed
 from fastrnn.torch.layouts import Layout, OneStep, layout_of
 from fastrnn.torch.load import layer_of
+from fastrnn.torch.marks import Marks
 from fastrnn.torch.modules import PLAIN_CLASSES, activation_of, cell_of_class, own_methods, torch_class, weight_names
 from fastrnn.torch.packings import Carried, Packings
 from fastrnn.torch.quantized import dynamic_class, is_packed, packed_objects, packed_tensors
+from fastrnn.torch.steps import by_steps
 from fastrnn.torch.training import Call, Differentiable, results_of, run, state_of, states_of
 from fastrnn.torch.weights import dense, is_plain, pack, view_of
 
@@ -60,7 +64,7 @@ class _Accelerated:
         return self._forward(input, hx)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # the code around this call is compiled
-    def _forward(self, given: Any, hx: Any) -> Any:
+    def _forward(self, given: Any, hx: Any, marks: Marks | None = None) -> Any:
         if isinstance(given, torch.fx.Proxy):  # recorded as one call, as a layer of PyTorch is
             arguments = (given,) if hx is None else (given, hx)
             return given.tracer.create_proxy("call_module", given.tracer.path_of_module(self), arguments, {})
@@ -69,17 +73,17 @@ class _Accelerated:
         weights = self._weights()
         arrays = self._arrays(tensors, weights) if self._takes(hx) else None
         layout = None if arrays is None else self._layout([array.shape for array in arrays], sequence)
-        if arrays is None or layout is None:
-            return super().forward(given, hx)  # type: ignore[misc]
+        if arrays is None or layout is None or (marks is not None and not layout.mark(marks)):
+            return self._by_pytorch(given, hx, marks)
         drops = self.training and self._drops()
         wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*tensors, *weights))
         if precision_of(self) is not None and (drops or wanted):
-            return super().forward(given, hx)  # type: ignore[misc]
+            return self._by_pytorch(given, hx, marks)
         if drops:
-            return self._run_dropping(given, hx, weights)
+            return self._run_dropping(given, hx, weights, marks)
         params = self._params(arrays, weights, layout.steps, wanted)
         if params is None:
-            return super().forward(given, hx)  # type: ignore[misc]
+            return self._by_pytorch(given, hx, marks)
         if wanted:
             results = Differentiable.apply(
                 Call(self, type(self), layout, sequence, len(tensors)), params, *tensors, *weights
@@ -87,6 +91,15 @@ class _Accelerated:
         else:
             results = results_of(run(self, params, arrays, layout), layout)
         return self._joined(results, sequence)
+
+    def _by_pytorch(self, given: Any, hx: Any, marks: Marks | None) -> Any:
+        if marks is None:
+            return super().forward(given, hx)  # type: ignore[misc]
+        return self._run_plain(self.plain(), given, hx, marks)
+
+    def _run_plain(self, plain: Any, given: Any, hx: Any, marks: Marks | None) -> Any:
+        """What PyTorch's own layer gives."""
+        return type(plain).forward(plain, given, hx)
 
     def _pauses(self) -> bool:
         packings: Packings | None = self.__dict__.get("_fastrnn")
@@ -176,7 +189,7 @@ class _Accelerated:
         """Whether dropout acts in training."""
         raise NotImplementedError
 
-    def _run_dropping(self, given: Any, hx: Any, weights: list[Any]) -> Any:
+    def _run_dropping(self, given: Any, hx: Any, weights: list[Any], marks: Marks | None) -> Any:
         """The results where dropout acts."""
         raise NotImplementedError
 
@@ -218,16 +231,29 @@ class _Layer(_Accelerated):
         h, c = ((first, *layout.rows, size) for size in (self.proj_size or self.hidden_size, self.hidden_size))
         return layout if states == [h, c][: len(states)] else None
 
-    def _run_dropping(self, given: Any, hx: Any, weights: list[Any]) -> Any:
+    def run_marked(self, x: Any, hx: Any, marks: Marks) -> Any:
+        """A call with resets or lengths."""
+        return self._forward(x, hx, marks)
+
+    def _run_plain(self, plain: Any, given: Any, hx: Any, marks: Marks | None) -> Any:
+        if marks is None or 0 in given.shape:  # without steps and rows there is nothing to mark
+            return super()._run_plain(plain, given, hx, None)
+        y, states = by_steps(plain, given, states_of(hx), marks)
+        return y, state_of(states)
+
+    def _run_dropping(self, given: Any, hx: Any, weights: list[Any], marks: Marks | None) -> Any:
         """As PyTorch runs a stack in training: dropout takes the output of each layer, steps outermost."""
         swapped = self.batch_first and not isinstance(given, PackedSequence) and given.dim() == 3
         y, count = given.transpose(0, 1) if swapped else given, 2 if self.bidirectional else 1
+        marks = marks.swapped() if marks is not None and swapped else marks
         finals = []
         for number in range(self.num_layers):
             states = [state[number * count : (number + 1) * count] for state in states_of(hx)]
             if number:
                 y = y._replace(data=self._dropped(y.data)) if isinstance(y, PackedSequence) else self._dropped(y)
-            y, final = _Accelerated.forward(self._single(number, weights), y, state_of(states))
+            single = self._single(number, weights)
+            call = _Accelerated.forward if marks is None else functools.partial(_Layer.run_marked, marks=marks)
+            y, final = call(single, y, state_of(states))
             finals.append(states_of(final))
         joined = [torch.cat(states) for states in zip(*finals, strict=True)]
         return y.transpose(0, 1) if swapped else y, state_of(joined)
@@ -312,6 +338,14 @@ class _DynamicLayer(_Dynamic, _Layer):
     def _layout(self, shapes: list[tuple[int, ...]], sequence: Any) -> Layout | None:
         return super()._layout(shapes, sequence) if sequence is not None or len(shapes[0]) == 3 else None
 
+    def _run_plain(self, plain: Any, given: Any, hx: Any, marks: Marks | None) -> Any:
+        if marks is not None:
+            raise ValueError(
+                "layer: expected a call that fastrnn takes, on the CPU, of float32 and not followed, "
+                "since PyTorch's quantized layers take no resets and no lengths"
+            )
+        return super()._run_plain(plain, given, hx, None)
+
 
 class _DynamicCell(_Dynamic, _Cell):
     """RNNCell, LSTMCell and GRUCell, which take no x without a batch."""
@@ -389,6 +423,11 @@ def why_not_narrow(module: Any, precision: Precision | None) -> str | None:
     activation = activation_of(module) if cell is RNN else None
     packed = pack(cell, weight_names(module), weights, activation, None, precision)
     return packed.refused if packed.params is None else None
+
+
+def is_layer(module: Any) -> bool:
+    """Whether this is a replaced layer, and no cell."""
+    return isinstance(module, _Layer)
 
 
 def precision_of(module: Any) -> Precision | None:

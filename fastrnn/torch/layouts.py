@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fastrnn.torch.marks import Marks
+
 if TYPE_CHECKING:
     from fastrnn._arrays import Array
 
@@ -27,6 +29,7 @@ class Layout:
     def __init__(self, steps: int, rows: tuple[int, ...], **options: Any) -> None:
         self.steps, self.rows = steps, rows
         self.options = options  # of the call
+        self.marks: Marks | None = None
 
     def enter(self, x: Array) -> Array:
         return x
@@ -39,6 +42,16 @@ class Layout:
 
     def leave_state(self, state: Array) -> Array:
         return state
+
+    def mark(self, marks: Marks) -> bool:
+        """Adds copies of resets and lengths to the options; False where fastrnn can't read them."""
+        given = [tensor for tensor in marks if tensor is not None]
+        if not all(type(tensor) is torch.Tensor and tensor.is_cpu for tensor in given):
+            return False
+        self.marks = Marks(*(None if tensor is None else tensor.clone() for tensor in marks))
+        resets, lengths = (None if tensor is None else tensor.numpy() for tensor in self.marks)
+        self.options.update(resets=None if resets is None else self.enter(resets), lengths=lengths)
+        return True
 
 
 class BatchFirst(Layout):

@@ -151,7 +151,7 @@ def _by_pytorch(call: Call, tensors: list[Any], gradients: tuple[Any, ...], want
         accelerated = call.accelerated()
         layer = accelerated.plain(dict.fromkeys(("bias_ih", "bias_hh")) | weights)  # which cells need, perhaps as None
         layer.__dict__["training"] = False
-        outputs = accelerated._split(type(layer).forward(layer, given, state))
+        outputs = accelerated._split(accelerated._run_plain(layer, given, state, call.layout.marks))
     pairs = [(output, gradient) for output, gradient in zip(outputs, gradients, strict=True) if gradient is not None]
     sources = [tensor for tensor, one in zip(tensors, wanted, strict=True) if one]
     if not pairs or not sources:

@@ -1,5 +1,6 @@
-/* Runs random layers through the C interface and prints digests of every bit of their results, of their gradients, and of
- * results of layers with narrow weights, "TARGET RESULTS-GRADIENTS-NARROW": `digest [--layers N] [TARGET..]`, of all that can be used here if none is named.
+/* Runs random layers through the C interface and prints digests of every bit of their results, of their gradients, of results
+ * of layers with narrow weights, and of results and gradients of calls with resets, "TARGET RESULTS-GRADIENTS-NARROW-RESETS":
+ * `digest [--layers N] [TARGET..]`, of all that can be used here if none is named.
  *
  * The same program is built for other processors and with ThreadSanitizer: four threads at a time run the same params,
  * and each call may use two. Then plans that no size would be given are run, to the same bits. A target that cannot be
@@ -83,15 +84,17 @@ static job run_callers(const layer *l, const batch *b)
 
 /* Digests of what a target has given so far. */
 typedef struct digests {
-    uint64_t results, gradients, narrow;
+    uint64_t results, gradients, narrow, resets;
 } digests;
 
-static job run_layer(const frnn_target *target, frnn_cell cell, frnn_dtype dtype, frnn_precision precision)
+static job run_layer(const frnn_target *target, frnn_cell cell, frnn_dtype dtype, frnn_precision precision, bool resets)
 {
     layer l = random_layer(cell, dtype, 2);
     narrow_layer(&l, precision);
     l.params = make_params(&l, target);
     batch b = random_batch(&l);
+    if (resets)
+        add_resets(&b);
     const job done = run_callers(&l, &b);
     for (int i = 0; i < PLANS; i++) {
         const frnn_plan plan = random_plan(&l.spec, b.T, b.B);
@@ -108,7 +111,7 @@ static job run_layer(const frnn_target *target, frnn_cell cell, frnn_dtype dtype
 static void run_full(const frnn_target *target, frnn_cell cell, digests *so_far)
 {
     const frnn_dtype dtype = (frnn_dtype)pick(2);
-    const job done = run_layer(target, cell, dtype, FRNN_FULL);
+    const job done = run_layer(target, cell, dtype, FRNN_FULL, false);
     so_far->results = so_far->results * 31 + done.hash;
     so_far->gradients = so_far->gradients * 31 + done.gradients;
 }
@@ -124,10 +127,16 @@ static void run_layers(const frnn_target *target, size_t layers)
             run_full(target, (frnn_cell)cell, &all);
     for (size_t i = 0; i < layers; i++) { /* cells that came later are left out, so that the others stay as they are */
         const frnn_precision precision = (frnn_precision)(FRNN_FLOAT16 + i / FIRST_CELLS % 3);
-        all.narrow = all.narrow * 31 + run_layer(target, (frnn_cell)(i % FIRST_CELLS), FRNN_FLOAT32, precision).hash;
+        all.narrow =
+            all.narrow * 31 + run_layer(target, (frnn_cell)(i % FIRST_CELLS), FRNN_FLOAT32, precision, false).hash;
     }
-    printf("%s %016" PRIx64 "-%016" PRIx64 "-%016" PRIx64 "\n", frnn_target_name(target), all.results, all.gradients,
-           all.narrow);
+    for (size_t i = 0; i < layers / 2; i++) {
+        const job done =
+            run_layer(target, (frnn_cell)(i % FIRST_CELLS), (frnn_dtype)(i / FIRST_CELLS % 2), FRNN_FULL, true);
+        all.resets = (all.resets * 31 + done.hash) * 31 + done.gradients;
+    }
+    printf("%s %016" PRIx64 "-%016" PRIx64 "-%016" PRIx64 "-%016" PRIx64 "\n", frnn_target_name(target), all.results,
+           all.gradients, all.narrow, all.resets);
     fflush(stdout);
 }
 

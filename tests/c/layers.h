@@ -101,7 +101,8 @@ typedef struct batch {
     size_t T, B;
     void *x, *h, *c; /* h or c NULL: zeros */
     size_t *lengths;
-    bool ragged; /* lengths are used */
+    bool ragged;           /* lengths are used */
+    unsigned char *resets; /* (T, B); NULL: none */
 } batch;
 
 static inline bool has_c(const layer *l) { return frnn_cell_states(l->spec.cell) > 1; }
@@ -111,7 +112,7 @@ static inline size_t y_width(const layer *l) { return l->D * l->out; }
 static inline size_t h_count(const layer *l, size_t B) { return stacked(l) * B * l->out; }
 static inline size_t c_count(const layer *l, size_t B) { return stacked(l) * B * l->spec.hidden_size; }
 
-static inline void free_batch(batch *b) { free(b->x), free(b->h), free(b->c), free(b->lengths); }
+static inline void free_batch(batch *b) { free(b->x), free(b->h), free(b->c), free(b->lengths), free(b->resets); }
 
 static inline size_t length_of(const batch *b, size_t row) { return b->ragged ? b->lengths[row] : b->T; }
 
@@ -139,6 +140,9 @@ static inline frnn_call make_call(const layer *l, const batch *b, const result *
         .x = dense(b->x, b->B, l->spec.input_size * l->element),
         .initial = {dense(b->h, b->B, l->out * l->element), dense(b->c, b->B, l->spec.hidden_size * l->element)},
         .lengths = b->ragged ? b->lengths : NULL,
+        .resets = b->resets,
+        .reset_time = (ptrdiff_t)b->B,
+        .reset_row = 1,
         .return_sequences = true,
         .y = r->y,
         .y_time = (ptrdiff_t)(b->B * y_width(l) * l->element),
@@ -167,12 +171,13 @@ static inline void set_tested(const char *what, const layer *l, const batch *b)
     static const char *const precisions[] = {"", " float16", " int8", " int8_fast"};
     const frnn_spec *s = &l->spec;
     snprintf(tested, sizeof tested,
-             "%s: %s float%d%s I=%d H=%d P=%d L=%d %s%s T=%d B=%d activations=%d,%d,%d clip=%g%s%s%s", what,
+             "%s: %s float%d%s I=%d H=%d P=%d L=%d %s%s T=%d B=%d activations=%d,%d,%d clip=%g%s%s%s%s", what,
              frnn_cell_name(s->cell), (int)(8 * l->element), precisions[s->precision], (int)s->input_size,
              (int)s->hidden_size, (int)s->proj_size, (int)s->num_layers, s->forward ? "forward" : "",
              s->reverse ? "reverse" : "", (int)b->T, (int)b->B, (int)s->activation.function,
              (int)s->recurrent_activation.function, (int)s->output_activation.function, s->clip,
-             s->reset_after ? " reset_after" : "", s->input_forget ? " input_forget" : "", b->ragged ? " ragged" : "");
+             s->reset_after ? " reset_after" : "", s->input_forget ? " input_forget" : "", b->ragged ? " ragged" : "",
+             b->resets ? " resets" : "");
 }
 
 #if defined(__GNUC__)

@@ -86,6 +86,7 @@ static void run_chunk(const subject *s, size_t from, size_t to, result *r)
     result chunk = new_result(s->l, to - from, b->B);
     frnn_call call = make_call(s->l, b, &chunk);
     call.x.data = (const char *)b->x + (ptrdiff_t)from * call.x.outer;
+    call.resets = b->resets ? b->resets + (ptrdiff_t)from * call.reset_time : NULL;
     call.initial[0].data = r->h, call.initial[1].data = r->c;
     call.T = to - from;
     call.lengths = b->ragged || pick(2) ? lengths : NULL;
@@ -147,6 +148,7 @@ static void check_stream(const subject *s)
         return;
     batch even = *s->b;
     even.ragged = false;
+    even.resets = NULL; /* which a step does not take */
     const bool from_zeros = pick(3) == 0;
     result r = new_result(l, even.T, even.B), expected = new_result(l, even.T, even.B);
     frnn_call call = make_call(l, &even, &expected);
@@ -191,17 +193,22 @@ static void check_layout(const subject *s)
                   y = new_strided(b->T, b->B, y_width(l), l->element, false);
     const strided h = new_strided(states, b->B, l->out, l->element, false),
                   c = new_strided(states, b->B, l->spec.hidden_size, l->element, false);
+    const strided resets = new_strided(b->resets ? b->T : 0, b->B, 1, 1, false);
     result r = new_result(l, b->T, b->B);
     frnn_call call = make_call(l, b, &r);
     scatter(&x, b->x), scatter(&h, b->h), scatter(&c, b->c);
     call.x = array_from(&x, 0), call.initial[0] = array_from(&h, 0), call.initial[1] = array_from(&c, 0);
     call.y = y.data, call.y_time = y.outer, call.y_row = y.row;
+    if (b->resets) {
+        scatter(&resets, b->resets);
+        call.resets = (unsigned char *)resets.data, call.reset_time = resets.outer, call.reset_row = resets.row;
+    }
     run_call(l, &call, "a call succeeds");
     gather(r.y, &y);
     must(is_tidy(&y), "nothing is written beside y");
     must(same_results(l, b, &r, &s->whole), "strides and addresses change nothing");
-    const strided *const all[] = {&x, &y, &h, &c};
-    for (size_t i = 0; i < 4; i++)
+    const strided *const all[] = {&x, &y, &h, &c, &resets};
+    for (size_t i = 0; i < 5; i++)
         free(all[i]->memory);
     free_result(&r);
 }
@@ -422,6 +429,8 @@ static void check_layer(const frnn_target *target, size_t i, bool narrow, bool w
     season_weights(&l, f);
     narrow_layer(&l, narrow ? (frnn_precision)(FRNN_FLOAT16 + kind) : FRNN_FULL);
     season_batch(&l, &b, f);
+    if (pick(3) == 0)
+        add_resets(&b);
     char what[64];
     snprintf(what, sizeof what, "%s: layer %d", frnn_target_name(target), (int)i);
     set_tested(what, &l, &b);

@@ -71,6 +71,16 @@ static inline batch random_batch(const layer *l)
     return b;
 }
 
+/* Resets of a batch that has none, of any density: drawn from the same sequence, so for layers that come after all others. */
+static inline void add_resets(batch *b)
+{
+    static const size_t every[] = {1, 2, 5, 20, 100};
+    const size_t one_in = every[pick(sizeof every / sizeof *every)];
+    b->resets = allocate(b->T * b->B, 1);
+    for (size_t i = 0; i < b->T * b->B; i++)
+        b->resets[i] = pick(one_in) == 0 ? (unsigned char)(1 + pick(255)) : 0;
+}
+
 /* Any plan that the library takes, and not only those that it makes. */
 static inline frnn_plan random_plan(const frnn_spec *spec, size_t T, size_t B)
 {

@@ -354,6 +354,10 @@ static inline void reference_layer(const layer *l, const batch *b, size_t i, con
                                 .c = r->c + (i * b->B + row) * H,
                                 .next = scratch,
                                 .tmp = scratch + H};
+            if (b->resets && b->resets[at]) {
+                memset(k.h, 0, l->out * sizeof *k.h);
+                memset(k.c, 0, H * sizeof *k.c);
+            }
             as_multiplied(&p, &l->spec, x + at * I, I, LEAST_OF_X, of_x);
             as_multiplied(&p, &l->spec, k.h, l->out, LEAST_OF_H, of_h);
             cell_step(&k);

@@ -68,7 +68,10 @@ static inline batch take_rows(const layer *l, const batch *b, const size_t *rows
     some.h = allocate(h_count(l, n), l->element);
     some.c = allocate(c_count(l, n), l->element);
     some.lengths = allocate(n, sizeof *some.lengths);
+    some.resets = b->resets ? allocate(T * n, 1) : NULL;
     copy_rows(some.x, b->x, b, T, rows, n, I);
+    if (b->resets)
+        copy_rows((char *)some.resets, (const char *)b->resets, b, T, rows, n, 1);
     copy_rows(some.h, b->h, b, stacked(l), rows, n, out);
     copy_rows(some.c, b->c, b, stacked(l), rows, n, H);
     for (size_t i = 0; i < n; i++)

@@ -25,7 +25,7 @@ from support.oracle import (
 
 
 @settings(max_examples=4 * settings.default.max_examples)
-@given(case=cases())
+@given(case=cases(may_reset=True))
 def test_layer(target: str, case: Case) -> None:
     expected = case.reference()
     assume(stays_small(expected))
@@ -34,7 +34,7 @@ def test_layer(target: str, case: Case) -> None:
     assert_close(got, expected, tolerance(case, expected))
 
 
-@given(case=cases(batched=False).filter(lambda case: case.x.ndim == 2))
+@given(case=cases(batched=False, may_reset=True).filter(lambda case: case.x.ndim == 2))
 def test_layer_without_batch(target: str, case: Case) -> None:
     expected = case.reference()
     assume(stays_small(expected))

@@ -335,7 +335,7 @@ TypeError: gru() got an unexpected keyword argument 'seq_lens'; lengths= takes t
 >>> gru(x, GRU, num_threads=2)
 TypeError: gru() got an unexpected keyword argument 'num_threads'; threads= takes the number of threads
 >>> gru(x, GRU, spam=2)
-TypeError: gru() got ... argument 'spam'; its keywords are state, lengths, batch_first, return_sequences, out, threads
+TypeError: gru() got ... argument 'spam'; its keywords are state, lengths, resets, batch_first, ..., threads
 >>> fastrnn.run(x, GRU, hx=h)
 TypeError: gru() got an unexpected keyword argument 'hx'; state= takes the initial state: h, or (h, c) for an LSTM
 >>> rnn(x, RNN, None, [1, 2, 3])

@@ -19,7 +19,7 @@ few = settings(max_examples=max(settings.default.max_examples // 2, 1))
 
 
 @settings(max_examples=2 * settings.default.max_examples)
-@given(case=cases())
+@given(case=cases(may_reset=True))
 def test_targets_agree(case: Case) -> None:
     expected = case.run(TARGETS[0])
     for target in TARGETS[1:]:
@@ -27,13 +27,13 @@ def test_targets_agree(case: Case) -> None:
 
 
 @few
-@given(case=cases().filter(lambda case: case.x.size), data=st.data())
+@given(case=cases(may_reset=True).filter(lambda case: case.x.size), data=st.data())
 def test_a_row_depends_on_itself_alone(target: str, case: Case, data: st.DataObject) -> None:
     assert_rows_are_alone(case, target, data)
 
 
 @few
-@given(case=cases().filter(lambda case: case.lengths is not None and case.x.size), data=st.data())
+@given(case=cases(may_reset=True).filter(lambda case: case.lengths is not None and case.x.size), data=st.data())
 def test_other_lengths_change_nothing(target: str, case: Case, data: st.DataObject) -> None:
     B = case.x.shape[0 if case.batch_first else 1]
     row = data.draw(st.integers(0, B - 1))
@@ -95,13 +95,13 @@ def test_memory_layout_changes_nothing(target: str, case: Case) -> None:
 
 
 @few
-@given(case=cases(), threads=st.integers(2, 7))
+@given(case=cases(may_reset=True), threads=st.integers(2, 7))
 def test_threads_change_nothing(target: str, case: Case, threads: int) -> None:
     assert_same_bits(case.run(target, threads=threads), case.run(target, threads=1))
 
 
 @few
-@given(case=cases())
+@given(case=cases(may_reset=True))
 def test_last_step_is_that_of_the_sequence(target: str, case: Case) -> None:
     """Without sequences, y is the top layer's final state of each direction."""
     y, h_n, *_ = case.but(return_sequences=False).run(target)

@@ -16,7 +16,8 @@ MODULES = ["fastrnn", *(module.name for module in pkgutil.walk_packages(fastrnn.
 NEEDS = dict.fromkeys(
     (
         "_torch_layers",
-        *(f"torch.{name}" for name in ("followed", "layers", "layouts", "packings", "training", "weights")),
+        *(f"torch.{name}" for name in ("steps", "training", "weights")),
+        *(f"torch.{name}" for name in ("followed", "layers", "layouts", "marks", "packings")),
     ),
     "torch",
 )

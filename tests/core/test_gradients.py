@@ -78,7 +78,7 @@ def assume_smooth(case: Case, gradients: list[Any]) -> None:
     assume(is_smooth(case, expected, exact_back(case, gradients)))
 
 
-@given(case=cases(), data=st.data())
+@given(case=cases(may_reset=True), data=st.data())
 def test_layer(case: Case, data: st.DataObject) -> None:
     """Any layer and call, with any of the gradients of the results absent."""
     gradients = [None if data.draw(st.integers(0, 4)) == 0 else g for g in given_for(case)]
@@ -86,7 +86,7 @@ def test_layer(case: Case, data: st.DataObject) -> None:
     assert_exact(case, gradients, There(case).back(gradients))
 
 
-@given(case=cases(batched=False).filter(lambda case: case.x.ndim == 2))
+@given(case=cases(batched=False, may_reset=True).filter(lambda case: case.x.ndim == 2))
 def test_layer_without_batch(case: Case) -> None:
     gradients = given_for(case)
     assume_smooth(case, gradients)
@@ -235,12 +235,12 @@ def test_nan_stays_in_its_row(target: str, cell: str, activation: str | None, cl
 
 
 @few
-@given(case=cases())
+@given(case=cases(may_reset=True))
 def test_results_are_those_of_the_plain_call(target: str, case: Case) -> None:
     assert_same_bits(There(case, case.params(target)).results, case.run(target))
 
 
-@given(case=cases())
+@given(case=cases(may_reset=True))
 def test_targets_agree(case: Case) -> None:
     gradients = given_for(case)
     expected = there_and_back(case, gradients, case.params(TARGETS[0]))
@@ -249,13 +249,13 @@ def test_targets_agree(case: Case) -> None:
 
 
 @few
-@given(case=cases(), threads=st.integers(2, 7))
+@given(case=cases(may_reset=True), threads=st.integers(2, 7))
 def test_threads_change_nothing(case: Case, threads: int) -> None:
     gradients = given_for(case)
     assert_same_bits(there_and_back(case, gradients, threads=threads), there_and_back(case, gradients, threads=1))
 
 
-@given(case=cases(), target=st.sampled_from(TARGETS), threads=st.integers(1, 3), data=st.data())
+@given(case=cases(may_reset=True), target=st.sampled_from(TARGETS), threads=st.integers(1, 3), data=st.data())
 def test_checkpoints_change_nothing(case: Case, target: str, threads: int, data: st.DataObject) -> None:
     """Neither results nor gradients, whatever is asked for, from one step between two states to more than there are."""
     gradients, names = given_for(case), ["x", "weights", "state", *case.weights]
@@ -320,16 +320,17 @@ def test_memory_layout_changes_nothing(case: Case, data: st.DataObject) -> None:
 
 
 @few
-@given(case=cases().filter(lambda case: case.return_sequences))
+@given(case=cases(may_reset=True).filter(lambda case: case.return_sequences))
 def test_batch_first_is_time_first(case: Case) -> None:
     dy, *dstate = given_for(case)
-    other = case.but(x=case.x.swapaxes(0, 1), batch_first=not case.batch_first)
+    resets = None if case.resets is None else case.resets.swapaxes(0, 1)
+    other = case.but(x=case.x.swapaxes(0, 1), resets=resets, batch_first=not case.batch_first)
     got = There(other).back([dy.swapaxes(0, 1), *dstate])
     assert_same_bits((got.x.swapaxes(0, 1), *arrays(got)[1:]), there_and_back(case, [dy, *dstate]))
 
 
 @few
-@given(case=cases(), data=st.data(), garbage=st.sampled_from([np.nan, np.inf, 3e38]))
+@given(case=cases(may_reset=True), data=st.data(), garbage=st.sampled_from([np.nan, np.inf, 3e38]))
 def test_padding_is_never_read(case: Case, data: st.DataObject, garbage: float) -> None:
     """Whatever lies past a row's end, in x and in dy, changes no bit; the gradient of x is 0 there."""
     rows = case.x.shape[0 if case.batch_first else 1]
@@ -351,7 +352,7 @@ def test_padding_is_never_read(case: Case, data: st.DataObject, garbage: float) 
 
 
 @few
-@given(case=cases().filter(lambda case: case.x.size), data=st.data())
+@given(case=cases(may_reset=True).filter(lambda case: case.x.size), data=st.data())
 def test_a_row_has_its_own_gradients(case: Case, data: st.DataObject) -> None:
     """Those of x and of the state depend on their row alone: not on its place, nor on rows beside it."""
     rows = case.x.shape[0 if case.batch_first else 1]

@@ -261,6 +261,31 @@ def test_step_by_step_is_all_at_once(kind: str) -> None:
 
 
 @kinds
+@pytest.mark.parametrize("suffixes", [("",), ("_reverse",), BOTH], ids=["forward", "reverse", "bidirectional"])
+def test_a_reset_is_a_cut(kind: str, suffixes: tuple[str, ...]) -> None:
+    """A row that resets at step 4: forwards from there on, in reverse down from there, and from zeros each time."""
+    run = getattr(reference, kind)
+    weights = random_weights(kind, suffixes=suffixes)
+    state = random_state(kind, len(suffixes), (5,))
+    resets = np.zeros((6, 5), bool)
+    resets[4, 2] = True
+    whole, kept = run(X, weights, state, resets=resets), run(X, weights, state)
+    others = [0, 1, 3, 4]
+    assert_close(
+        (whole[0][:, others], select(whole[1], slice(None), others)),
+        (kept[0][:, others], select(kept[1], slice(None), others)),
+    )
+    for place, suffix in enumerate(suffixes):
+        one = {name: a for name, a in weights.items() if name.endswith("_reverse") == bool(suffix)}
+        first, rest = (slice(5, 6), slice(0, 5)) if suffix else (slice(0, 4), slice(4, 6))
+        y_first, _ = run(X[first, 2], one, select(state, slice(place, place + 1), 2))
+        y_rest, final = run(X[rest, 2], one)
+        columns = slice(4 * place, 4 * place + 4)
+        assert_close((whole[0][first, 2, columns], whole[0][rest, 2, columns]), (y_first, y_rest))
+        assert_close(select(whole[1], slice(place, place + 1), 2), final)
+
+
+@kinds
 @pytest.mark.parametrize(("T", "B"), [(0, 2), (3, 0), (0, 0)])
 def test_no_steps_or_no_rows(kind: str, T: int, B: int) -> None:
     run = getattr(reference, kind)

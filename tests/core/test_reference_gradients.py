@@ -24,16 +24,17 @@ def forward(case: Case) -> tuple[np.ndarray, ...]:
 
 
 @st.composite
-def cases(draw: Any) -> Case:
+def cases(draw: Any, *, may_reset: bool = False) -> Case:
     """Small layers in float64, with a state, some of one row without the axis of rows."""
     drawn = Drawn(draw)
-    case = random_case(drawn, largest=6, most_steps=4)
+    case = random_case(drawn, largest=6, most_steps=4, may_reset=may_reset)
     rng = np.random.default_rng(0)
     if case.state is None:
         case = case.but(state=tuple(rng.uniform(-1, 1, s.shape) for s in forward(case)[1:]))
         case = case.but(state=case.state if len(case.state) > 1 else case.state[0])
     if case.x.shape[0 if case.batch_first else 1] and drawn.choose([False, False, False, True]):
-        case = case.but(x=case.x[0] if case.batch_first else case.x[:, 0], lengths=None)
+        resets = case.resets if case.resets is None else case.resets[0] if case.batch_first else case.resets[:, 0]
+        case = case.but(x=case.x[0] if case.batch_first else case.x[:, 0], lengths=None, resets=resets)
         one = tuple(s[:, 0] for s in parts(case.state))
         case = case.but(state=one if len(one) > 1 else one[0])
     weights = {name: a.astype(np.float64) for name, a in case.weights.items()}
@@ -75,7 +76,7 @@ def sides(case: Case, patch: pytest.MonkeyPatch) -> tuple[tuple[np.ndarray, ...]
         return forward(case), found
 
 
-@given(case=cases())
+@given(case=cases(may_reset=True))
 def test_finite_differences(case: Case) -> None:
     """Along a random direction over all that a call is given, so that no entry of any gradient may be wrong.
 

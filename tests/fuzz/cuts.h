@@ -17,6 +17,7 @@ static frnn_status run_cut(const problem *p, size_t from, size_t n, const result
     call.T = n;
     call.lengths = b->ragged || chance(4) ? lengths : NULL;
     call.x.data = (const char *)b->x + (ptrdiff_t)from * call.x.outer;
+    call.resets = b->resets ? b->resets + (ptrdiff_t)from * call.reset_time : NULL;
     call.y = (char *)after->y + (ptrdiff_t)from * call.y_time;
     call.threads = rarely(12) ? 2 : 1;
     if (before)

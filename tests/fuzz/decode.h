@@ -206,6 +206,17 @@ static void settle_x(problem *p)
     }
 }
 
+/* They take no bytes and no numbers from those that follow. */
+static void pick_resets(batch *b)
+{
+    const uint64_t state = random_state;
+    const bool resets = rarely(4), often = rarely(2);
+    b->resets = resets ? allocate(b->T * b->B, 1) : NULL;
+    for (size_t i = 0; resets && i < b->T * b->B; i++)
+        b->resets[i] = next() >> 33 & (often ? 1 : 31) ? 0 : (unsigned char)(1 + i % 255);
+    random_state = state;
+}
+
 /* Without params and results. */
 static problem pick_problem(void)
 {
@@ -221,6 +232,7 @@ static problem pick_problem(void)
     const size_t precision = pick(8);
     if (spec.dtype == FRNN_FLOAT32 && precision <= FRNN_INT8_FAST)
         narrow_layer(&p.l, (frnn_precision)precision);
+    pick_resets(&p.b);
     return p;
 }
 

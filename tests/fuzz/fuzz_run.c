@@ -94,7 +94,9 @@ static void act(const problem *p, const frnn_target *target)
     case 2:
     case 3: run_some_way(p); break;
     case 4: one_way ? run_in_cuts(p) : run_some_way(p); break;
-    case 5: one_way && p->l.spec.forward && p->b.B && !p->b.ragged ? run_stream(p) : run_some_way(p); break;
+    case 5:
+        one_way && p->l.spec.forward && p->b.B && !p->b.ragged && !p->b.resets ? run_stream(p) : run_some_way(p);
+        break;
     case 6: check_text(p->l.params, p->b.T, p->b.B), check_large_calls(p->l.params); break;
     case 7: check_large_params(target); break;
     case 8:

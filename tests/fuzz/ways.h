@@ -138,6 +138,7 @@ static way pick_way(const problem *p)
     w.call = make_call(l, &p->b, &w.states);
     w.call.B = w.rows;
     w.call.lengths = p->b.ragged ? p->b.lengths + w.first : NULL;
+    w.call.resets = p->b.resets ? p->b.resets + w.first : NULL;
     w.x = new_strided(p->b.T, p->b.B, l->spec.input_size, l->element, p->same_rows);
     scatter(&w.x, p->b.x);
     w.call.x = array_from(&w.x, w.first);

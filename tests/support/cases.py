@@ -33,6 +33,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     batch_first: bool = False
     return_sequences: bool = True
+    resets: np.ndarray | None = None
 
     @property
     def steps(self) -> int:
@@ -40,7 +41,8 @@ class Case:
 
     @property
     def call(self) -> dict[str, Any]:
-        return {"lengths": self.lengths, "batch_first": self.batch_first, "return_sequences": self.return_sequences}
+        names = ("lengths", "resets", "batch_first", "return_sequences")
+        return {name: getattr(self, name) for name in names}
 
     def params(self, target: str | None = None, **options: Any) -> Any:
         return PARAMS[self.cell](self.weights, target=target, **self.options, **options)
@@ -63,7 +65,9 @@ class Case:
         if state is not None:
             state = tuple(part[take] for part in state) if isinstance(state, tuple) else state[take]
         lengths = None if self.lengths is None else self.lengths[rows]
-        return self.but(x=self.x[rows] if self.batch_first else self.x[take], state=state, lengths=lengths)
+        of_steps = rows if self.batch_first else take
+        resets = None if self.resets is None else self.resets[of_steps]
+        return self.but(x=self.x[of_steps], state=state, lengths=lengths, resets=resets)
 
 
 def flat(result: Any) -> tuple[np.ndarray, ...]:
@@ -190,7 +194,14 @@ def random_options(source: Source, cell: str) -> dict[str, Any]:
     return options
 
 
-def random_case(source: Source, *, largest: int = max(EDGES), most_steps: int = 9) -> Case:
+def random_resets(source: Source, shape: tuple[int, int]) -> np.ndarray:
+    """Resets of some density, in memory of any layout."""
+    rng = np.random.default_rng(source.integer(0, 2**32 - 1))
+    resets = rng.random((*shape, 1)) < source.choose([0.02, 0.2, 0.5, 1.0])
+    return lay_out(rng, resets, source.choose(["dense", "backward", "swapped", "part"]))[..., 0]
+
+
+def random_case(source: Source, *, largest: int = max(EDGES), most_steps: int = 9, may_reset: bool = False) -> Case:
     """A stack of layers of any cell, option, element type, direction and depth, and a call with any layout of x."""
     sizes = [size for size in SIZES if size <= largest]
     cell = source.choose(list(CELLS))
@@ -218,13 +229,14 @@ def random_case(source: Source, *, largest: int = max(EDGES), most_steps: int = 
     lengths = rng.integers(0, steps + 1, rows) if given_lengths else None
     x = rng.uniform(-1, 1, (*((rows, steps) if batch_first else (steps, rows)), inputs)).astype(dtype)
     x = lay_out(rng, x, source.choose(["dense", "backward", "swapped", "part"]))
-    return Case(cell, weights, x, state, lengths, options, batch_first, sequences)
+    resets = random_resets(source, x.shape[:2]) if may_reset and source.choose([False, True]) else None
+    return Case(cell, weights, x, state, lengths, options, batch_first, sequences, resets)
 
 
 @st.composite
-def cases(draw: Any, *, most_steps: int = 9, batched: bool = True) -> Case:
+def cases(draw: Any, *, most_steps: int = 9, batched: bool = True, may_reset: bool = False) -> Case:
     """`random_case` by hypothesis; not `batched`, x is one row without the axis of rows."""
-    case = random_case(Drawn(draw), most_steps=most_steps)
+    case = random_case(Drawn(draw), most_steps=most_steps, may_reset=may_reset)
     if not batched and case.x.shape[0 if case.batch_first else 1]:
         case = case.rows(0).but(lengths=None)
     return case
