@@ -36,6 +36,7 @@ typedef struct phase {
     frnn_plan plan;
     size_t first, layers, parity;
     frnn_sequence source, sink;
+    frnn_tokens tokens; /* what source is made of */
     const size_t *rows;
     frnn_strand *strands;
     size_t from, until; /* steps */
@@ -63,6 +64,7 @@ static frnn_strand make_strand(phase *p, size_t i)
         .parity = p->parity,
         .source = p->source,
         .sink = p->sink,
+        .tokens = p->tokens,
         .progress = &p->progress,
         .from = p->from,
         .until = p->until,
@@ -159,10 +161,12 @@ static void run_phases(const running *r, phase *p, const call_memory *all)
     const size_t L = r->params->spec.num_layers, end = r->first + r->layers;
     p->source = r->tape ? frnn_tape_whole(r->tape, r->first)
                         : (frnn_sequence){(char *)call->x.data, call->x.outer, call->x.row, FRNN_BY_TIME, 0};
+    p->tokens = r->first ? FRNN_NO_TOKENS : r->tape ? r->tape->lookup.tokens : call->tokens;
     for (p->first = r->first; p->first < end && frnn_is_on(&p->progress); p->first += p->layers) {
         p->sink = p->first + p->layers == L ? y : inner(r, all, p->first);
         run_phase(p);
         p->source = p->sink;
+        p->tokens = FRNN_NO_TOKENS;
     }
 }
 
@@ -216,18 +220,24 @@ static frnn_status run(const running *r, frnn_plan plan, uint64_t mode)
 frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, frnn_plan plan)
 {
     const running all = all_of(params, call);
+    if (call->tokens && !frnn_tokens_are_known(params, call))
+        return FRNN_NO_SUCH_TOKEN;
     return run(&all, plan, frnn_enter_float_mode());
 }
 
 frnn_status frnn_run(const frnn_params *params, const frnn_call *call)
 {
     const running all = all_of(params, call);
+    if (call->tokens && !frnn_tokens_are_known(params, call))
+        return FRNN_NO_SUCH_TOKEN;
     const uint64_t mode = frnn_enter_float_mode(); /* the plan computes too, and would leave flags */
     return run(&all, frnn_make_plan(params, call->T, call->B, call->threads), mode);
 }
 
 frnn_status frnn_run_taped(const frnn_params *params, const frnn_call *call, size_t segment, frnn_tape **tape)
 {
+    if (call->tokens && !frnn_tokens_are_known(params, call))
+        return FRNN_NO_SUCH_TOKEN;
     frnn_tape *made = frnn_tape_new(params, call, segment ? segment : SIZE_MAX);
     if (!made)
         return FRNN_NO_MEMORY;

@@ -80,6 +80,24 @@ static void say_memory(text *t, const frnn_params *params, const frnn_plan *plan
                            "L2 does hold is used.\n");
 }
 
+static void say_tokens(text *t, const frnn_params *params)
+{
+    const frnn_embedding *embedding = &params->embedding;
+    if (embedding->table_bytes) {
+        say(t, "W x + b of each of the %zu tokens is in a table of ", embedding->V);
+        say_bytes(t, (double)embedding->table_bytes);
+        say(t, ".\n");
+    } else if (embedding->V) {
+        say(t,
+            "W is multiplied with the rows that tokens name: a table of W x + b for all %zu would not pay, or take "
+            "more "
+            "than ",
+            embedding->V);
+        say_bytes(t, (double)FRNN_MOST_TABLE_BYTES);
+        say(t, ".\n");
+    }
+}
+
 static void say_threads(text *t, const frnn_params *params, const frnn_plan *plan, size_t threads)
 {
     if (plan->threads == 1) {
@@ -112,6 +130,7 @@ size_t frnn_explain(const frnn_params *params, size_t T, size_t B, size_t thread
         plural(threads), strands, plural(strands), rows, plural(rows));
     say_chunk(&t, params, &plan, rows);
     say_memory(&t, params, &plan, T);
+    say_tokens(&t, params);
     say_threads(&t, params, &plan, threads);
     const size_t scratch = frnn_scratch_bytes(params, &plan, T, B);
     say(&t, scratch < SIZE_MAX ? "Scratch: at most " : "Scratch: more than any memory holds, more than ");

@@ -16,9 +16,10 @@
  * may be read. */
 typedef enum frnn_status {
     FRNN_OK,
-    FRNN_NO_MEMORY,   /* memory could not be had, or its size does not fit in size_t */
-    FRNN_INTERRUPTED, /* frnn_call.interrupted said so */
-    FRNN_FORKED       /* frnn_call.interrupted forked the process, this is the child, and other threads took part */
+    FRNN_NO_MEMORY,    /* memory could not be had, or its size does not fit in size_t */
+    FRNN_INTERRUPTED,  /* frnn_call.interrupted said so */
+    FRNN_FORKED,       /* frnn_call.interrupted forked the process, this is the child, and other threads took part */
+    FRNN_NO_SUCH_TOKEN /* a token of x is below 0, or not below the vocabulary */
 } frnn_status;
 
 typedef enum frnn_dtype { FRNN_FLOAT32, FRNN_FLOAT64, FRNN_DTYPES } frnn_dtype;
@@ -70,6 +71,7 @@ typedef struct frnn_spec {
     frnn_activation activation;           /* candidate (RNN h, LSTM g, GRU n) */
     frnn_activation recurrent_activation; /* gates */
     frnn_activation output_activation;    /* LSTM: h = o * act(c) */
+    size_t vocabulary; /* V: rows of the embedding, which tokens may name; 0: x is of numbers alone */
 } frnn_spec;
 
 /* The arrays of one layer in one direction, dense, row-major; NULL where absent. W, U and V are of the spec's precision, all
@@ -83,6 +85,9 @@ typedef struct frnn_weights {
     const void *p; /* (3*H), peepholes in the order i f o */
     /* What a byte of each row of W, U and V stands for, (G*H) and (P); NULL where weights are no bytes. */
     const float *W_scale, *U_scale, *V_scale;
+    /* The embedding, (V, I) of the dtype, in the first entry, where the spec has a vocabulary. NULL: V = I, and its rows are
+     * those of the identity matrix, of which each is 1 where its token is, and 0 elsewhere. */
+    const void *E;
 } frnn_weights;
 
 /* An instruction set with a kernel for each dtype. The list is best first and ends with "scalar", which every
@@ -98,6 +103,13 @@ const char *frnn_target_base(const frnn_target *target);
 /* Whether this processor and its operating system can run the target. */
 bool frnn_target_usable(const frnn_target *target);
 
+/* What x of a call is made of: numbers, or tokens, which are the numbers of rows of the embedding. */
+typedef enum frnn_tokens { FRNN_NO_TOKENS, FRNN_TOKENS_32, FRNN_TOKENS_64 /* int32_t, int64_t */ } frnn_tokens;
+
+/* Bytes at most of a table with bias + W E[v] for each token v, which params have in place of multiplying W in each call.
+ * Where it would take more, or its rows more time than making them, W is multiplied with rows of the embedding. */
+#define FRNN_MOST_TABLE_BYTES ((size_t)64 << 20)
+
 /* Weights laid out for one target (docs/packing.md). Never written after frnn_params_new, so any number of threads
  * may run on the same params. */
 typedef struct frnn_params frnn_params;
@@ -111,6 +123,7 @@ frnn_status frnn_params_new(const frnn_spec *spec, const frnn_weights *weights, 
 frnn_status frnn_params_renew(const frnn_params *like, const frnn_weights *weights, frnn_params **params);
 void frnn_params_free(frnn_params *params); /* NULL is allowed */
 size_t frnn_params_bytes(const frnn_params *params);
+size_t frnn_params_table_bytes(const frnn_params *params); /* of these: of the table of tokens; 0: there is none */
 
 /* Writes how a call of T steps and B rows would run on at most so many threads, and why, as lines of text. It writes at
  * most `size` bytes, the last being 0, and answers how many the whole text needs. */
@@ -131,7 +144,8 @@ typedef struct frnn_array {
  * bidirectional stacks of two layers and more: each layer needs the whole output of the one below, so it is O(T B H). */
 typedef struct frnn_call {
     size_t T, B;
-    frnn_array x; /* (T, B, I) */
+    frnn_array x;       /* (T, B, I) of numbers, or (T, B) of tokens */
+    frnn_tokens tokens; /* which of them. Tokens past a row's length are not read */
     /* The cell's states before the first step, h first: h (L*D, B, P or H), the others (L*D, B, H). data NULL: zeros. */
     frnn_array initial[FRNN_MOST_STATES];
     const size_t *lengths; /* (B), each at most T; NULL: all T */
@@ -151,7 +165,8 @@ typedef struct frnn_call {
 } frnn_call;
 
 /* Runs the layers. The bits of a row's results depend on the params and on that row's x, state, resets and length alone: those
- * from a reset on are the bits of a call that begins there, without a state. */
+ * from a reset on are the bits of a call that begins there, without a state, and those of tokens are those of the rows of the
+ * embedding that they name. Tokens are checked before anything is written. */
 frnn_status frnn_run(const frnn_params *params, const frnn_call *call);
 
 /* What a call keeps of itself, to go back over it. It does not refer to the arrays of the call, but to the params. */
@@ -192,11 +207,12 @@ typedef struct frnn_weight_gradients {
 typedef struct frnn_pull {
     frnn_array dy; /* as y of the call: (T, B, D*(P or H)), or (B, ..), outer unused; NULL: zeros */
     frnn_array dfinal[FRNN_MOST_STATES]; /* as the final states, their strides as those of `initial`; NULL: zeros */
-    void *dx;                            /* (T, B, I); NULL: not wanted */
+    void *dx;                            /* (T, B, I); NULL: not wanted, as where x was of tokens */
     ptrdiff_t dx_time, dx_row;
     void *dinitial[FRNN_MOST_STATES];     /* dense; NULL: not wanted */
     const frnn_weight_gradients *weights; /* L * D entries; NULL: not wanted */
-    size_t threads;                       /* these three as in frnn_call */
+    void *dE;       /* (V, I), dense, of the embedding; zeros where x was of numbers; NULL: not wanted */
+    size_t threads; /* these three as in frnn_call */
     bool (*interrupted)(void *context);
     void *context;
 } frnn_pull;
@@ -222,6 +238,8 @@ void frnn_stream_free(frnn_stream *stream); /* NULL is allowed */
 
 /* x: B rows of I, x_row bytes apart, not in the slot that is written. Answers the slot of the output. */
 int frnn_stream_step(frnn_stream *stream, const void *x, ptrdiff_t x_row);
+/* The same of B tokens; -1: one of them is none of the vocabulary, and no step was taken. */
+int frnn_stream_step_tokens(frnn_stream *stream, const void *x, ptrdiff_t x_row, frnn_tokens tokens);
 /* The slot that holds the state, 0 or 1, and what is in a slot of the top layer's output: (B, P or H), dense. */
 int frnn_stream_newest(const frnn_stream *stream);
 const void *frnn_stream_output(const frnn_stream *stream, int slot);

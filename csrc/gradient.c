@@ -5,6 +5,7 @@
  * On a marked tape the steps of a segment are run again, the last segment first. Then all layers of a stack in one
  * direction go back over it, so that it is run again once; with two directions each layer goes back by itself, since the
  * layer below needs what both say of all steps. */
+#include "embedding.h"
 #include "layer_pull.h"
 #include "pages.h"
 #include "plan.h"
@@ -43,6 +44,8 @@ typedef struct pulling {
     frnn_plan plan;
     frnn_progress *progress;
     size_t lowest;            /* layer of which a gradient is wanted */
+    frnn_sequence dx;         /* gradients of x; base NULL: not wanted */
+    frnn_row_sums row_sums;   /* which make those of the embedding of these */
     frnn_sequence between[2]; /* gradients of the outputs of layers within the stack: of even numbers and of odd ones */
     frnn_layer_pull *layers;  /* those that go back together, the lowest first */
 } pulling;
@@ -58,11 +61,14 @@ static bool wants_weights(const pulling *p, size_t l)
     return false;
 }
 
+/* Whether gradients of x are wanted for those of the embedding. */
+static bool wants_embedding(const pulling *p) { return p->pull->dE && p->tape->lookup.tokens; }
+
 /* The lowest layer of which a gradient is wanted; L: there is none. */
 static size_t lowest_of(const pulling *p)
 {
     const frnn_pull *pull = p->pull;
-    bool all = pull->dx != NULL;
+    bool all = pull->dx || wants_embedding(p);
     for (size_t s = 0; s < FRNN_MOST_STATES; s++)
         all = all || pull->dinitial[s];
     size_t l = 0;
@@ -86,6 +92,13 @@ static void lay_out_pulling(pulling *p, frnn_arena *arena)
     const size_t row = params->D * params->out * params->number_bytes;
     const size_t rows = within ? frnn_arena_product(arena, both ? tape->T : frnn_tape_steps(tape), tape->B) : 0;
     p->layers = frnn_arena_take(arena, group_of(p), sizeof *p->layers);
+    p->dx = (frnn_sequence){p->pull->dx, p->pull->dx_time, p->pull->dx_row, FRNN_BY_TIME, 0};
+    if (wants_embedding(p)) {
+        const size_t I = params->spec.input_size * params->number_bytes;
+        char *dx = frnn_arena_take(arena, frnn_arena_product(arena, tape->T, tape->B), I);
+        p->dx = frnn_sequence_of(dx, FRNN_BY_TIME, tape->B, I);
+        p->row_sums = frnn_row_sums_lay_out(params, arena);
+    }
     for (size_t i = 0; i < 2; i++)
         p->between[i] =
             frnn_sequence_of(frnn_arena_take(arena, rows, row), both ? FRNN_BY_TIME : FRNN_BY_STEP, tape->B, row);
@@ -98,7 +111,7 @@ static frnn_back make_back(const pulling *p, const frnn_record *record, size_t l
     const frnn_pull *pull = p->pull;
     const size_t D = params->D, L = params->spec.num_layers, number = params->number_bytes,
                  output = params->out * number;
-    const frnn_sequence nothing = {0}, x = {pull->dx, pull->dx_time, pull->dx_row, FRNN_BY_TIME, 0};
+    const frnn_sequence nothing = {0};
     const frnn_sequence y = {(char *)pull->dy.data, pull->dy.outer, pull->dy.row, FRNN_BY_TIME, 0}; /* read alone */
     frnn_back back = {
         .params = params,
@@ -114,7 +127,7 @@ static frnn_back make_back(const pulling *p, const frnn_record *record, size_t l
         .outputs = frnn_record_outputs(record, l),
         .source = frnn_record_source(record, l),
         .source_row = l ? D * output : params->spec.input_size * number,
-        .dsource = l == 0          ? x
+        .dsource = l == 0          ? p->dx
                    : l > p->lowest ? p->between[(l - 1) % 2]
                                    : nothing,
         .adds = D > 1,
@@ -218,6 +231,8 @@ static void pull_back(pulling *p)
     lay_out_pulling(p, &arena);
     for (size_t end = L; end > p->lowest && frnn_is_on(p->progress); end -= n)
         pull_layers(p, end - n, n);
+    if (wants_embedding(p) && frnn_is_on(p->progress))
+        frnn_row_sums_add(&p->row_sums, p->tape, p->dx.base, p->pull->dE, p->progress, p->pull->interrupted);
     frnn_pages_give(arena.memory);
 }
 
@@ -229,6 +244,8 @@ frnn_status frnn_pull_back(const frnn_tape *tape, const frnn_transposed *transpo
     pulling p = {.tape = tape, .transposed = transposed, .pull = pull, .progress = &progress};
     p.plan = frnn_make_plan(tape->params, tape->T, tape->B, pull->threads);
     p.lowest = lowest_of(&p);
+    if (pull->dE && !wants_embedding(&p))
+        memset(pull->dE, 0, tape->params->embedding.V * tape->params->spec.input_size * tape->params->number_bytes);
     if (p.lowest < tape->params->spec.num_layers)
         pull_back(&p);
     frnn_leave_float_mode(progress.mode);

@@ -47,6 +47,38 @@ static inline size_t frnn_integer_bytes(const frnn_matrix *matrix)
     return vectors ? FRNN_INTEGERS_HEAD + vectors * frnn_matrix_vector_bytes(matrix) : 0;
 }
 
+/* The embedding of params, and what W makes of it. */
+typedef struct frnn_embedding {
+    size_t V; /* rows; 0: there is no embedding */
+    const char *rows;
+    ptrdiff_t row; /* bytes from one to the next, which may overlap */
+    const char
+        *table[2][FRNN_MOST_STAGES]; /* of each direction and stage: bias + W E[v], a row of sums a token, or NULL */
+    size_t table_bytes;
+} frnn_embedding;
+
+/* How a layer reads rows of x that are tokens: each as the row of the embedding that it names, or of a table of sums. */
+typedef struct frnn_lookup {
+    frnn_tokens tokens;
+    const frnn_embedding *embedding;
+    const char *const
+        *table; /* of each stage, rows of its kept sums; NULL: W is multiplied with rows of the embedding */
+} frnn_lookup;
+
+/* A token at an address. It was checked before, but the caller may write to its array meanwhile: then it is row 0. */
+static inline size_t frnn_token_at(const frnn_lookup *lookup, const void *at)
+{
+    const uint64_t token =
+        lookup->tokens == FRNN_TOKENS_32 ? (uint64_t)*(const int32_t *)at : (uint64_t)*(const int64_t *)at;
+    return token < lookup->embedding->V ? (size_t)token : 0;
+}
+
+/* The row of the embedding that it names. */
+static inline const void *frnn_row_of_token(const frnn_lookup *lookup, const void *at)
+{
+    return lookup->embedding->rows + (ptrdiff_t)frnn_token_at(lookup, at) * lookup->embedding->row;
+}
+
 /* The x part of some rows, to be kept: sums = bias + W x. */
 typedef struct frnn_inputs {
     size_t n;
@@ -117,7 +149,9 @@ static inline size_t frnn_outer_numbers(size_t b_columns, size_t width)
 typedef struct frnn_steps {
     const frnn_layer *layer;
     size_t n, steps;
-    const void **x;                /* n rows of I at the first step; NULL where sums are kept */
+    const void **x;                /* n rows of I, or tokens, at the first step; NULL where sums are kept */
+    const frnn_lookup *lookup;     /* what tokens name; NULL: rows of x are of numbers */
+    const void **found;            /* room for n rows that tokens name */
     const void **h;                /* n rows of P or H: the state before the first step */
     void **y;                      /* n rows of P or H: written, and the next step's h */
     void *const *carry;            /* n rows of [number][block][lane]: states beside h, then what stages hand on */
@@ -167,10 +201,11 @@ struct frnn_params {
     size_t bytes;        /* of everything packed */
     size_t l2_bytes;     /* of this processor: the plan's */
     size_t x_integer_bytes, h_integer_bytes; /* the most that a row takes for W, and for U, of any layer */
-    const void *zeros;                       /* a row of +0, as long as that of any state */
-    void *memory;                            /* of everything packed */
-    bool in_pages;                           /* which is kept for others when it is freed */
-    frnn_layer layers[];                     /* L * D */
+    frnn_embedding embedding;
+    const void *zeros;   /* a row of +0, as long as that of any state */
+    void *memory;        /* of everything packed */
+    bool in_pages;       /* which is kept for others when it is freed */
+    frnn_layer layers[]; /* L * D */
 };
 
 /* Bytes of a row of carry. */

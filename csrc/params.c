@@ -1,6 +1,5 @@
 /* The life of params: weights are packed once, for one target, and never written again. */
-#include "arena.h"
-#include "kernel.h"
+#include "embedding.h"
 #include "pages.h"
 
 /* A layer on its way into the arrays of its stages. */
@@ -161,6 +160,14 @@ static void make_stage(frnn_stage *stage, const packing *p, frnn_arena *arena)
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
+enum { RENEWED_TOKENS = 256 /* of params of a step of training, whose call reads more tokens than a table has rows */ };
+
+/* Bytes at most of the table of tokens. */
+static size_t most_table_bytes(const frnn_params *params)
+{
+    return params->in_pages && params->spec.vocabulary > RENEWED_TOKENS ? 0 : FRNN_MOST_TABLE_BYTES;
+}
+
 /* Once to learn the size, once for real. */
 static void make_layers(frnn_params *params, frnn_arena *arena, const frnn_weights *weights)
 {
@@ -185,6 +192,7 @@ static void make_layers(frnn_params *params, frnn_arena *arena, const frnn_weigh
             params->h_integer_bytes = larger(params->h_integer_bytes, frnn_integer_bytes(&layer->stage[s].U));
         }
     }
+    frnn_embedding_make(params, arena, weights->E, most_table_bytes(params));
     params->bytes = arena->used - before;
 }
 
@@ -248,3 +256,5 @@ void frnn_params_free(frnn_params *params)
 }
 
 size_t frnn_params_bytes(const frnn_params *params) { return params->bytes; }
+
+size_t frnn_params_table_bytes(const frnn_params *params) { return params->embedding.table_bytes; }

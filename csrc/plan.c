@@ -83,6 +83,13 @@ double frnn_step_seconds(const frnn_params *params)
     return reading > multiplying ? reading : multiplying;
 }
 
+bool frnn_table_pays(const frnn_params *params, double row_bytes, double row_terms, double table_bytes)
+{
+    enum { SCATTERED = 2 }; /* times the time of reading rows in order */
+    return frnn_stays_near(params, table_bytes) ||
+           row_terms / multiplies_per_second(params) > SCATTERED * row_bytes / FAR_BYTES;
+}
+
 bool frnn_stays_near(const frnn_params *params, double bytes) { return bytes < 0.75 * (double)params->l2_bytes; }
 
 static double read_seconds(const frnn_params *params, double bytes)

@@ -51,6 +51,9 @@ size_t frnn_scratch_bytes(const frnn_params *params, const frnn_plan *plan, size
 /* Bytes of the sums of one row that are kept: of all stages of a layer, which have the same in every layer. */
 size_t frnn_kept_bytes(const frnn_params *params);
 
+/* Whether a row of a table is expected to be read in less time than it takes to make it. A table that stays in L2 is. */
+bool frnn_table_pays(const frnn_params *params, double row_bytes, double row_terms, double table_bytes);
+
 /* Whether weights of so many bytes stay in L2 from one step to the next. */
 bool frnn_stays_near(const frnn_params *params, double bytes);
 

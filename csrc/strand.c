@@ -75,8 +75,18 @@ static const void *initial(const frnn_strand *self, size_t state, size_t layer, 
            (ptrdiff_t)self->rows[row] * array->row;
 }
 
-/* Whether W x of a chunk is one product, whose sums are kept for the steps. */
-static bool is_ahead(const frnn_strand *self) { return self->plan.x_part == FRNN_X_AHEAD; }
+static bool reads_tokens(const frnn_strand *self, size_t layer) { return self->tokens && layer == 0; }
+
+static frnn_lookup lookup_of(const frnn_strand *self)
+{
+    return frnn_lookup_of(self->params, self->tokens, self->direction);
+}
+
+/* Whether W x of a chunk is one product, whose sums are kept for the steps: not where sums are kept with the params. */
+static bool is_ahead(const frnn_strand *self, size_t layer)
+{
+    return self->plan.x_part == FRNN_X_AHEAD && !(reads_tokens(self, layer) && lookup_of(self).table);
+}
 
 /* The recorded outputs of a layer, of this direction. */
 static frnn_sequence recorded_outputs(const frnn_strand *self, size_t layer)
@@ -119,16 +129,18 @@ static frnn_scratch make_scratch(frnn_strand *self, const frnn_scratch *shared)
 {
     const frnn_params *params = self->params;
     const frnn_layer *layer = layer_of(self, 0); /* the others have the same stages, but for I */
-    const size_t kept_rows = is_ahead(self) ? frnn_arena_product(&self->arena, self->plan.chunk, self->n) : 0;
+    const bool keeps = is_ahead(self, self->layers - 1) || is_ahead(self, 0);
+    const size_t kept_rows = keeps ? frnn_arena_product(&self->arena, self->plan.chunk, self->n) : 0;
     const size_t two = layer->stages == 2 ? self->n : 0, H = params->spec.hidden_size * params->number_bytes;
     frnn_arena *arena = &self->arena;
     frnn_scratch scratch = {0};
     if (shared)
         scratch = *shared;
-    scratch.x = frnn_arena_take(arena, is_ahead(self) ? kept_rows : self->n, sizeof *scratch.x);
+    scratch.x = frnn_arena_take(arena, keeps ? kept_rows : self->n, sizeof *scratch.x);
+    scratch.found = params->embedding.V ? frnn_arena_take(arena, self->n, sizeof *scratch.found) : NULL;
     scratch.h = frnn_arena_take(arena, self->n, sizeof *scratch.h);
     scratch.y = frnn_arena_take(arena, self->n, sizeof *scratch.y);
-    scratch.x_integers = frnn_arena_take(arena, is_ahead(self) ? kept_rows : self->n, params->x_integer_bytes);
+    scratch.x_integers = frnn_arena_take(arena, keeps ? kept_rows : self->n, params->x_integer_bytes);
     scratch.h_integers = frnn_arena_take(arena, self->n, params->h_integer_bytes);
     for (int s = 0; s < layer->stages && self->record; s++)
         scratch.tape[s] = frnn_arena_take(arena, self->n, sizeof *scratch.tape[s]);
@@ -212,15 +224,28 @@ typedef struct context {
     bool asks;            /* it runs on the calling thread, and the call has a question */
 } context;
 
+/* A row that a token names lies anywhere: it comes near while rows before it are multiplied. */
+static void fetch(const char *row, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at += FRNN_ALIGNMENT)
+        __builtin_prefetch(row + at, 0, 2);
+}
+
 /* The x part of all steps of a chunk, in one product. */
 static void keep_inputs(context *self, size_t layer, size_t begin, size_t end, size_t active)
 {
     frnn_strand *strand = self->strand;
+    const frnn_lookup lookup = lookup_of(strand);
+    const size_t x_bytes = strand->params->spec.input_size * strand->params->number_bytes;
     size_t n = 0;
     for (size_t step = begin; step < end; step++) {
         active = active_at(strand, step, active);
-        for (size_t r = 0; r < active; r++)
-            self->scratch.x[n++] = at(strand, source_of(strand, layer), step, r);
+        for (size_t r = 0; r < active; r++) {
+            const void *x = at(strand, source_of(strand, layer), step, r);
+            if (reads_tokens(strand, layer))
+                fetch(x = frnn_row_of_token(&lookup, x), x_bytes);
+            self->scratch.x[n++] = x;
+        }
     }
     for (int s = 0; s < layer_of(strand, layer)->stages; s++) {
         const frnn_stage *stage = &layer_of(strand, layer)->stage[s];
@@ -261,12 +286,18 @@ static void run_steps(context *self, size_t layer, size_t begin, size_t end, siz
 {
     frnn_strand *strand = self->strand;
     const frnn_sequence *source = source_of(strand, layer), *sink = &strand->between[layer];
-    const bool ahead = is_ahead(strand), is_wide = self->scratch.of_wide == layer_of(strand, layer);
+    const bool is_wide = self->scratch.of_wide == layer_of(strand, layer);
+    const bool ahead = is_ahead(strand, layer), looks_up = !ahead && reads_tokens(strand, layer);
+    frnn_lookup lookup;
+    if (looks_up)
+        lookup = lookup_of(strand);
     frnn_steps steps = {
         .layer = layer_of(strand, layer),
         .n = n,
         .steps = end - begin,
         .x = ahead ? NULL : self->scratch.x,
+        .lookup = looks_up ? &lookup : NULL,
+        .found = self->scratch.found,
         .h = self->scratch.h,
         .y = self->scratch.y,
         .x_step = step_bytes(strand, source),
@@ -368,7 +399,7 @@ static void mark(const frnn_strand *self, size_t layer, size_t step, size_t n)
 static void run_chunk(context *self, size_t layer, size_t begin, size_t end, size_t active)
 {
     const frnn_strand *strand = self->strand;
-    if (is_ahead(strand))
+    if (is_ahead(strand, layer))
         keep_inputs(self, layer, begin, end, active);
     for (size_t step = begin, kept = 0, until; step < end; kept += active * (until - step), step = until) {
         active = active_at(strand, step, active);

@@ -3,15 +3,14 @@
 #ifndef FRNN_STRAND_H
 #define FRNN_STRAND_H
 
-#include "arena.h"
+#include "embedding.h"
 #include "plan.h"
-#include "progress.h"
-#include "tape.h"
 #include "team.h"
 
 /* What one thread writes while it works on a strand. */
 typedef struct frnn_scratch {
     const void **x, **h; /* pointers to rows */
+    const void **found;  /* rows that tokens name */
     void **y;
     void **middle;                 /* rows between two stages */
     void **tape[FRNN_MOST_STAGES]; /* rows of the record */
@@ -38,6 +37,7 @@ typedef struct frnn_strand {
     size_t parity;              /* of its first step: frnn_steps */
     size_t from, until;         /* steps that it runs */
     frnn_sequence source, sink; /* what its first layer reads and its last one writes */
+    frnn_tokens tokens;         /* what source is made of */
     frnn_progress *progress;
     const frnn_record *record; /* where its steps are kept; NULL: nowhere */
     const frnn_tape *marks;    /* where the states before each segment are kept; NULL: nowhere */

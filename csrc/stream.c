@@ -7,8 +7,7 @@
  *     nothing. A state that is set goes there as well.
  * (c) A step multiplies x and h in the step, without sums kept: the bits are those of call.c.
  */
-#include "arena.h"
-#include "kernel.h"
+#include "embedding.h"
 
 struct frnn_stream {
     const frnn_params *params;
@@ -23,6 +22,7 @@ struct frnn_stream {
     void **h_rows[2];              /* [layer][row] of the slots */
     void **carry_rows;             /* [layer][row] */
     const void **x_rows;           /* [row] */
+    const void **found;            /* [row]: rows that tokens name */
     void **middle;                 /* two stages: rows of H */
     void *x_integers, *h_integers; /* of rows, where weights are bytes */
 };
@@ -56,6 +56,7 @@ static void lay_out(frnn_stream *self)
         self->h_rows[slot] = frnn_arena_take(arena, rows, sizeof *self->h_rows[slot]);
     self->carry_rows = frnn_arena_take(arena, rows, sizeof *self->carry_rows);
     self->x_rows = frnn_arena_take(arena, self->B, sizeof *self->x_rows);
+    self->found = frnn_arena_take(arena, self->B, sizeof *self->found);
     self->middle = frnn_arena_take(arena, two, sizeof *self->middle);
     self->x_integers = frnn_arena_take(arena, self->B, params->x_integer_bytes);
     self->h_integers = frnn_arena_take(arena, self->B, params->h_integer_bytes);
@@ -101,18 +102,19 @@ void frnn_stream_free(frnn_stream *self)
     free(self);
 }
 
-int frnn_stream_step(frnn_stream *self, const void *x, ptrdiff_t x_row)
+/* A step from the rows of x. */
+static int take_step(frnn_stream *self, const frnn_lookup *lookup)
 {
     void **const h_rows = self->h_rows[self->newest], **const y_rows = self->h_rows[!self->newest];
     const uint64_t mode = frnn_enter_float_mode();
-    for (size_t r = 0; r < self->B; r++)
-        self->x_rows[r] = (const char *)x + (ptrdiff_t)r * x_row;
     for (size_t layer = 0, row = 0; layer < self->params->spec.num_layers; layer++, row += self->B) {
         frnn_steps step = {
             .layer = &self->params->layers[layer],
             .n = self->B,
             .steps = 1, /* so the kernel leaves the pointers as they are */
             .x = layer ? (const void **)y_rows + row - self->B : self->x_rows,
+            .lookup = layer ? NULL : lookup,
+            .found = self->found,
             .h = (const void **)h_rows + row,
             .y = y_rows + row,
             .carry = self->carry_rows + row,
@@ -126,6 +128,28 @@ int frnn_stream_step(frnn_stream *self, const void *x, ptrdiff_t x_row)
     }
     frnn_leave_float_mode(mode);
     return self->newest = !self->newest;
+}
+
+static void place_x(frnn_stream *self, const void *x, ptrdiff_t x_row)
+{
+    for (size_t r = 0; r < self->B; r++)
+        self->x_rows[r] = (const char *)x + (ptrdiff_t)r * x_row;
+}
+
+int frnn_stream_step(frnn_stream *self, const void *x, ptrdiff_t x_row)
+{
+    place_x(self, x, x_row);
+    return take_step(self, NULL);
+}
+
+int frnn_stream_step_tokens(frnn_stream *self, const void *x, ptrdiff_t x_row, frnn_tokens tokens)
+{
+    const frnn_lookup lookup = frnn_lookup_of(self->params, tokens, 0);
+    const frnn_call one = {.T = 1, .B = self->B, .x = {x, 0, x_row}, .tokens = tokens};
+    if (!frnn_tokens_are_known(self->params, &one))
+        return -1;
+    place_x(self, x, x_row);
+    return take_step(self, &lookup);
 }
 
 int frnn_stream_newest(const frnn_stream *self) { return self->newest; }

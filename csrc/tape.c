@@ -46,7 +46,7 @@ static void lay_out(frnn_tape *tape, const frnn_call *call, frnn_arena *arena)
     tape->rows = frnn_arena_take(arena, B, sizeof *tape->rows);
     tape->resets = call->resets ? frnn_arena_take(arena, rows, 1) : NULL;
     tape->zeros = call->resets ? frnn_arena_take(arena, 1, tape->sums_row_bytes[0]) : NULL;
-    tape->x = frnn_arena_take(arena, rows, params->spec.input_size * params->number_bytes);
+    tape->x = frnn_arena_take(arena, rows, tape->x_row);
     tape->whole = frnn_arena_take(arena, frnn_arena_product(arena, rows, whole_layers(tape)), output_bytes(tape));
     for (size_t s = 0; s < params->states; s++)
         tape->marks[s] = frnn_arena_take(arena, marks, state_bytes(params, s));
@@ -91,12 +91,19 @@ static void fill_resets(frnn_tape *tape, const frnn_call *call)
 static void fill(frnn_tape *tape, const frnn_call *call)
 {
     const frnn_params *params = tape->params;
-    const size_t I = params->spec.input_size * params->number_bytes, B = tape->B;
+    const frnn_lookup given = {call->tokens, &params->embedding, NULL};
+    const size_t B = tape->B;
     for (size_t r = 0; r < B; r++)
         tape->lengths[r] = call->lengths ? call->lengths[r] : call->T;
     for (size_t r = 0; r < B; r++)
-        for (size_t t = 0; t < tape->lengths[r]; t++)
-            memcpy(tape->x + (t * B + r) * I, row_at(&call->x, t, r), I);
+        for (size_t t = 0; t < tape->lengths[r]; t++) {
+            const char *x = row_at(&call->x, t, r);
+            char *to = tape->x + (t * B + r) * tape->x_row;
+            if (call->tokens)
+                *(int64_t *)to = (int64_t)frnn_token_at(&given, x);
+            else
+                memcpy(to, x, tape->x_row);
+        }
     if (tape->resets)
         fill_resets(tape, call);
     for (size_t s = 0; s < params->states; s++)
@@ -116,6 +123,8 @@ frnn_tape *frnn_tape_new(const frnn_params *params, const frnn_call *call, size_
                         .B = call->B,
                         .return_sequences = call->return_sequences,
                         .segment = segment,
+                        .x_row = call->tokens ? sizeof(int64_t) : params->spec.input_size * params->number_bytes,
+                        .lookup = {call->tokens ? FRNN_TOKENS_64 : FRNN_NO_TOKENS, &params->embedding, NULL},
                         .all = {.tape = tape, .layers = params->spec.num_layers}};
     for (int s = 0; s < params->layers[0].stages; s++) {
         const frnn_stage *stage = &params->layers[0].stage[s];
@@ -156,10 +165,9 @@ char *frnn_tape_mark(const frnn_tape *tape, size_t state, size_t segment, size_t
 
 frnn_sequence frnn_tape_whole(const frnn_tape *tape, size_t layer)
 {
-    const frnn_params *params = tape->params;
     const size_t row = output_bytes(tape), each = tape->T * tape->B * row;
     if (layer == 0)
-        return frnn_sequence_of(tape->x, FRNN_BY_TIME, tape->B, params->spec.input_size * params->number_bytes);
+        return frnn_sequence_of(tape->x, FRNN_BY_TIME, tape->B, tape->x_row);
     return frnn_sequence_of(tape->whole + (layer - 1) * each, FRNN_BY_TIME, tape->B, row);
 }
 

@@ -28,7 +28,9 @@ struct frnn_tape {
     size_t *rows;          /* (B), the longest first */
     unsigned char *resets; /* (T, B), or NULL */
     char *zeros;           /* with resets: a row of a record's sums[0], for its states alone, which are zeros */
-    char *x;               /* (T, B, I) */
+    char *x;               /* (T, B), rows of I numbers, or tokens, which are int64_t */
+    size_t x_row;          /* bytes */
+    frnn_lookup lookup;    /* what tokens name; without tokens, of none */
     char *whole;           /* [layer](T, B, D * out), by time: outputs that both directions of a layer read */
     /* The cell's states before the first step of each segment: [segment](L * D, B, P or H), the others (.., H). */
     char *marks[FRNN_MOST_STATES];

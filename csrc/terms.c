@@ -17,11 +17,14 @@ void frnn_terms_lay_out(frnn_back *back, frnn_arena *arena, size_t rows)
 void frnn_terms_take(frnn_back *back, size_t begin, size_t end)
 {
     frnn_terms *terms = &back->terms;
+    const frnn_lookup *lookup = &back->tape->lookup;
+    const bool tokens = lookup->tokens && back->index < back->params->D; /* of the lowest layer */
     for (size_t step = end; step-- > begin;)
         for (size_t rank = 0, n = frnn_back_active(back->tape, step); rank < n; rank++) {
             const size_t row = back->tape->rows[rank];
             terms->gradients[terms->n] = frnn_back_gradients(back, end, step, rank);
-            terms->x[terms->n] = frnn_back_at(back, &back->source, step, row);
+            const void *x = frnn_back_at(back, &back->source, step, row);
+            terms->x[terms->n] = tokens ? frnn_row_of_token(lookup, x) : x;
             terms->h[terms->n++] = frnn_back_h(back, step, row);
         }
 }

@@ -29,12 +29,12 @@ class Model:
         shapes = {**layer, "head": (letters, hidden), "head_bias": letters}
         self.weights = {k: (rng.uniform(-1, 1, n) / hidden**0.5).astype("float32") for k, n in shapes.items()}
         self.moments = {name: (np.zeros_like(w), np.zeros_like(w)) for name, w in self.weights.items()}
-        self.params = params({name: self.weights[name] for name in layer})
+        self.params = params({name: self.weights[name] for name in layer}, embedding="one-hot")
         self.one_hot = np.eye(letters, dtype="float32")
 
     def gradients(self, ids: np.ndarray, targets: np.ndarray, state: object) -> tuple[float, dict, object]:
         """Loss in bits a letter, gradients by name, and the state after the chunk."""
-        (y, state), pullback = fastrnn.vjp(self.one_hot[ids], self.params, state)
+        (y, state), pullback = fastrnn.vjp(ids, self.params, state)
         logits = y @ self.weights["head"].T + self.weights["head_bias"]
         chances = np.exp(logits - logits.max(-1, keepdims=True))
         chances /= chances.sum(-1, keepdims=True)
@@ -59,7 +59,7 @@ class Model:
         """A letter, and letters drawn after it one by one."""
         stream, ids = fastrnn.Stream(self.params), [first]
         for _ in range(count):
-            logits = self.weights["head"] @ stream.step(self.one_hot[ids[-1]]) + self.weights["head_bias"]
+            logits = self.weights["head"] @ stream.step(ids[-1]) + self.weights["head_bias"]
             ids.append(int((logits + temperature * rng.gumbel(size=len(logits))).argmax()))  # a draw from their softmax
         return ids
 

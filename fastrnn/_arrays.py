@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ class SupportsArray(Protocol):
     """An object that NumPy makes an array of, but no sequence: an ndarray, or a tensor of a framework."""
 
     def __array__(self) -> Array: ...
+
+
+Embedding = SupportsArray | Literal["one-hot"]  # as it is given to params
 
 
 class Unpickled(dict[str, Any]):
@@ -87,6 +90,7 @@ class Part(NamedTuple):
     weight_hr_scale: Array | None = None
 
 
+EMBEDDING = "embedding"  # the name of an array (V, I) among the weights, which is of no layer
 TRAINED = Part._fields[:6]  # what has gradients
 MATRICES = ("weight_ih", "weight_hh", "weight_hr")  # which may be narrow
 SCALE = "_scale"  # after the name of a matrix of bytes

@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
 
-from fastrnn import _check, _core
+from fastrnn import _check, _core, _embedding
 from fastrnn._arrays import (
+    EMBEDDING,
     Array,
+    Embedding,
     Part,
     SupportsArray,
     Unpickled,
@@ -81,14 +83,15 @@ class Params(_core.Params):
         target: TargetName | None,
         precision: Precision | None,
         options: dict[str, Any],
+        embedding: Embedding | None = None,
     ) -> None:
         self._options = check_options(self._cell, options)
         if not isinstance(weights, Mapping):
             cure = _check.params_cure(weights) or '; {"weight_ih_l0": W, "weight_hh_l0": U} is one'
             raise TypeError(f"weights: expected a mapping of names to arrays, got {type(weights).__name__}{cure}")
         asked, wanted, keep = check_dtype(dtype), check_precision(precision), isinstance(weights, Unpickled)
-        weights, scales = split_scales(weights)
-        self._names = check_names(weights, self._cell)
+        weights, scales = split_scales(_embedding.join(weights, embedding))
+        self._names = check_names(_embedding.without(weights), self._cell)
         given = check_given(self._names, weights, scales, wanted, asked)
         arrays = given.arrays
         self._narrow = given.precision
@@ -98,6 +101,8 @@ class Params(_core.Params):
         check_range(self._options, self._dtype)
         self._sizes = infer_sizes(self._cell, self._names, arrays)
         check_shapes(self._cell, self._names, arrays, self._sizes)
+        self._one_hot = embedding is not None and EMBEDDING not in arrays
+        self._vocabulary = _embedding.vocabulary_of(arrays.get(EMBEDDING), self.input_size, self._one_hot)
         held = hold(self._names, given) if self._narrow else arrays
         self._weights = {name: frozen(array, keep) for name, array in held.items()}  # memory is taken for what fits
         self._packed = self._pack(None)
@@ -107,7 +112,8 @@ class Params(_core.Params):
 
     def _pack(self, like: _core.Packed | None) -> _core.Packed:
         layers = (self._cell, self._sizes, self._parts(), self._options, self._dtype, self._narrow)
-        return pack(*layers, self._target, like)
+        embedding = _embedding.packed(self._weights.get(EMBEDDING), self._dtype)
+        return pack(*layers, self._target, self._vocabulary, embedding, like)
 
     @property
     def input_size(self) -> int:
@@ -145,6 +151,11 @@ class Params(_core.Params):
         return bool(self._options["batch_first"])
 
     @property
+    def embedding(self) -> Array | Literal["one-hot"] | None:
+        """The array (V, I) whose rows tokens name, in the dtype that it came in; "one-hot"; or None."""
+        return "one-hot" if self._one_hot else self.weights.get(EMBEDDING)
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """float32 or float64: of the arithmetic, and of `x`, states and `y`."""
         return self._dtype
@@ -161,7 +172,7 @@ class Params(_core.Params):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the packed weights."""
+        """Bytes of the packed weights; with an embedding, of its packed rows and of the table of tokens too."""
         return self._packed.nbytes
 
     def explain(self, T: int, B: int = 1, threads: int | None = None) -> str:
@@ -256,8 +267,8 @@ class Params(_core.Params):
         """Params of the same class, target and options."""
         other = self._copied()
         options = self._cell.defaults | self._shown_options()
-        named = cast("Precision | None", precision)
-        Params.__init__(other, weights, dtype or self._dtype, self._requested_target, named, options)
+        named, one_hot = cast("Precision | None", precision), _embedding.ONE_HOT if self._one_hot else None
+        Params.__init__(other, weights, dtype or self._dtype, self._requested_target, named, options, one_hot)
         return other
 
     def _copied(self: P) -> P:
@@ -349,7 +360,8 @@ class Params(_core.Params):
         """
         from fastrnn._formats import write  # not before it is needed: importing fastrnn stays fast
 
-        write(path, self.weights, self._cell, self._dtype.name, self._shown_options(), self._narrow)
+        said = (self._cell, self._dtype.name, self._shown_options(), self._narrow, self._one_hot)
+        write(path, self.weights, *said)
 
     def _transposed(self) -> _core.Transposed:
         """The weights as the way back multiplies them: made when they are first wanted."""
@@ -377,6 +389,8 @@ class Params(_core.Params):
         shown |= {"num_layers": self.num_layers, "direction": self.direction}
         if self.proj_size:
             shown["proj_size"] = self.proj_size
+        if self._vocabulary:
+            shown["embedding"] = "one-hot" if self._one_hot else self._weights[EMBEDDING].shape
         shown |= self._shown_options()
         shown |= {"dtype": self.dtype.name} | ({"precision": self._narrow} if self._narrow else {})
         shown |= {"target": self.target, "nbytes": self.nbytes}
@@ -388,6 +402,7 @@ class Params(_core.Params):
         # Without a target that was not asked for: it is chosen anew where the pickle is loaded.
         arguments = {"dtype": self._dtype.name, "target": self._requested_target, **self._shown_options()}
         arguments |= {"precision": self._narrow} if self._narrow else {}
+        arguments |= {"embedding": _embedding.ONE_HOT} if self._one_hot else {}
         return _rebuild, (type(self), self._weights, arguments)
 
     def __copy__(self: Any) -> Any:
@@ -406,11 +421,13 @@ class Params(_core.Params):
 
     def _key(self) -> tuple[Any, ...]:
         options = rounded_options(self._options, self._dtype)
-        return (type(self).__name__, self._sizes, self.precision, tuple(sorted(options.items())))
+        kind = (type(self).__name__, self._sizes, self.precision, self._vocabulary, self._one_hot)
+        return (*kind, tuple(sorted(options.items())))
 
     def _numbers(self) -> list[Array]:
         separate, unused = self._separate_biases(), self._unused_gates()
-        return [array for part in self._parts() for array in numbers_of(self._cell, part, separate, unused)]
+        numbers = [array for part in self._parts() for array in numbers_of(self._cell, part, separate, unused)]
+        return [*numbers, self._weights[EMBEDDING]] if EMBEDDING in self._weights else numbers
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self) or not isinstance(other, Params):
@@ -429,7 +446,7 @@ def _check_arguments(kind: type[Params], arguments: tuple[Any, ...], options: di
         got = ", ".join(map(_check.shown, arguments))
         cure = f"{kind.__name__}(weights) reads the sizes from the weights"
         raise TypeError(f"{kind.__name__}: expected one argument without a keyword, weights, got {got}; {cure}")
-    known = ("weights", "dtype", "target", "precision", *kind._cell.defaults)
+    known = ("weights", "dtype", "target", "precision", "embedding", *kind._cell.defaults)
     unexpected = [name for name in options if name not in known]
     if unexpected:
         fail_params(kind.__name__, unexpected, known)

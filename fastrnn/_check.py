@@ -173,6 +173,8 @@ def _array_problem(name: str, array: Array, dtype: np.dtype[Any]) -> None:
     if array.dtype.num != dtype.num:
         copy = f"{expression}.astype({dtype.name!r})" if dense else _dense(expression, dtype)
         cure = f"; {copy} converts it" if array.dtype.kind in "fiu" and is_input else ""
+        if array.dtype.kind in "iu" and name == "x":
+            cure += "; params with embedding=E take tokens"
         if array.dtype.num in _DTYPES and is_input:
             cure += f", or params with dtype={array.dtype.name!r}"
         raise TypeError(f"{name}: expected {dtype.name} (the dtype of params), got {array.dtype}{cure}")
@@ -189,7 +191,52 @@ def _array_problem(name: str, array: Array, dtype: np.dtype[Any]) -> None:
         )
 
 
+def _refuse_integers(x: Array, type_num: int) -> None:
+    """Raise where x is of integers, whatever its shape is: they are tokens, and the params have no embedding."""
+    if x.dtype.kind in "iu":
+        _array_problem("x", x, _DTYPES[type_num])
+
+
+def _token_problem(x: Array) -> None:
+    """Raise where C could not read an array as tokens."""
+    if x.dtype.kind != "i" or x.dtype.itemsize not in (4, 8):
+        raise TypeError(f"x: expected tokens of int32 or int64, got {x.dtype}; x.astype('int64') converts them")
+    if not x.dtype.isnative:
+        cure = "x.astype('int64') converts them"
+        raise TypeError(f"x: expected tokens in native byte order, got {x.dtype.str!r}; {cure}")
+    if not x.flags.aligned:
+        raise ValueError("x: expected aligned memory, got an array that is not; x.copy() is aligned")
+
+
+def fail_tokens(x: Array, batch_first: bool) -> NoReturn:
+    _token_problem(x)
+    raise ValueError(f"x: expected tokens {'(B, T)' if batch_first else '(T, B)'} or (T,), got {x.shape}")
+
+
+def fail_step_tokens(x: Any, rows: int) -> NoReturn:
+    expected = f"x: expected tokens ({rows},){' or one integer' if rows == 1 else ''}, one for each row, got"
+    if not isinstance(x, np.ndarray):
+        raise ValueError(f"{expected} {shown(x)}")
+    _token_problem(x)
+    raise ValueError(f"{expected} {x.shape}{'; run() takes a chunk of steps' if x.ndim else ''}")
+
+
+def fail_token(x: Any, vocabulary: int, lengths: list[int] | None, batch_first: bool) -> NoReturn:
+    """Raise for the first token, in the order of x, that is no row of the embedding."""
+    expected = f"x: expected tokens from 0 to {vocabulary - 1}, the rows of the embedding, got"
+    wrong = np.asarray((np.asarray(x) < 0) | (np.asarray(x) >= vocabulary))
+    if lengths is not None:
+        steps = np.arange(wrong.shape[batch_first])[:, None] < np.array(lengths)
+        wrong = wrong & (steps.T if batch_first else steps)
+    places = np.argwhere(wrong)
+    if not len(places):
+        raise ValueError(f"{expected} one that was changed while the call read it")
+    place = tuple(map(int, places[0]))
+    raise ValueError(f"{expected} {np.asarray(x)[place]}{f' at x{[*place]}' if place else ''}")
+
+
 def fail_x(x: Array, input_size: int, type_num: int, batch_first: bool) -> NoReturn:
+    _refuse_integers(x, type_num)
     layout = f"({'B, T' if batch_first else 'T, B'}, {input_size})"
     if x.ndim not in (2, 3):
         raise ValueError(f"x: expected {layout} or (T, {input_size}), got {x.ndim} axes: {x.shape}")
@@ -211,6 +258,7 @@ def _fail_array(x: Array, expected: str, shape_fits: bool, type_num: int, cure: 
 
 
 def fail_step(x: Array, rows: int, input_size: int, type_num: int) -> NoReturn:
+    _refuse_integers(x, type_num)
     expected = f"({rows}, {input_size})" + (f" or ({input_size},)" if rows == 1 else "")
     fits = x.shape == (rows, input_size) or (rows == 1 and x.shape == (input_size,))
     chunk = x.ndim == 3 or (x.ndim == 2 and rows == 1)

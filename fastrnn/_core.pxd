@@ -16,6 +16,7 @@ cdef extern from "fastrnn.h" nogil:
         FRNN_NO_MEMORY
         FRNN_INTERRUPTED
         FRNN_FORKED
+        FRNN_NO_SUCH_TOKEN
 
     ctypedef enum frnn_dtype:
         FRNN_FLOAT32
@@ -58,6 +59,7 @@ cdef extern from "fastrnn.h" nogil:
         bint forward, reverse, reset_after, input_forget
         double clip
         frnn_activation activation, recurrent_activation, output_activation
+        size_t vocabulary
 
     ctypedef struct frnn_weights:
         const void *W
@@ -69,6 +71,14 @@ cdef extern from "fastrnn.h" nogil:
         const float *W_scale
         const float *U_scale
         const float *V_scale
+        const void *E
+
+    ctypedef enum frnn_tokens:
+        FRNN_NO_TOKENS
+        FRNN_TOKENS_32
+        FRNN_TOKENS_64
+
+    size_t FRNN_MOST_TABLE_BYTES
 
     ctypedef struct frnn_target:
         pass
@@ -83,6 +93,7 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef struct frnn_call:
         size_t T, B
         frnn_array x
+        frnn_tokens tokens
         frnn_array initial[FRNN_MOST_STATES]
         const size_t *lengths
         const unsigned char *resets
@@ -107,6 +118,7 @@ cdef extern from "fastrnn.h" nogil:
                                 frnn_params **params)
     void frnn_params_free(frnn_params *params)
     size_t frnn_params_bytes(const frnn_params *params)
+    size_t frnn_params_table_bytes(const frnn_params *params)
     frnn_status frnn_run(const frnn_params *params, const frnn_call *call)
     size_t frnn_explain(const frnn_params *params, size_t T, size_t B, size_t threads, char *text, size_t size)
     double frnn_step_seconds(const frnn_params *params)
@@ -132,6 +144,7 @@ cdef extern from "fastrnn.h" nogil:
         ptrdiff_t dx_time, dx_row
         void *dinitial[FRNN_MOST_STATES]
         const frnn_weight_gradients *weights
+        void *dE
         size_t threads
         c_bool (*interrupted)(void *context) noexcept
         void *context
@@ -159,6 +172,7 @@ cdef extern from "fastrnn.h" nogil:
     frnn_status frnn_stream_new(const frnn_params *params, size_t B, frnn_stream **stream)
     void frnn_stream_free(frnn_stream *stream)
     int frnn_stream_step(frnn_stream *stream, const void *x, ptrdiff_t x_row)
+    int frnn_stream_step_tokens(frnn_stream *stream, const void *x, ptrdiff_t x_row, frnn_tokens tokens)
     int frnn_stream_newest(const frnn_stream *stream)
     const void *frnn_stream_output(const frnn_stream *stream, int slot)
     void frnn_stream_move_slot(frnn_stream *stream, void *memory)

@@ -1,4 +1,4 @@
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from fastrnn._types import TargetName
 
 F = TypeVar("F", np.float32, np.float64)
+Tokens = NDArray[np.signedinteger[Any]]
 
 COMPILER: str
 MOST_THREADS: int
@@ -30,10 +31,14 @@ class Packed:
         weights: list[tuple[NDArray[Any] | None, ...]],
         target: str,
         precision: str | None = None,
+        vocabulary: int = 0,
+        embedding: NDArray[Any] | None = None,
         like: Packed | None = None,
     ) -> None: ...
     @property
     def nbytes(self) -> int: ...
+    @property
+    def table_nbytes(self) -> int: ...
     def explain(self, T: int, B: int, threads: int) -> str: ...
 
 class Params:
@@ -56,7 +61,11 @@ class Stream:
     def _params(self) -> Any: ...
     @property
     def _batch_size(self) -> int: ...
+    @overload
     def step(self, x: NDArray[F], out: NDArray[F] | None = None) -> NDArray[F]: ...
+    @overload
+    def step(self, x: Tokens | int, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
+    @overload
     def run(
         self,
         x: NDArray[F],
@@ -65,6 +74,15 @@ class Stream:
         batch_first: bool | None = None,
         threads: int | None = 1,
     ) -> NDArray[F]: ...
+    @overload
+    def run(
+        self,
+        x: Tokens,
+        *,
+        resets: NDArray[np.bool_] | None = None,
+        batch_first: bool | None = None,
+        threads: int | None = 1,
+    ) -> NDArray[Any]: ...
     def _get_state(self) -> Any: ...
     def _set_state(self, state: Any) -> None: ...
 
@@ -75,6 +93,7 @@ class Transposed:
 
 class Tape:
     batch_first: bool
+    of_tokens: bool
     ndim: int
     T: int
     B: int
@@ -89,6 +108,7 @@ class Tape:
         dx: NDArray[Any] | None,
         dinitial: list[NDArray[Any]],
         weights: list[tuple[NDArray[Any] | None, ...]] | None,
+        dE: NDArray[Any] | None,
     ) -> None: ...
 
 def release_pages() -> None: ...

@@ -30,12 +30,14 @@ cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() noexcept
     PyObject *PyErr_Occurred() noexcept
     int PyErr_CheckSignals() noexcept  # leaves its error set: of cpython.exc it would be raised at once
+    long long PyLong_AsLongLongAndOverflow(object, int *) except? -1
     PyObject *PyTuple_GET_ITEM(PyObject *, Py_ssize_t) noexcept  # of cpython.tuple it would be one more reference
     Py_ssize_t Py_REFCNT(PyObject *) noexcept
 
 
 cdef extern from "numpy/arrayobject.h":
     PyTypeObject PyArray_Type
+    bint PyArray_IsIntegerScalar(object)
     object PyArray_New(PyTypeObject *, int, cnp.npy_intp *, int, cnp.npy_intp *, void *, int, int, PyObject *)
 
 

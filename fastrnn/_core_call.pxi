@@ -40,9 +40,17 @@ cdef inline bint is_state(a, Packed packed, int ndim, Py_ssize_t B, Py_ssize_t s
     )
 
 
+cdef inline frnn_tokens tokens_of(cnp.ndarray a) noexcept:
+    """Whether C can read the array as tokens, and as which."""
+    if not (cnp.PyTypeNum_ISSIGNED(cnp.PyArray_TYPE(a)) and cnp.PyArray_ISBEHAVED_RO(a)):
+        return FRNN_NO_TOKENS
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(a)
+    return FRNN_TOKENS_64 if size == 8 else FRNN_TOKENS_32 if size == 4 else FRNN_NO_TOKENS
+
+
 cdef struct Call:
     frnn_call c
-    int ndim, time, row  # axes of x, and which of them are which
+    int ndim, time, row  # axes of x, or of the rows that its tokens name, and which of them are which
     bint batch_first, brief
 
 
@@ -110,7 +118,13 @@ cdef cnp.ndarray read_x(Call *call, x, Packed packed, batch_first):
         x = _check.as_array("x", x, packed.type_num)
     cdef cnp.ndarray array = x
     cdef int ndim = cnp.PyArray_NDIM(array)
-    if (
+    call.c.tokens = FRNN_NO_TOKENS
+    if packed.vocabulary and cnp.PyArray_ISINTEGER(array):
+        call.c.tokens = tokens_of(array)
+        if call.c.tokens == FRNN_NO_TOKENS or not (ndim == 1 or ndim == 2):
+            _check.fail_tokens(array, call.batch_first)
+        ndim += 1
+    elif (
         not (ndim == 2 or ndim == 3)
         or cnp.PyArray_DIM(array, ndim - 1) != packed.input_size
         or not is_dense(array, packed.type_num)
@@ -178,9 +192,12 @@ cdef int set_threads(Call *call, threads) except -1:
     return 0
 
 
-cdef int check_status(frnn_status status, Call *call) except -1:
+cdef int check_status(frnn_status status, Call *call, cnp.ndarray x=None, Packed packed=None) except -1:
     if status == FRNN_OK:
         return 0
+    if status == FRNN_NO_SUCH_TOKEN:
+        lengths = [call.c.lengths[i] for i in range(<Py_ssize_t>call.c.B)] if call.c.lengths != NULL else None
+        _check.fail_token(x, packed.vocabulary, lengths, call.batch_first)
     if PyErr_Occurred() != NULL:
         return -1  # with the error that `interrupted` left, whatever else ended the call
     if status == FRNN_FORKED:
@@ -224,11 +241,11 @@ cdef run(frnn_cell cell, x, params, state, lengths, resets, batch_first, return_
         c_n = new_state(packed, ndim, B, packed.hidden_size)
         call.c.final[1] = cnp.PyArray_DATA(c_n)
     if tape is not None:
-        tape.record(packed, &call)
+        tape.record(packed, &call, array)
     elif call.brief:
-        check_status(frnn_run(packed.params, &call.c), &call)
+        check_status(frnn_run(packed.params, &call.c), &call, array, packed)
     else:
         with nogil:
             status = frnn_run(packed.params, &call.c)
-        check_status(status, &call)
+        check_status(status, &call, array, packed)
     return (y if out is None else out, (h_n, c_n) if two else h_n)

@@ -36,7 +36,7 @@ cdef class Tape:
 
     cdef frnn_tape *tape
     cdef Packed packed
-    cdef readonly bint batch_first, return_sequences
+    cdef readonly bint batch_first, return_sequences, of_tokens
     cdef readonly int ndim
     cdef readonly Py_ssize_t T, B
     cdef bint brief
@@ -46,14 +46,15 @@ cdef class Tape:
     def __init__(self):
         raise TypeError("fastrnn.vjp and fastrnn.trace make tapes")
 
-    cdef int record(self, Packed packed, Call *call) except -1:
+    cdef int record(self, Packed packed, Call *call, cnp.ndarray x) except -1:
         cdef frnn_status status
         self.packed = packed
         self.batch_first, self.ndim, self.return_sequences = call.batch_first, call.ndim, call.c.return_sequences
         self.T, self.B, self.brief = call.c.T, call.c.B, call.brief
+        self.of_tokens = call.c.tokens != FRNN_NO_TOKENS
         with nogil:
             status = frnn_run_taped(packed.params, &call.c, self.segment, &self.tape)
-        return check_status(status, call)
+        return check_status(status, call, x, packed)
 
     def __dealloc__(self):
         frnn_tape_free(self.tape)
@@ -82,11 +83,12 @@ cdef class Tape:
         for begin in range(0, self.T, some):
             self.read_some(index, begin, min(begin + some, self.T), &to)
 
-    def pull_back(self, Transposed transposed not None, dy, list dfinal, cnp.ndarray dx, list dinitial, list weights):
+    def pull_back(self, Transposed transposed not None, dy, list dfinal, cnp.ndarray dx, list dinitial, list weights,
+                  cnp.ndarray dE):
         """Fill arrays with gradients. All arrays are checked; those that are None are not given, or not wanted.
 
         dy and dx are laid out as y and x of the call, the others are dense; `weights` holds a tuple (W, U, b, d, V, p)
-        for each layer and direction, or is None.
+        for each layer and direction, or is None. dE is of the embedding.
         """
         cdef frnn_pull pull
         cdef Call call
@@ -123,6 +125,7 @@ cdef class Tape:
         if weights is not None:
             arrays = weight_gradients_of(weights)
         pull.weights = arrays
+        pull.dE = NULL if dE is None else cnp.PyArray_DATA(dE)
         with nogil:
             status = frnn_pull_back(self.tape, transposed.transposed, &pull)
         free(arrays)

@@ -10,8 +10,8 @@ cdef const void *data_of(array):
     return NULL if array is None else cnp.PyArray_DATA(<cnp.ndarray>array)
 
 
-cdef frnn_weights *weights_of(list weights) except NULL:
-    """An array for C, to be freed, of tuples (W, U, b, d, V, p, scales of W, of U, of V)."""
+cdef frnn_weights *weights_of(list weights, embedding=None) except NULL:
+    """An array for C, to be freed, of tuples (W, U, b, d, V, p, scales of W, of U, of V), and the embedding."""
     cdef Py_ssize_t i, n = len(weights)
     cdef frnn_weights *arrays = <frnn_weights *>malloc(n * sizeof(frnn_weights))
     if arrays == NULL:
@@ -20,8 +20,9 @@ cdef frnn_weights *weights_of(list weights) except NULL:
         W, U, b, d, V, p, W_scale, U_scale, V_scale = weights[i]
         arrays[i] = frnn_weights(
             data_of(W), data_of(U), data_of(b), data_of(d), data_of(V), data_of(p),
-            <const float *>data_of(W_scale), <const float *>data_of(U_scale), <const float *>data_of(V_scale),
+            <const float *>data_of(W_scale), <const float *>data_of(U_scale), <const float *>data_of(V_scale), NULL,
         )
+    arrays[0].E = data_of(embedding)
     return arrays
 
 
@@ -31,7 +32,8 @@ cdef class Packed:
 
     `weights` holds a tuple (W, U, b, d, V, p, and the scales of W, U and V) for each layer and direction, layer by layer,
     forward before reverse: dense arrays, None where absent. W, U and V are of `precision`, scales float32, all others of
-    `dtype`. `like`: what was packed before of the same layers with other numbers.
+    `dtype`. `embedding`: an array (vocabulary, I) of it; None where there is no vocabulary, or for the rows of an identity
+    matrix. `like`: what was packed before of the same layers with other numbers.
     """
 
     cdef frnn_params *params
@@ -40,10 +42,12 @@ cdef class Packed:
     cdef bint forward  # and in no other direction
     cdef bint batch_first  # the layout of x where a call does not say another one
     cdef Py_ssize_t input_size, hidden_size, num_layers, directions, output_size, states
+    cdef Py_ssize_t vocabulary  # tokens that x may be made of; 0: it is of numbers alone
     cdef double step_seconds
 
     def __cinit__(self, str cell, dtype, sizes, directions, activations, *, double clip, bint reset_after,
-                  bint input_forget, bint batch_first, list weights, str target, precision=None, Packed like=None):
+                  bint input_forget, bint batch_first, list weights, str target, precision=None, size_t vocabulary=0,
+                  embedding=None, Packed like=None):
         cdef frnn_spec spec
         cdef size_t i
         self.type_num = (<cnp.dtype>dtype).type_num
@@ -58,6 +62,7 @@ cdef class Packed:
         self.states = frnn_cell_states(spec.cell)
         self.forward = spec.forward and not spec.reverse
         self.batch_first = batch_first
+        self.vocabulary = spec.vocabulary = vocabulary
         spec.reset_after = reset_after
         spec.input_forget = input_forget
         spec.clip = clip
@@ -70,7 +75,7 @@ cdef class Packed:
             if frnn_target_name(frnn_target_at(i)).decode() == target:
                 chosen = frnn_target_at(i)
         cdef const frnn_params *like_params = NULL if like is None else like.params
-        cdef frnn_weights *arrays = weights_of(weights)
+        cdef frnn_weights *arrays = weights_of(weights, embedding)
         cdef frnn_status status
         try:
             with nogil:
@@ -90,6 +95,10 @@ cdef class Packed:
     @property
     def nbytes(self):
         return frnn_params_bytes(self.params)
+
+    @property
+    def table_nbytes(self):
+        return frnn_params_table_bytes(self.params)
 
     def explain(self, size_t T, size_t B, size_t threads):
         cdef bytearray text = bytearray(frnn_explain(self.params, T, B, threads, NULL, 0))

@@ -68,6 +68,14 @@ cdef inline bint is_kept(tuple outputs, int slot) noexcept:
     return Py_REFCNT(PyTuple_GET_ITEM(<PyObject *>outputs, slot)) > 1
 
 
+cdef struct StepInput:
+    const void *data
+    ptrdiff_t row
+    frnn_tokens tokens
+    long long token  # what data is where x is one integer
+    int ndim  # of x, or of the rows that its tokens name
+
+
 @cython.auto_pickle(False)
 cdef class Stream:
     """The part of `fastrnn.Stream` that has to be fast, and what its other part is made of."""
@@ -127,6 +135,37 @@ cdef class Stream:
             self.make_outputs(slot)
         return 0
 
+    cdef inline cnp.ndarray read_step(self, StepInput *to, x):
+        """Checks x of a step and describes it to C; what comes back is to be kept while C reads it."""
+        cdef Packed packed = self.packed
+        cdef int overflow
+        if packed.vocabulary and PyArray_IsIntegerScalar(x) and type(x) is not bool:
+            if self._batch_size != 1:
+                _check.fail_step_tokens(x, self._batch_size)
+            to.token = PyLong_AsLongLongAndOverflow(x, &overflow)  # -1, which is no token, where it does not fit
+            to.data, to.row, to.tokens, to.ndim = &to.token, 0, FRNN_TOKENS_64, 1
+            return None
+        if not cnp.PyArray_CheckExact(x):
+            x = _check.as_array("x", x, packed.type_num)
+        cdef cnp.ndarray array = x
+        cdef int ndim = cnp.PyArray_NDIM(array)
+        to.tokens = FRNN_NO_TOKENS
+        if packed.vocabulary and cnp.PyArray_ISINTEGER(array):
+            to.tokens = tokens_of(array)
+            if to.tokens == FRNN_NO_TOKENS or not (
+                ndim == 1 and cnp.PyArray_DIM(array, 0) == self._batch_size or ndim == 0 and self._batch_size == 1
+            ):
+                _check.fail_step_tokens(array, self._batch_size)
+        elif (
+            not (ndim == 2 and cnp.PyArray_DIM(array, 0) == self._batch_size or ndim == 1 and self._batch_size == 1)
+            or cnp.PyArray_DIM(array, ndim - 1) != packed.input_size
+            or not is_dense(array, packed.type_num)
+        ):
+            _check.fail_step(array, self._batch_size, packed.input_size, packed.type_num)
+        to.data, to.row = cnp.PyArray_DATA(array), cnp.PyArray_STRIDE(array, 0) if ndim else 0
+        to.ndim = ndim if to.tokens == FRNN_NO_TOKENS else ndim + 1
+        return array
+
     def step(self, x, out=None):
         """Take one step.
 
@@ -135,7 +174,8 @@ cdef class Stream:
         Parameters
         ----------
         x : (B, I) ndarray, or (I,) where the batch has one row
-            Inputs of the step, of the params' dtype, the last axis dense.
+            Inputs of the step, of the params' dtype, the last axis dense. Where the params have an embedding, also
+            tokens: (B,) integers, or one integer where the batch has one row, which stands for (I,).
         out : ndarray, optional
             Where `y` is written: of its shape and dtype, last axis dense.
 
@@ -146,31 +186,23 @@ cdef class Stream:
             written to, since it is a part of the stream's state. It stays as it is for as long as anything refers to
             it: a later step then takes new memory, that of h of all layers.
         """
-        if not cnp.PyArray_CheckExact(x):
-            x = _check.as_array("x", x, self.packed.type_num)
-        cdef cnp.ndarray array = x, to = None, y
-        cdef Packed packed = self.packed
-        cdef int ndim = cnp.PyArray_NDIM(array), slot
-        if (
-            not (ndim == 2 and cnp.PyArray_DIM(array, 0) == self._batch_size or ndim == 1 and self._batch_size == 1)
-            or cnp.PyArray_DIM(array, ndim - 1) != packed.input_size
-            or not is_dense(array, packed.type_num)
-        ):
-            _check.fail_step(array, self._batch_size, packed.input_size, packed.type_num)
+        cdef StepInput given
+        cdef cnp.ndarray array = self.read_step(&given, x), to = None, y
+        cdef int ndim = given.ndim, slot
         if out is not None:
             to = out if self.is_writable(out, ndim) else _check.writable(
-                out, (self._batch_size, packed.output_size)[2 - ndim:], packed.type_num
+                out, (self._batch_size, self.packed.output_size)[2 - ndim:], self.packed.type_num
             )
-        cdef const void *data = cnp.PyArray_DATA(array)
-        cdef ptrdiff_t row = cnp.PyArray_STRIDE(array, 0)
         self.enter()
         if self.brief:
-            slot = frnn_stream_step(self.stream, data, row)
+            slot = self.take_step(&given)
         else:
             self.begin_work()
             with nogil:
-                slot = frnn_stream_step(self.stream, data, row)
+                slot = self.take_step(&given)
             self.busy = 0
+        if slot < 0:
+            _check.fail_token(x if array is None else array, self.packed.vocabulary, None, False)
         if out is not None:
             self.copy_output(to, slot)
             return out
@@ -179,6 +211,11 @@ cdef class Stream:
             self.make_outputs(slot)
             y = (self.rows if ndim == 2 else self.single)[slot]
         return y
+
+    cdef inline int take_step(self, StepInput *given) noexcept nogil:
+        if given.tokens == FRNN_NO_TOKENS:
+            return frnn_stream_step(self.stream, given.data, given.row)
+        return frnn_stream_step_tokens(self.stream, given.data, given.row, given.tokens)
 
     cdef inline size_t row_bytes(self) noexcept:
         return self.packed.output_size * cnp.PyArray_ITEMSIZE(<cnp.ndarray>self.rows[0])
@@ -219,7 +256,8 @@ cdef class Stream:
         Parameters
         ----------
         x : (T, B, I) ndarray, (B, T, I) with `batch_first`, or (T, I) where the batch has one row
-            Inputs, of the params' dtype, the last axis dense. T may be 0.
+            Inputs, of the params' dtype, the last axis dense. T may be 0. Where the params have an embedding, also
+            tokens, which are integers: (T, B), (B, T), or (T,).
         resets : bools, laid out as the steps of `x`, or None
             Where it is true, the row's state, of all layers, is zero before that step.
         batch_first : bool or None
@@ -248,7 +286,8 @@ cdef class Stream:
             with nogil:
                 status = frnn_stream_run(self.stream, &call.c)
         self.busy = 0
-        check_status(status, &call)
+        call.c.lengths = NULL
+        check_status(status, &call, array, self.packed)
         return y
 
     def _get_state(self):

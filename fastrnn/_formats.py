@@ -2,7 +2,8 @@
 
 Beside the weights a file has one JSON text, `{"cell": .., "dtype": .., "options": {..}, "version": 1}`: under the key
 "fastrnn" of the metadata of a safetensors file, in an entry "fastrnn.json" of an .npz file. Where weights are narrow
-the version is 2, which older readers refuse, and `"precision": ..` is there too. `files.py` reads the text.
+the version is 2, which older readers refuse, and `"precision": ..` is there too. Where there is an embedding it is 3,
+and `"embedding": ..` is there, "array" or "one-hot", with or without `"precision"`. `files.py` reads the text.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from contextlib import AbstractContextManager, suppress
 from typing import Any, NamedTuple
 
 from fastrnn import _check, _npz, _safetensors
-from fastrnn._arrays import Array
+from fastrnn._arrays import EMBEDDING, Array
 from fastrnn._cells import Cell
 from fastrnn._untrusted import Content
 
 Opener = Callable[[str], AbstractContextManager[Content]]  # the content of a file
 
-VERSION = 2  # of files that hold narrow weights; others are of version 1
+VERSION = 3  # of files that hold an embedding; 2 of others with narrow weights, and 1 of all others
 
 
 class Format(NamedTuple):
@@ -51,14 +52,22 @@ def path_name(path: object) -> str:
 
 
 def write(
-    path: object, weights: Mapping[str, Array], cell: Cell, dtype: str, options: dict[str, Any], precision: str | None
+    path: object,
+    weights: Mapping[str, Array],
+    cell: Cell,
+    dtype: str,
+    options: dict[str, Any],
+    precision: str | None,
+    one_hot: bool,
 ) -> None:
     """Write params to a file whose name ends as one of the formats says."""
     name = path_name(path)
     encode = format_of(name).encode
     said = {"version": 1, "cell": cell.name, "dtype": dtype, "options": options}
     if precision is not None:
-        said |= {"version": VERSION, "precision": precision}
+        said |= {"version": 2, "precision": precision}
+    if one_hot or EMBEDDING in weights:
+        said |= {"version": 3, "embedding": "one-hot" if one_hot else "array"}
     _replace(name, encode(dict(sorted(weights.items())), json.dumps(said, sort_keys=True, allow_nan=False)))
 
 

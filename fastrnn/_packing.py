@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastrnn import _core
-from fastrnn._arrays import Part
+from fastrnn._arrays import Array, Part
 from fastrnn._cells import Cell
 from fastrnn._shapes import Sizes
 
@@ -22,10 +22,13 @@ def pack(
     dtype: np.dtype[Any],
     precision: str | None,
     target: str,
+    vocabulary: int,
+    embedding: Array | None,
     like: _core.Packed | None = None,
 ) -> _core.Packed:
     """Copy arrays into panels for a target. What a cell has no option for is handed over as its kernels expect it.
 
+    `embedding` is an array (vocabulary, I), or None for the identity matrix, and where there is no vocabulary.
     `like` is what was packed of the same layers with other numbers: then memory is kept for the next ones.
     """
     activation = options["activation"]
@@ -46,5 +49,7 @@ def pack(
         weights=[tuple(part) for part in parts],
         target=target,
         precision=precision,
+        vocabulary=vocabulary,
+        embedding=embedding,
         like=like,
     )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fastrnn import _check, _core, _rounding, functional, reference
 from fastrnn._cells import RNN
+from fastrnn._embedding import without
 from fastrnn._precision import FULL, OF_BYTES
 from fastrnn._shapes import Sizes
 from fastrnn._types import Precision, TargetName
@@ -95,7 +96,7 @@ def torch(params: Params, x: Array, tensors: Mapping[str, Any] | None = None) ->
     ).eval()
     state = {name: library.zeros_like(tensor) for name, tensor in module.state_dict().items()}  # biases may be absent
     if tensors is None:
-        tensors = {name: library.from_numpy(np.array(a, params.dtype)) for name, a in params.weights.items()}
+        tensors = {name: library.from_numpy(np.array(a, params.dtype)) for name, a in without(params.weights).items()}
     state |= {name if "_l" in name else f"{name}_l0": tensor for name, tensor in tensors.items()}
     try:
         module.load_state_dict(state)

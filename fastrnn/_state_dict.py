@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastrnn import _check
-from fastrnn._arrays import SCALE
+from fastrnn._arrays import EMBEDDING, SCALE
 from fastrnn._cells import GRU, LSTM, RNN
+from fastrnn._embedding import ONE_HOT, kind_of
 from fastrnn._names import WEIGHT_NAME, listed
 
 # Cells that PyTorch has, by the number of gates, which tells them apart.
@@ -92,3 +93,17 @@ def cell_of(weights: Mapping[str, Any]) -> str:
         expected = "(H, H) of an RNN, (3 * H, H) of a GRU or (4 * H, H) of an LSTM"
         raise ValueError(f"{name}: expected {expected}, got {shape}")
     return _CELLS[int(gates)].name
+
+
+def embedding_in(state: Mapping[Any, Any], name: str | None, argument: str) -> dict[str, Any]:
+    """The array of this name, "emb" meaning "emb.weight", under the name that params give it; none for "one-hot"."""
+    if name is None or kind_of(name) == ONE_HOT:
+        return {}
+    known = {plain_prefix(whole): whole for whole in state if isinstance(whole, str)}
+    for whole in (name, f"{name}.weight"):
+        if whole in state:
+            return {EMBEDDING: state[whole]}
+        if plain_prefix(whole) in known:
+            return {EMBEDDING: state[known[plain_prefix(whole)]]}
+    got = f"{_check.shown(name)}{_check.meant(name, known)}"
+    raise ValueError(f"embedding: expected 'one-hot' or a name in {argument}, got {got}")

@@ -23,6 +23,7 @@ import numpy as np
 
 from fastrnn import _check, _core, _peers, _rounding, _streaming
 from fastrnn._arguments import TIMED, Parser, complain, fail, line, parser, spelled
+from fastrnn._arrays import EMBEDDING
 from fastrnn._cells import CELLS
 from fastrnn._nearness import nearness, read_input
 from fastrnn._precision import NARROW, OF_BYTES, Outlier, outliers, split_scales
@@ -94,7 +95,9 @@ def _described(params: Params) -> dict[str, Any]:
         "proj_size": params.proj_size,
         "num_layers": params.num_layers,
         "direction": params.direction,
-        "weights": [plain for plain in params._cell.weights if any(plain in part for part in parts)],
+        "weights": [plain for plain in params._cell.weights if any(plain in part for part in parts)]
+        + [EMBEDDING] * (EMBEDDING in held),
+        "vocabulary": params._vocabulary,
         "options": params._shown_options(),
         "dtype": params.dtype.name,
         "precision": params.precision,
@@ -108,7 +111,10 @@ def _described_with_outliers(params: Params) -> dict[str, Any]:
 
 
 def _one_line(layer: dict[str, Any]) -> str:
-    sizes = f"I={layer['input_size']} H={layer['hidden_size']}" + f" P={layer['proj_size']}" * bool(layer["proj_size"])
+    sizes = (
+        f"V={layer['vocabulary']} " * bool(layer["vocabulary"]) + f"I={layer['input_size']} H={layer['hidden_size']}"
+    )
+    sizes += f" P={layer['proj_size']}" * bool(layer["proj_size"])
     options = "".join(f" {name}={value!r}" for name, value in layer["options"].items())
     count = "1 layer" if layer["num_layers"] == 1 else f"{layer['num_layers']} layers"
     size = f"{layer['parameters']} parameters, {layer['bytes']} bytes ({', '.join(layer['weights'])})"

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, overload
 import numpy as np
 
 from fastrnn import _check
-from fastrnn._arrays import NEEDS_CONVERSION
+from fastrnn._arrays import EMBEDDING, NEEDS_CONVERSION
 from fastrnn._cells import CELLS
+from fastrnn._embedding import ONE_HOT, kind_of
 from fastrnn._formats import VERSION, Opener, format_of, path_name
 from fastrnn._names import listed
 from fastrnn._options import check_dtype, check_option
 from fastrnn._precision import NARROW, check_dtypes, check_precision
 from fastrnn._safetensors import BFLOAT16
-from fastrnn._state_dict import cell_of, prefixes, select
+from fastrnn._state_dict import cell_of, embedding_in, prefixes, select
 from fastrnn._types import CellName, Precision, TargetName
 from fastrnn._untrusted import MOST_TEXT, Entry, said_of, short, strict_json
 from fastrnn.config import resolve_target
@@ -46,6 +47,7 @@ class _Header(NamedTuple):
     dtype: str | None
     options: dict[str, Any]
     precision: Precision | None = None  # a narrow one
+    embedding: str | None = None  # "array" or "one-hot"
 
 
 def save(params: Params, path: Path) -> None:
@@ -91,6 +93,7 @@ def load(
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
     precision: Precision | None = None,
+    embedding: str | None = None,
     **options: Any,
 ) -> RNNParams: ...
 
@@ -104,6 +107,7 @@ def load(
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
     precision: Precision | None = None,
+    embedding: str | None = None,
     **options: Any,
 ) -> LSTMParams: ...
 
@@ -117,6 +121,7 @@ def load(
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
     precision: Precision | None = None,
+    embedding: str | None = None,
     **options: Any,
 ) -> GRUParams: ...
 
@@ -130,6 +135,7 @@ def load(
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
     precision: Precision | None = None,
+    embedding: str | None = None,
     **options: Any,
 ) -> AnyParams: ...
 
@@ -142,6 +148,7 @@ def load(
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
     precision: Precision | None = None,
+    embedding: str | None = None,
     **options: Any,
 ) -> AnyParams:
     """Read params from a file that `Params.save` or another program wrote.
@@ -162,6 +169,9 @@ def load(
     precision : str or None
         Converts the weights as `Params.to` does; None: as the file says. Files of float16 and bfloat16 weights, which
         other programs wrote, are read with a `precision` or a `dtype`: "float16" holds float16 weights exactly.
+    embedding : str or None
+        For a file of another program: the whole name of the array (V, I) whose rows tokens name, such as
+        ``"emb.weight"``, or "one-hot". fastrnn's own files say it themselves.
     **options
         Those of `RNNParams`, `LSTMParams` or `GRUParams`, for a file of another program.
 
@@ -204,7 +214,7 @@ def load(
     check_dtype(dtype)
     check_precision(precision)
     resolve_target(target)
-    given: dict[str, Any] = {"dtype": dtype, "target": target, "precision": precision}
+    given: dict[str, Any] = {"dtype": dtype, "target": target, "precision": precision, "embedding": embedding}
     return load_with(format_of(name).opened, name, cell, prefix, **given, **options)
 
 
@@ -217,16 +227,19 @@ def load_with(
     dtype: DTypeLike | None = None,
     target: TargetName | None = None,
     precision: Precision | None = None,
+    embedding: str | None = None,
     **options: Any,
 ) -> AnyParams:
     """`load` of a file of one format, whatever its name ends in."""
     with opened(name) as (entries, text):
         if text is None:
-            header = _Header(cell or _fail_no_cell(name, entries), None, options)
-            entries = select(entries, prefix, name)
+            kind = None if embedding is None else kind_of(embedding)
+            header = _Header(cell or _fail_no_cell(name, entries), None, options, embedding=kind)
+            entries = select(entries, prefix, name) | embedding_in(entries, embedding, name)
         else:
             header = _parse(name, text)
             _check_agrees(name, header, cell, prefix, options)
+            _check_embedding(name, header, embedding, entries)
         _check_options(header.cell, options)
         dtype = dtype or header.dtype
         if dtype is None and precision is None:
@@ -243,6 +256,7 @@ def _converted(
 ) -> AnyParams:
     """Params as the file has them, brought to a precision; another program's floats are made narrow at once."""
     kind = CLASSES[header.cell]
+    arguments["embedding"] = ONE_HOT if header.embedding == ONE_HOT else None
     bytes_there = any(array.dtype == np.int8 for array in weights.values())
     if header.dtype is None and not bytes_there:
         return kind(weights, precision=precision, **arguments)
@@ -296,11 +310,15 @@ def _parse(name: str, text: str) -> _Header:
     if version > VERSION:
         raise ValueError(f"{name}: expected version {VERSION} of the format, got {version}; a newer fastrnn reads it")
     with said_of(name, "metadata of fastrnn in JSON"):
-        known = {"version", "cell", "dtype", "options"} | ({"precision"} if version > 1 else set())
+        known, narrow = {"version", "cell", "dtype", "options"}, version == 2 or (version > 2 and "precision" in said)
+        known |= {"precision"} if narrow else set()
+        known |= {"embedding"} if version > 2 else set()
         if said.keys() != known or not isinstance(said["options"], dict):
             raise ValueError(_check.shown(text))
-        precision = said.get("precision")
-        if version > 1 and (precision not in NARROW or said["dtype"] != "float32"):
+        precision, embedding = said.get("precision"), said.get("embedding")
+        if version > 2 and embedding not in ("array", ONE_HOT):
+            raise ValueError(f"embedding {_check.shown(embedding)}")
+        if narrow and (precision not in NARROW or said["dtype"] != "float32"):
             raise ValueError(f"precision {_check.shown(precision)} and dtype {_check.shown(said['dtype'])}")
         if not isinstance(said["cell"], str) or said["cell"] not in CELLS:
             raise ValueError(f"cell {_check.shown(said['cell'])}")
@@ -308,7 +326,7 @@ def _parse(name: str, text: str) -> _Header:
             raise ValueError(f"dtype {_check.shown(said['dtype'])}")
         options = {key: tuple(value) if isinstance(value, list) else value for key, value in said["options"].items()}
         _check_options(said["cell"], options)
-    return _Header(said["cell"], said["dtype"], options, precision)
+    return _Header(said["cell"], said["dtype"], options, precision, embedding)
 
 
 def _check_options(cell: str, options: dict[str, Any]) -> None:
@@ -331,6 +349,15 @@ def _check_agrees(name: str, header: _Header, cell: str | None, prefix: object, 
     for option, value in options.items():
         if check_option(row, option, value) != check_option(row, option, known[option]):
             raise ValueError(f"{option}: expected {known[option]!r}, as {name} says, got {_check.shown(value)}")
+
+
+def _check_embedding(name: str, header: _Header, given: str | None, entries: Mapping[str, Entry]) -> None:
+    """Raise where the caller or the arrays contradict what the file says of an embedding."""
+    if given not in (None, header.embedding if header.embedding == ONE_HOT else None):
+        raise ValueError(f"embedding: expected None, since {name} says itself what it has, got {_check.shown(given)}")
+    if (EMBEDDING in entries) != (header.embedding == "array"):
+        expected, got = ("an", "none") if header.embedding == "array" else ("no", "one")
+        raise ValueError(f"{name}: expected {expected} array {EMBEDDING!r}, as its metadata say, got {got}")
 
 
 def _fail_no_cell(name: str, entries: Mapping[str, Entry]) -> NoReturn:

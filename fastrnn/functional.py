@@ -17,6 +17,7 @@ __all__ = ["gru", "lstm", "rnn", "run"]
 
 Weights = Mapping[str, SupportsArray]
 F = TypeVar("F", np.float32, np.float64)
+Tokens = NDArray[np.signedinteger[Any]]  # for params with an embedding
 Lengths = NDArray[np.integer[Any]] | Sequence[int]
 Resets = NDArray[np.bool_]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -27,7 +28,7 @@ def _compiled(described: Function) -> Function:
     return cast("Function", update_wrapper(getattr(_core, described.__name__), described))
 
 
-@_compiled
+@overload
 def rnn(
     x: NDArray[F],
     params: RNNParams | Weights,
@@ -39,7 +40,35 @@ def rnn(
     return_sequences: bool = True,
     out: NDArray[F] | None = None,
     threads: int | None = None,
-) -> tuple[NDArray[F], NDArray[F]]:
+) -> tuple[NDArray[F], NDArray[F]]: ...
+
+
+@overload
+def rnn(
+    x: Tokens,
+    params: RNNParams | Weights,
+    state: NDArray[Any] | None = None,
+    *,
+    lengths: Lengths | None = None,
+    batch_first: bool | None = None,
+    return_sequences: bool = True,
+    out: NDArray[Any] | None = None,
+    threads: int | None = None,
+) -> tuple[NDArray[Any], NDArray[Any]]: ...
+
+
+@_compiled
+def rnn(
+    x: Any,
+    params: RNNParams | Weights,
+    state: Any = None,
+    *,
+    lengths: Lengths | None = None,
+    batch_first: bool | None = None,
+    return_sequences: bool = True,
+    out: Any = None,
+    threads: int | None = None,
+) -> Any:
     """Run a stack of Elman layers over a batch of sequences.
 
     ``h' = act(W x + b + U h + d)``, with ``act`` one of the activations of `RNNParams`.
@@ -47,7 +76,8 @@ def rnn(
     Parameters
     ----------
     x : (T, B, I) ndarray, (B, T, I) with `batch_first`, or (T, I) without a batch
-        Inputs, of the params' dtype. Any strides whose last axis is dense are read in place, without a copy.
+        Inputs, of the params' dtype. Any strides whose last axis is dense are read in place, without a copy. Where the
+        params have an embedding, also tokens: (T, B), (B, T) or (T,) of int32 or int64, with any strides.
     params : RNNParams or mapping
         Weights. A plain mapping of arrays in PyTorch's names is packed for this one call, which costs about as much as
         reading and writing all weights, so keep an `RNNParams` for weights that are used again.
@@ -101,7 +131,7 @@ def rnn(
     raise NotImplementedError  # _core.pyx does it
 
 
-@_compiled
+@overload
 def gru(
     x: NDArray[F],
     params: GRUParams | Weights,
@@ -113,7 +143,35 @@ def gru(
     return_sequences: bool = True,
     out: NDArray[F] | None = None,
     threads: int | None = None,
-) -> tuple[NDArray[F], NDArray[F]]:
+) -> tuple[NDArray[F], NDArray[F]]: ...
+
+
+@overload
+def gru(
+    x: Tokens,
+    params: GRUParams | Weights,
+    state: NDArray[Any] | None = None,
+    *,
+    lengths: Lengths | None = None,
+    batch_first: bool | None = None,
+    return_sequences: bool = True,
+    out: NDArray[Any] | None = None,
+    threads: int | None = None,
+) -> tuple[NDArray[Any], NDArray[Any]]: ...
+
+
+@_compiled
+def gru(
+    x: Any,
+    params: GRUParams | Weights,
+    state: Any = None,
+    *,
+    lengths: Lengths | None = None,
+    batch_first: bool | None = None,
+    return_sequences: bool = True,
+    out: Any = None,
+    threads: int | None = None,
+) -> Any:
     """Run a stack of gated recurrent units over a batch of sequences.
 
     ``r = s(W_r x + b_r + U_r h + d_r)``, ``z`` alike, ``h' = (1 - z) * n + z * h``, with
@@ -123,7 +181,8 @@ def gru(
     Parameters
     ----------
     x : (T, B, I) ndarray, (B, T, I) with `batch_first`, or (T, I) without a batch
-        Inputs, of the params' dtype. Any strides whose last axis is dense are read in place, without a copy.
+        Inputs, of the params' dtype. Any strides whose last axis is dense are read in place, without a copy. Where the
+        params have an embedding, also tokens: (T, B), (B, T) or (T,) of int32 or int64, with any strides.
     params : GRUParams or mapping
         Weights. A plain mapping of arrays in PyTorch's names is packed for this one call, which costs about as much as
         reading and writing all weights, so keep a `GRUParams` for weights that are used again.
@@ -176,7 +235,7 @@ def gru(
     raise NotImplementedError  # _core.pyx does it
 
 
-@_compiled
+@overload
 def lstm(
     x: NDArray[F],
     params: LSTMParams | Weights,
@@ -188,7 +247,35 @@ def lstm(
     return_sequences: bool = True,
     out: NDArray[F] | None = None,
     threads: int | None = None,
-) -> tuple[NDArray[F], tuple[NDArray[F], NDArray[F]]]:
+) -> tuple[NDArray[F], tuple[NDArray[F], NDArray[F]]]: ...
+
+
+@overload
+def lstm(
+    x: Tokens,
+    params: LSTMParams | Weights,
+    state: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    *,
+    lengths: Lengths | None = None,
+    batch_first: bool | None = None,
+    return_sequences: bool = True,
+    out: NDArray[Any] | None = None,
+    threads: int | None = None,
+) -> tuple[NDArray[Any], tuple[NDArray[Any], NDArray[Any]]]: ...
+
+
+@_compiled
+def lstm(
+    x: Any,
+    params: LSTMParams | Weights,
+    state: Any = None,
+    *,
+    lengths: Lengths | None = None,
+    batch_first: bool | None = None,
+    return_sequences: bool = True,
+    out: Any = None,
+    threads: int | None = None,
+) -> Any:
     """Run a stack of long short-term memory layers over a batch of sequences.
 
     ``i = s(W_i x + b_i + U_i h + d_i)``, ``f`` and ``o`` alike, ``g = act(W_g x + b_g + U_g h + d_g)``,
@@ -197,7 +284,8 @@ def lstm(
     Parameters
     ----------
     x : (T, B, I) ndarray, (B, T, I) with `batch_first`, or (T, I) without a batch
-        Inputs, of the params' dtype. Any strides whose last axis is dense are read in place, without a copy.
+        Inputs, of the params' dtype. Any strides whose last axis is dense are read in place, without a copy. Where the
+        params have an embedding, also tokens: (T, B), (B, T) or (T,) of int32 or int64, with any strides.
     params : LSTMParams or mapping
         Weights. A plain mapping of arrays in PyTorch's names is packed for this one call, which costs about as much as
         reading and writing all weights, so keep an `LSTMParams` for weights that are used again.
@@ -296,13 +384,41 @@ def run(
 ) -> tuple[NDArray[F], tuple[NDArray[F], NDArray[F]]]: ...
 
 
+@overload
+def run(
+    x: Tokens,
+    params: RNNParams | GRUParams,
+    state: NDArray[Any] | None = None,
+    *,
+    lengths: Lengths | None = None,
+    batch_first: bool | None = None,
+    return_sequences: bool = True,
+    out: NDArray[Any] | None = None,
+    threads: int | None = None,
+) -> tuple[NDArray[Any], NDArray[Any]]: ...
+
+
+@overload
+def run(
+    x: Tokens,
+    params: LSTMParams,
+    state: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    *,
+    lengths: Lengths | None = None,
+    batch_first: bool | None = None,
+    return_sequences: bool = True,
+    out: NDArray[Any] | None = None,
+    threads: int | None = None,
+) -> tuple[NDArray[Any], tuple[NDArray[Any], NDArray[Any]]]: ...
+
+
 def run(x: Any, params: AnyParams, state: Any = None, **options: Any) -> Any:
     """Run the layers of any params: `rnn`, `gru` or `lstm`, by the class of the params.
 
     Parameters
     ----------
     x : (T, B, I) ndarray, (B, T, I) with `batch_first`, or (T, I) without a batch
-        Inputs.
+        Inputs, or tokens without the axis I.
     params : RNNParams, LSTMParams or GRUParams
         Weights; no mapping of arrays, which would not tell the cell.
     state : ndarray, or for LSTMParams a tuple of two, optional

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray  # noqa: TC002  typing.get_type_hints needs it
 
 from fastrnn import _check, _core, _keywords
-from fastrnn._arrays import TRAINED, Array
-from fastrnn.functional import F, Lengths, Resets
+from fastrnn._arrays import EMBEDDING, TRAINED, Array
+from fastrnn.functional import F, Lengths, Resets, Tokens
 from fastrnn.params import AnyParams, GRUParams, LSTMParams, Params, RNNParams
 
 __all__ = ["Gradients", "Pullback", "vjp"]
@@ -27,9 +27,10 @@ class Gradients(NamedTuple):
     Attributes
     ----------
     x : ndarray
-        Of x.
+        Of x; None where x was of tokens.
     weights : dict of str to ndarray
-        Of each array of the weights, by its name.
+        Of each array of the weights, by its name: also of the embedding, which gets the sum of all that each of its
+        rows was read for, and zeros where x was of numbers.
     state : ndarray or tuple of ndarrays
         Of the state before the first step, whether it was given or zeros: h, or (h, c) of an LSTM. Zeros where a row
         resets before its first step.
@@ -100,14 +101,15 @@ class Pullback:
         wanted = _check.wanted(wrt, params._weights)
         given_y = None if dy is None else _check.gradient("dy", dy, self._shapes["y"], params.dtype.num)
         given_states = self._check_states(dstate)
-        dx = np.empty(self._shapes["x"], params.dtype) if "x" in wanted else None
+        dx = np.empty(self._shapes["x"], params.dtype) if "x" in wanted and not self._tape.of_tokens else None
         initial = [np.empty(shape, params.dtype) for shape in self._shapes["state"]] if "state" in wanted else []
         some = [*params._weights] if "weights" in wanted else [name for name in params._weights if name in wanted]
         weights = _like(params, some)
-        arrays = [tuple(map(part.get, TRAINED)) for part in weights] if some else None
-        self._tape.pull_back(params._transposed(), given_y, given_states, dx, initial, arrays)
+        arrays = [tuple(map(part.get, TRAINED)) for part in weights] if any(weights) else None
+        dE = np.empty(params._weights[EMBEDDING].shape, params.dtype) if EMBEDDING in some else None
+        self._tape.pull_back(params._transposed(), given_y, given_states, dx, initial, arrays, dE)
         state = tuple(initial) if len(initial) > 1 else initial[0] if initial else None
-        return Gradients(dx, _named(params, weights) if some else None, state)
+        return Gradients(dx, _named(params, weights, dE) if some else None, state)
 
     def _check_states(self, dstate: Any) -> list[Array | None]:
         """The gradients of the final states as C reads them, None where one is zeros."""
@@ -142,10 +144,12 @@ def _like(params: Params, wanted: list[str]) -> list[dict[str, Array]]:
     ]
 
 
-def _named(params: Params, gradients: list[dict[str, Array]]) -> dict[str, Array]:
+def _named(params: Params, gradients: list[dict[str, Array]], embedding: Array | None) -> dict[str, Array]:
     """The same by the names of the weights, in their order."""
     parts = zip(params._names.values(), gradients, strict=True)
     named = {names[plain]: array for names, part in parts for plain, array in part.items()}
+    if embedding is not None:
+        named[EMBEDDING] = embedding
     return {name: named[name] for name in params._weights if name in named}
 
 
@@ -177,6 +181,34 @@ def vjp(
     checkpoint: int | None = None,
     threads: int | None = None,
 ) -> tuple[tuple[NDArray[F], tuple[NDArray[F], NDArray[F]]], Pullback]: ...
+
+
+@overload
+def vjp(
+    x: Tokens,
+    params: RNNParams | GRUParams,
+    state: NDArray[Any] | None = None,
+    *,
+    lengths: Lengths | None = None,
+    batch_first: bool | None = None,
+    return_sequences: bool = True,
+    checkpoint: int | None = None,
+    threads: int | None = None,
+) -> tuple[tuple[NDArray[Any], NDArray[Any]], Pullback]: ...
+
+
+@overload
+def vjp(
+    x: Tokens,
+    params: LSTMParams,
+    state: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    *,
+    lengths: Lengths | None = None,
+    batch_first: bool | None = None,
+    return_sequences: bool = True,
+    checkpoint: int | None = None,
+    threads: int | None = None,
+) -> tuple[tuple[NDArray[Any], tuple[NDArray[Any], NDArray[Any]]], Pullback]: ...
 
 
 @_keywords.of_gradients

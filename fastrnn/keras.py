@@ -57,7 +57,9 @@ class _Part(NamedTuple):
     end: str = ""
 
 
-def from_keras(layer: Any, *, precision: Precision | None = None) -> RNNParams | LSTMParams | GRUParams:
+def from_keras(
+    layer: Any, *, precision: Precision | None = None, embedding: Any = None
+) -> RNNParams | LSTMParams | GRUParams:
     """Take the weights and options of a recurrent layer of Keras 3, whatever its backend.
 
     Parameters
@@ -68,6 +70,9 @@ def from_keras(layer: Any, *, precision: Precision | None = None) -> RNNParams |
         do not reach the params.
     precision : str or None
         As in `RNNParams`. Narrow ones are for layers of float32; of others, ``from_keras(layer).to("float32")`` first.
+    embedding : keras.layers.Embedding, "one-hot" or None
+        The layer whose rows tokens name, built and of the same dtype; or as in `RNNParams`. The mask of ``mask_zero``
+        goes to the call as `lengths`, as any mask.
 
     Returns
     -------
@@ -110,7 +115,20 @@ def from_keras(layer: Any, *, precision: Precision | None = None) -> RNNParams |
     kind = CLASSES[_CELLS[cells[0].name].cell.name]
     dtype = layer.dtype_policy.name
     batch_first = parts[0].name in ("Bidirectional", *_LAYERS)  # a cell takes one step, and has no layout
-    return kind(weights, dtype=dtype, precision=precision, batch_first=batch_first, **options)
+    rows: Any = embedding if embedding is None or isinstance(embedding, str) else _rows(embedding, dtype)
+    return kind(weights, dtype=dtype, precision=precision, embedding=rows, batch_first=batch_first, **options)
+
+
+def _rows(layer: Any, dtype: str) -> Array:
+    """The rows that an embedding looks up."""
+    part = _Part("embedding", layer, _class_name("embedding", layer, ("Embedding",)))
+    if layer.dtype_policy.name != dtype:
+        expected = f"{dtype!r}, that of layer"
+        raise TypeError(f"embedding.dtype_policy: expected {expected}, got {layer.dtype_policy.name!r}")
+    if not layer.built:
+        raise ValueError(f"{part.path}: expected weights, got a layer that is not built; its build makes them")
+    rows: Array = sys.modules["keras"].ops.convert_to_numpy(layer.embeddings)
+    return rows
 
 
 def _walk(path: str, value: Any, expected: tuple[str, ...], depth: int = 0, reverse: bool = False) -> Iterator[_Part]:

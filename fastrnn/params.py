@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastrnn import _check
-from fastrnn._arrays import Array, SupportsArray, Unpickled
+from fastrnn._arrays import Array, Embedding, SupportsArray, Unpickled
 from fastrnn._base import Params
 from fastrnn._cells import GRU, LSTM, RNN
 from fastrnn._types import Activation, Precision, TargetName
@@ -39,6 +39,10 @@ class RNNParams(Params):
         How the matrices (``weight_ih``, ``weight_hh``, ``weight_hr``) are held and multiplied; None: as dtype says, or
         as the matrices are held: int8 ones have float32 scales (rows,) beside them, ``weight_ih_l{k}_scale``. Narrow
         ones go with float32 arithmetic, and are made of floats by rounding: to float16, or to bytes of a scale a row.
+    embedding : (V, I) ndarray, "one-hot" or None
+        Lets calls take tokens as x: integers, each of which stands for a row of this array, to the bits that x made of
+        these rows has. The array becomes one of the `weights`, as ``embedding``, and may be given there instead. Rows
+        of "one-hot" are those of the identity matrix, V = I, which is not stored.
     activation : str or (str, float, float)
         ``"tanh"``, ``"relu"``, ``"sigmoid"``, ``"softsign"``, ``"hard_sigmoid"`` or ``"linear"``. The last two also
         with alpha and beta: ``("hard_sigmoid", 0.2, 0.5)`` is ``max(0, min(1, 0.2 x + 0.5))`` (alone: ``x / 6 + 0.5``),
@@ -73,12 +77,13 @@ class RNNParams(Params):
         dtype: DTypeLike | None = None,
         target: TargetName | None = None,
         precision: Precision | None = None,
+        embedding: Embedding | None = None,
         activation: Activation = "tanh",
         clip: float | None = None,
         batch_first: bool = False,
     ) -> None:
         options = {"activation": activation, "clip": clip, "batch_first": batch_first}
-        super().__init__(weights, dtype, target, precision, options)
+        super().__init__(weights, dtype, target, precision, options, embedding)
 
 
 class LSTMParams(Params):
@@ -120,6 +125,7 @@ class LSTMParams(Params):
         dtype: DTypeLike | None = None,
         target: TargetName | None = None,
         precision: Precision | None = None,
+        embedding: Embedding | None = None,
         activation: Activation = "tanh",
         recurrent_activation: Activation = "sigmoid",
         output_activation: Activation | None = None,
@@ -135,7 +141,7 @@ class LSTMParams(Params):
             "clip": clip,
             "batch_first": batch_first,
         }
-        super().__init__(weights, dtype, target, precision, options)
+        super().__init__(weights, dtype, target, precision, options, embedding)
 
     def _unused_gates(self) -> str:
         return "f" if self._options["input_forget"] else ""
@@ -178,6 +184,7 @@ class GRUParams(Params):
         dtype: DTypeLike | None = None,
         target: TargetName | None = None,
         precision: Precision | None = None,
+        embedding: Embedding | None = None,
         activation: Activation = "tanh",
         recurrent_activation: Activation = "sigmoid",
         reset_after: bool = True,
@@ -191,7 +198,7 @@ class GRUParams(Params):
             "clip": clip,
             "batch_first": batch_first,
         }
-        super().__init__(weights, dtype, target, precision, options)
+        super().__init__(weights, dtype, target, precision, options, embedding)
 
     def _separate_biases(self) -> str:
         return "n" if self._options["reset_after"] else ""

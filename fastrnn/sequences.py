@@ -21,8 +21,9 @@ def pad(sequences: Iterable[SupportsArray], batch_first: bool = False) -> tuple[
 
     Parameters
     ----------
-    sequences : iterable of (T_b, I) ndarrays
-        A sequence for each row of the batch, of any lengths, 0 among them; all with the same I and dtype.
+    sequences : iterable of (T_b, I) ndarrays, or of (T_b,) ndarrays of tokens
+        A sequence for each row of the batch, of any lengths, 0 among them; all with the same I and dtype. Tokens are
+        integers, and x has no axis I then.
     batch_first : bool
         Whether `x` is (B, T, I).
 
@@ -58,17 +59,19 @@ def pad(sequences: Iterable[SupportsArray], batch_first: bool = False) -> tuple[
     arrays = [_check.converted(f"sequences[{row}]", sequence) for row, sequence in enumerate(sequences)]
     if not arrays:
         raise ValueError("sequences: expected at least one, got none")
-    width, dtype = arrays[0].shape[-1] if arrays[0].ndim else 0, arrays[0].dtype
+    first, dtype = arrays[0], arrays[0].dtype
+    of_tokens = first.ndim == 1 and dtype.kind in "iu"
+    width = first.shape[1:] if first.ndim == 2 or of_tokens else None
     for row, array in enumerate(arrays):
-        if array.ndim != 2 or array.shape[1] != width:
-            expected = f"(T, {width})" if row and arrays[0].ndim == 2 else "(T, I)"
+        if width is None or array.shape[:1] + width != array.shape:
+            expected = "(T, I)" if row == 0 or width is None else f"(T,{''.join(f' {n}' for n in width)})"
             cure = f"; sequences[{row}][:, None] has one number a step" if array.ndim == 1 else ""
             raise ValueError(f"sequences[{row}]: expected {expected}, got {array.shape}{cure}")
         if array.dtype != dtype:
             raise TypeError(f"sequences[{row}]: expected {dtype}, as sequences[0] is, got {array.dtype}")
     lengths = np.array([len(array) for array in arrays], np.intp)
     rows, steps = len(arrays), int(lengths.max())
-    x = np.zeros((rows, steps, width) if batch_first else (steps, rows, width), dtype)
+    x = np.zeros((*((rows, steps) if batch_first else (steps, rows)), *(width or ())), dtype)
     for row, array in enumerate(arrays):
         (x[row] if batch_first else x[:, row])[: len(array)] = array
     return x, lengths

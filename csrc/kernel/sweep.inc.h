@@ -135,11 +135,24 @@ static void multiply_matrix(const stage_step *k, const operands *o, bool for_h, 
     multiply_band(k, o, for_h ? multiply->h : multiply->x, t, from_start);
 }
 
+/* Sums that rows were found to have are copied to where a product adds to them: one pass of loads, which the processor
+ * has many of under way at a time, wherever the rows are. */
+static void copy_looked_up(const stage_step *k, const tile *t)
+{
+    const size_t n = t->blocks * k->stage->sums, place = t->block * k->stage->sums * WIDTH;
+    for (size_t r = 0; r < t->rows; r++) {
+        const real *from = (const real *)k->looked_up[t->row + r] + place;
+        for (size_t i = 0; i < n; i++)
+            v_store(t->sums + r * t->stride + i * WIDTH, v_load(from + i * WIDTH));
+    }
+}
+
 /* All rows of some blocks. `next` is the first block of the sweep's next tile. */
 static void sweep_rows(const stage_step *k, size_t block, size_t blocks, size_t next)
 {
     const frnn_stage *stage = k->stage;
-    const bool with_x = k->ahead || (!k->kept && stage->W.K);
+    const bool with_x = k->ahead || (!k->kept && !k->looked_up && stage->W.K);
+    const bool from_start = !with_x && !k->looked_up;
     const frnn_matrix *W = &stage->W, *U = &stage->U;
     real own[BAND_SUMS * WIDTH], wide[FRNN_BITS == 32 ? COLUMNS_OF_FEW * CHAIN * WIDTH : 1];
     operands x = {W, k->x, k->ahead ? W : U, k->ahead ? next : block, k->x_integers, NULL};
@@ -159,11 +172,13 @@ static void sweep_rows(const stage_step *k, size_t block, size_t blocks, size_t 
         }
         if (with_x)
             multiply_matrix(k, &x, false, t, true);
+        if (k->looked_up)
+            copy_looked_up(k, &t);
         if (!k->ahead) {
             if (k->zero_h)
-                add_zero_h(k, t, !with_x);
+                add_zero_h(k, t, from_start);
             else
-                multiply_matrix(k, &h, true, t, !with_x);
+                multiply_matrix(k, &h, true, t, from_start);
             finish(k, &t);
         }
     }
@@ -282,7 +297,7 @@ INLINE void make_integers_of_step(const stage_step *k, const frnn_steps *s, int 
 #if FRNN_BITS == 32
     if (!frnn_format_is_integer(k->stage->U.format))
         return;
-    if (stage == 0 && !k->kept)
+    if (stage == 0 && !k->kept && !k->looked_up)
         make_integers(&k->stage->W, k->x, k->n, LEAST_SCALE_OF_X, s->x_integers);
     if (!k->zero_h)
         make_integers(&k->stage->U, k->h, k->n, 1, s->h_integers);
@@ -310,6 +325,21 @@ static OUTLINE void widen_layer(const frnn_steps *s, frnn_layer *layer)
     }
 }
 
+/* What tokens name for a stage: one row's kept sums are read where they are, as those of a step that were kept ahead. */
+static OUTLINE void look_up(const frnn_steps *s, int stage, stage_step *k)
+{
+    const char *table = s->lookup->table ? s->lookup->table[stage] : NULL;
+    for (size_t r = 0; r < s->n; r++)
+        s->found[r] = table ? table + frnn_token_at(s->lookup, s->x[r]) * k->stage->sums_row_bytes
+                            : frnn_row_of_token(s->lookup, s->x[r]);
+    if (!table)
+        k->x = s->found;
+    else if (s->n == 1)
+        k->kept = (real *)s->found[0]; /* which is read alone */
+    else
+        k->looked_up = s->found;
+}
+
 static void steps(frnn_steps *s)
 {
     frnn_layer wide;
@@ -323,7 +353,7 @@ static void steps(frnn_steps *s)
             const frnn_stage *stage = &layer->stage[i];
             const bool last = i + 1 == layer->stages;
             const size_t kept_step = s->n * stage->blocks * stage->sums * WIDTH;
-            const stage_step k = {
+            stage_step k = {
                 .stage = stage,
                 .n = s->n,
                 .x = s->x,
@@ -339,6 +369,8 @@ static void steps(frnn_steps *s)
                 .x_integers = s->x_integers,
                 .h_integers = s->h_integers,
             };
+            if (s->lookup && stage->takes_x)
+                look_up(s, i, &k);
             make_integers_of_step(&k, s, i);
             sweep(&k, s->share, s->shares, (s->parity + step) & 1);
             if (s->shares > 1)

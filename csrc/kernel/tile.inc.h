@@ -60,9 +60,10 @@ typedef struct stage_step {
     const void *const *x, *const *h, *const *previous; /* rows that W and U multiply; h of the step before (GRU) */
     void *const *y;
     void *const *carry;
-    real *kept;        /* sums of the x part: to be filled, or to start from; NULL: none */
-    bool ahead;        /* fill `kept`, and no more */
-    bool zero_h;       /* h is +0 throughout: U h is known */
+    real *kept;                   /* sums of the x part: to be filled, or to start from; NULL: none */
+    const void *const *looked_up; /* the same, to start from, of several rows that lie anywhere; NULL: none */
+    bool ahead;                   /* fill `kept`, and no more */
+    bool zero_h;                  /* h is +0 throughout: U h is known */
     void *const *tape; /* rows that sums, and of the first stage states beside h, are kept in; NULL: not kept */
     size_t states;     /* of them, beside h */
     const char *x_integers, *h_integers; /* what rows of x and h have become, where weights are bytes */

@@ -25,33 +25,48 @@ examples:
 """
 
 
-def sample(logits: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
-    """Draw an index with probability softmax(logits / temperature); the most likely one if the temperature is 0."""
+LARGEST_RATE = 1e30  # of a temperature that is nearly 0: differences of logits times this are numbers of float32
+
+
+def uniforms(seed: int) -> Iterator[float]:
+    """Random numbers in [0, 1), a thousand drawn at once."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    while True:
+        yield from rng.random(1000).tolist()
+
+
+def sample(logits: np.ndarray, temperature: float, uniform: float) -> int:
+    """Draw an index with probability softmax(logits / temperature); the most likely one if the temperature is 0.
+
+    It writes over the logits.
+    """
+    likeliest = int(logits.argmax())
     if temperature == 0.0:
-        return int(logits.argmax())
-    with np.errstate(over="ignore"):  # a tiny temperature: -inf, and so probability 0
-        cumulative = np.exp((logits - logits.max()) / temperature).cumsum()
-    index = int(cumulative.searchsorted(rng.random() * cumulative[-1], side="right"))
-    return min(index, len(logits) - 1)
+        return likeliest
+    logits -= logits[likeliest]
+    logits *= min(1 / temperature, LARGEST_RATE)
+    cumulative = np.add.accumulate(np.exp(logits, out=logits))
+    # In float64, where a uniform number below 1 times the sum of all is below that sum.
+    return int(cumulative.searchsorted(uniform * float(cumulative[-1]), side="right"))
 
 
 def generate(
     model: CharModel, params: fastrnn.LSTMParams, prompt: str, temperature: float, seed: int, threads: int | None
 ) -> Iterator[str]:
     """Characters that follow `prompt`, without end."""
-    rng = np.random.Generator(np.random.PCG64(seed))
-    # The separator is left out: the text does not stop. float64, and einsum rather than a matrix product of the BLAS,
-    # whose bits may depend on its thread count.
-    weight = model.head_weight[1:].astype(np.float64)
-    bias = model.head_bias[1:].astype(np.float64)
+    # The separator is left out: the text does not stop. A product of each row with y, since that of the whole matrix
+    # is the BLAS's, whose bits may depend on its thread count.
+    rows, bias = model.head_weight[1:, np.newaxis].copy(), model.head_bias[1:].copy()
+    logits = np.empty_like(bias)
+    stream = fastrnn.Stream(params)
     # As in training: a separator comes after the newline that ends the file before.
-    ids, state = encode("\n" + SEPARATOR + prompt), None
-    while True:
-        # All of the prompt at first, then one character a call.
-        y, state = fastrnn.lstm(model.embedding[ids], params, state, return_sequences=False, threads=threads)
-        index = sample(np.einsum("vh,h->v", weight, y.astype(np.float64)) + bias, temperature, rng)
+    y = stream.run(encode("\n" + SEPARATOR + prompt), threads=threads)[-1]
+    for uniform in uniforms(seed):
+        np.matmul(rows, y[:, np.newaxis], out=logits[:, np.newaxis, np.newaxis])
+        logits += bias
+        index = sample(logits, temperature, uniform)
         yield CHARACTERS[index]
-        ids = np.array([index + 1])
+        y = stream.step(index + 1)
 
 
 def prompt_text(text: str) -> str:
@@ -105,7 +120,7 @@ def argument_parser() -> argparse.ArgumentParser:
         help="0: always the most likely character; 1: the model's own probabilities (default: %(default)s)",
     )
     parser.add_argument("--seed", type=seed_number, default=0, help="of the random numbers (default: %(default)s)")
-    parser.add_argument("--threads", type=count, help="of fastrnn (default: its own)")
+    parser.add_argument("--threads", type=count, help="of fastrnn, while it reads the prompt (default: its own)")
     return parser
 
 
@@ -131,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     model = load_model()
     try:
-        params = fastrnn.LSTMParams(model.lstm)
+        params = fastrnn.LSTMParams(model.lstm, embedding=model.embedding)
         characters = generate(model, params, args.prompt, args.temperature, args.seed, args.threads)
         begin = time.perf_counter()
         written, status = write(args.prompt, islice(characters, args.length))

@@ -1,8 +1,7 @@
 """The character-level language model of this example: its alphabet, its files and its measure. NumPy is all it needs.
 
-    x = embedding[previous characters]      (T, B, E)
-    y = two LSTM layers over x              (T, B, H)
-    logits = y @ head_weight.T + head_bias  (T, B, V)
+    y = two LSTM layers over embedding[previous characters]      (T, B, H)
+    logits = y @ head_weight.T + head_bias                       (T, B, V)
 
 `train.py` writes the files, `generate.py` and the test read them; the LSTM itself is theirs to choose.
 """
@@ -99,7 +98,7 @@ def bits_per_character(model: CharModel, texts: Sequence[str], lstm: Callable[..
     Parameters
     ----------
     lstm : callable
-        ``lstm(x, state, lengths) -> (y, state)``, as `fastrnn.lstm` computes it: x (T, B, E), y (T, B, H),
+        ``lstm(x, state, lengths) -> (y, state)``, as `fastrnn.lstm` computes it: x (T, B) characters, y (T, B, H),
         and a row ends after its length. Each file begins with `state` None or zeros.
     chunk : int
         Steps a call; the state is carried from one call to the next.
@@ -108,7 +107,7 @@ def bits_per_character(model: CharModel, texts: Sequence[str], lstm: Callable[..
     state, bits = None, 0.0
     for start in range(0, len(inputs), chunk):
         steps = np.clip(lengths - start, 0, min(chunk, len(inputs) - start))
-        y, state = lstm(model.embedding[inputs[start : start + chunk]], state, steps)
+        y, state = lstm(inputs[start : start + chunk], state, steps)
         valid = np.arange(len(y))[:, None] < steps
         logits = y[valid].astype(np.float64) @ model.head_weight.T + model.head_bias
         highest = logits.max(axis=1, keepdims=True)

@@ -18,6 +18,7 @@ Hout is P with a projection, else H. The weights of layer k; those of the direct
 ``bias_hh_l{k}``           (G*H,)       bias d, optional
 ``weight_hr_l{k}``         (P, H)       LSTM: projection V, optional
 ``weight_peephole_l{k}``   (3*H,)       LSTM: peepholes p of i, f and o, optional
+``embedding``              (V, I)       rows that x names where it is of integers, optional
 =========================  ===========  ====================================================
 
 An activation is a name in `ACTIVATIONS`, or (name, alpha, beta) for ``hard_sigmoid`` and ``linear``. `clip` bounds what

@@ -59,6 +59,15 @@ def _full(name: str) -> str:
     return name if "_l" in name else name + "_l0"
 
 
+def _numbers(x: ArrayLike, weights: Weights) -> ArrayLike:
+    """x, or the rows of the embedding that it names where it is of tokens."""
+    return np.asarray(weights["embedding"], np.float64)[np.asarray(x)] if _is_of_tokens(x, weights) else x
+
+
+def _is_of_tokens(x: ArrayLike, weights: Weights) -> bool:
+    return "embedding" in weights and np.asarray(x).dtype.kind in "iu"
+
+
 def _prepare(
     x: ArrayLike,
     states: Sequence[ArrayLike | None],
@@ -144,6 +153,7 @@ def _run(
     return_sequences: bool,
 ) -> tuple[Array, tuple[Array, ...]]:
     """`_unroll` from and to the caller's layout."""
+    x = _numbers(x, weights)
     outputs, finals = _unroll(cell, gates, weights, *_prepare(x, states, lengths, resets, batch_first))
     y, unbatched = outputs[-1], np.ndim(x) == 2
     if not return_sequences:
@@ -205,7 +215,8 @@ def lstm(
 
     Parameters
     ----------
-    x : (T, B, I), or (B, T, I) with `batch_first`, or (T, I) unbatched
+    x : (T, B, I), or (B, T, I) with `batch_first`, or (T, I) unbatched; where weights have an embedding, integers
+        without the axis I stand for its rows
     weights : mapping from names to arrays, see the top of the module
     state : h (L*D, B, Hout) and c (L*D, B, H), in the order layer 0, layer 0 reverse, layer 1 ...; zero by default
     lengths : (B,) steps of each row, from 0 to T; a reverse direction starts at each row's own end
@@ -300,7 +311,7 @@ class Gradients(NamedTuple):
            [3.]])
     """
 
-    #: of x, in its shape
+    #: of x, in its shape; of the rows that it names where it is of tokens
     x: Array
     #: of each array of weights, by the name that it was given under
     weights: dict[str, Array]
@@ -352,6 +363,8 @@ def vjp(
     >>> gradients.x.ravel(), gradients.weights["weight_ih"], gradients.state
     (array([1., 1., 1.]), array([[6.]]), array([[1.]]))
     """
+    tokens = np.asarray(x) if _is_of_tokens(x, weights) else None
+    x = _numbers(x, weights)
     kind, unbatched = _CELLS[cell], np.ndim(x) == 2
     call, tape = _prepare(x, _parts(state, kind.states), lengths, resets, batch_first), list[_Step]()
     outputs, finals = _unroll(partial(kind.forward, **options), kind.gates, weights, *call, tape)
@@ -372,6 +385,8 @@ def vjp(
 
     dweights = _backpropagate(partial(kind.backward, **options), tape, weights, doutputs, dstates)
     dx = doutputs[0][:, 0] if unbatched else doutputs[0].swapaxes(0, 1) if batch_first else doutputs[0]
+    if tokens is not None:
+        np.add.at(dweights["embedding"], tokens, dx)
     initial = tuple(np.stack(s) for s in zip(*dstates, strict=True))
     initial = tuple(s[:, 0] for s in initial) if unbatched else initial
     return Gradients(dx, dweights, initial if kind.states > 1 else initial[0])

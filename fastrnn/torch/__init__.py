@@ -34,6 +34,7 @@ def from_torch(
     target: TargetName | None = None,
     precision: Precision | None = None,
     requantize: bool = False,
+    embedding: str | None = None,
 ) -> RNNParams | LSTMParams | GRUParams: ...
 
 
@@ -45,6 +46,7 @@ def from_torch(
     target: TargetName | None = None,
     precision: Precision | None = None,
     requantize: bool = False,
+    embedding: str | None = None,
 ) -> RNNParams: ...
 
 
@@ -56,6 +58,7 @@ def from_torch(  # type: ignore[overload-cannot-match]
     target: TargetName | None = None,
     precision: Precision | None = None,
     requantize: bool = False,
+    embedding: str | None = None,
 ) -> LSTMParams: ...
 
 
@@ -67,6 +70,7 @@ def from_torch(  # type: ignore[overload-cannot-match]
     target: TargetName | None = None,
     precision: Precision | None = None,
     requantize: bool = False,
+    embedding: str | None = None,
 ) -> GRUParams: ...
 
 
@@ -81,6 +85,7 @@ def from_torch(
     target: TargetName | None = None,
     precision: Precision | None = None,
     requantize: bool = False,
+    embedding: str | None = None,
 ) -> RNNParams | LSTMParams | GRUParams: ...
 
 
@@ -94,6 +99,7 @@ def from_torch(
     target: TargetName | None = None,
     precision: Precision | None = None,
     requantize: bool = False,
+    embedding: str | None = None,
 ) -> RNNParams | LSTMParams | GRUParams:
     """Take the weights and options of a recurrent layer of PyTorch.
 
@@ -122,6 +128,9 @@ def from_torch(
         is "int8" or "float16" for a quantized layer.
     requantize : bool
         Round the weights of a quantized layer anew where int8 does not hold them exactly, which is an error without.
+    embedding : str or None
+        Where the ``nn.Embedding`` is whose rows tokens name: "emb" of ``emb.weight``. Or "one-hot", as in `RNNParams`.
+        ``padding_idx`` is a row like any other, and what is about training alone is not carried.
 
     Returns
     -------
@@ -134,7 +143,8 @@ def from_torch(
         Neither a module nor a mapping, or tensors of another dtype.
     ValueError
         No such layer, another class with a computation of its own, a tensor elsewhere than on the CPU, a state_dict
-        of an RNN without `nonlinearity`, or one of a quantized layer; quantized weights that int8 does not hold.
+        of an RNN without `nonlinearity`, or one of a quantized layer; quantized weights that int8 does not hold; an
+        embedding with ``max_norm``, which changes rows as it reads them.
 
     Notes
     -----
@@ -151,7 +161,7 @@ def from_torch(
     With PyTorch: ``fastrnn.from_torch(torch.nn.LSTM(8, 20))``, ``fastrnn.from_torch(model, "encoder.lstm")``.
     """
     options: dict[str, Any] = {"batch_first": batch_first, "dtype": dtype, "target": target, "precision": precision}
-    options["requantize"] = requantize
+    options |= {"requantize": requantize, "embedding": embedding}
     return layer_of(module_or_state_dict, prefix, nonlinearity, **options)
 
 

@@ -13,14 +13,16 @@ from typing import Any, NoReturn
 import numpy as np
 
 from fastrnn import _check
-from fastrnn._arrays import NEEDS_CONVERSION
+from fastrnn._arrays import EMBEDDING, NEEDS_CONVERSION
 from fastrnn._cells import RNN
+from fastrnn._embedding import ONE_HOT, kind_of
 from fastrnn._names import listed
 from fastrnn._options import check_dtype
 from fastrnn._precision import FULL, check_precision
-from fastrnn._state_dict import cell_of, only_prefix, plain_prefix, prefixes, select
+from fastrnn._state_dict import cell_of, embedding_in, only_prefix, plain_prefix, prefixes, select
 from fastrnn._types import Precision, TargetName
 from fastrnn.params import CLASSES, AnyParams
+from fastrnn.torch.embedding import embedding_module
 from fastrnn.torch.modules import (
     activation_of,
     cell_of_class,
@@ -44,6 +46,7 @@ def layer_of(
     target: TargetName | None = None,
     precision: Precision | None = None,
     requantize: bool = False,
+    embedding: str | None = None,
 ) -> AnyParams:
     """What `fastrnn.from_torch` documents."""
     wanted = check_dtype(dtype)
@@ -66,7 +69,19 @@ def layer_of(
         dtype = dtype or (None if precision in FULL else "float32")
     else:
         weights = {name: array_of(name, tensor, converted) for name, tensor in tensors.items()}
-    return CLASSES[cell](weights, dtype=dtype, target=target, precision=precision, **options)
+    rows = _embedding_of(torch, module_or_state_dict, embedding)
+    weights |= {name: array_of(str(embedding), tensor, converted) for name, tensor in rows.items()}
+    one_hot: Any = ONE_HOT if embedding is not None and not rows else None
+    return CLASSES[cell](weights, dtype=dtype, target=target, precision=precision, embedding=one_hot, **options)
+
+
+def _embedding_of(torch: Any, source: Any, name: str | None) -> dict[str, Any]:
+    """The rows of the embedding of this name, by the name that params have for it; none for "one-hot"."""
+    if name is None or kind_of(name) == ONE_HOT:
+        return {}
+    if torch is None or not isinstance(source, torch.nn.Module):
+        return embedding_in(_inner_state_dict(source), name, "module_or_state_dict")
+    return {EMBEDDING: _weight(embedding_module(torch, source, name), "weight")}
 
 
 def fail_source(value: object) -> NoReturn:

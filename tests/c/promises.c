@@ -31,7 +31,7 @@ static void check_alone(const subject *s)
 static void check_neighbours(const subject *s)
 {
     const size_t n = 1 + pick(2 * s->b->B + 2);
-    size_t rows[2 * MOST_ROWS + 2];
+    size_t rows[2 * MOST_ROWS + 2] = {0};
     bool kept[2 * MOST_ROWS + 2];
     for (size_t i = 0; i < n; i++)
         rows[i] = pick(s->b->B);
@@ -338,6 +338,60 @@ static bool is_last(const subject *s, const void *last, size_t row)
     return all;
 }
 
+/* The gradients of rows that one token each names are those of x. */
+static void check_embedding_gradients(const layer *l, const batch *b, const frnn_call *of_tokens)
+{
+    if (l->spec.precision != FRNN_FULL)
+        return;
+    const size_t count = b->T * b->B * l->spec.input_size;
+    cotangents from = random_cotangents(l, b);
+    gradients g = new_gradients(l, b);
+    void *dE = allocate_unset(count, l->element);
+    frnn_pull to_pull = make_pull(l, b, &from, &g, 1 + pick(3));
+    frnn_transposed *transposed = transpose(l);
+    uint64_t hash;
+    frnn_tape *dense_tape = record(l, b, 1, pick(3), &hash), *tape;
+    must(frnn_pull_back(dense_tape, transposed, &to_pull) == FRNN_OK, "a pullback succeeds");
+    must(frnn_run_taped(l->params, of_tokens, pick(3), &tape) == FRNN_OK, "a call of tokens with a tape succeeds");
+    void *const dx = to_pull.dx;
+    to_pull.dx = NULL, to_pull.dE = dE;
+    must(frnn_pull_back(tape, transposed, &to_pull) == FRNN_OK, "a pullback of tokens succeeds");
+    for (size_t i = 0; i < count; i++) /* a sum from zero is never -0 */
+        put(dx, i, l->spec.dtype, get(dx, i, l->spec.dtype) + 0.0);
+    must(same(l, dE, 0, dx, 0, count), "gradients of rows are those of x");
+    frnn_tape_free(dense_tape), frnn_tape_free(tape), frnn_transposed_free(transposed);
+    free(dE), free_gradients(l, &g), free_cotangents(&from);
+}
+
+/* x as an embedding, each of whose rows one token names. */
+static void check_tokens(const subject *s)
+{
+    const size_t rows = s->b->T * s->b->B, B = s->b->B;
+    layer l = *s->l;
+    int32_t *tokens = allocate(rows, sizeof *tokens);
+    result r = new_result(&l, s->b->T, B);
+    for (size_t i = 0; i < rows; i++)
+        tokens[i] = (int32_t)i;
+    l.spec.vocabulary = rows;
+    l.weights[0].E = s->b->x;
+    l.params = make_params(&l, s->target);
+    frnn_call call = make_call(&l, s->b, &r);
+    call.x = dense(tokens, B, sizeof *tokens);
+    call.tokens = FRNN_TOKENS_32;
+    call.threads = 1 + pick(3);
+    run_call(&l, &call, "a call of tokens succeeds");
+    must(same_results(&l, s->b, &r, &s->whole), "tokens are the rows that they name");
+    check_embedding_gradients(&l, s->b, &call);
+    for (size_t row = 0; row < B; row++)
+        if (length_of(s->b, row)) {
+            tokens[row] = pick(2) ? -1 : (int32_t)rows;
+            must(frnn_run(l.params, &call) == FRNN_NO_SUCH_TOKEN, "a token that names no row is refused");
+            break;
+        }
+    frnn_params_free(l.params);
+    free(tokens), free_result(&r);
+}
+
 static void check_ends(const subject *s)
 {
     const layer *l = s->l;
@@ -439,7 +493,7 @@ static void check_layer(const frnn_target *target, size_t i, bool narrow, bool w
     s.whole = run(&l, &b);
     const uint64_t inputs = digest_inputs(&s);
     check_alone(&s), check_neighbours(&s), check_crowd(&s);
-    check_cuts(&s), check_stream(&s), check_ends(&s), check_no_state(&s);
+    check_cuts(&s), check_stream(&s), check_ends(&s), check_no_state(&s), check_tokens(&s);
     check_threads(&s), check_layout(&s), check_targets(&s), check_equations(&s);
     if (narrow)
         check_tape(&s);

@@ -145,7 +145,7 @@ TypeError: x: expected float64 (the dtype of params), got float32; x.astype('flo
 >>> gru(x.astype("float16"), GRU)
 TypeError: x: expected float32 (the dtype of params), got float16; x.astype('float32') converts it
 >>> gru(x.astype("int64"), GRU)
-TypeError: x: expected float32 (the dtype of params), got int64; x.astype('float32') converts it
+TypeError: x: expected float32 (...), got int64; x.astype('float32') converts it; params with embedding=E take tokens
 >>> lstm(x > 0, LSTM)
 TypeError: x: expected float32 (the dtype of params), got bool
 >>> lstm(x.astype("complex64"), LSTM)

@@ -32,7 +32,7 @@ def generate(*arguments: str, target: str | None = None) -> subprocess.Completed
 
 def bits_per_character(texts: list[str], target: str) -> float:
     model = char_lm.load_model()
-    params = fastrnn.LSTMParams(model.lstm, target=target)
+    params = fastrnn.LSTMParams(model.lstm, embedding=model.embedding, target=target)
     return char_lm.bits_per_character(
         model, texts, lambda x, state, lengths: fastrnn.lstm(x, params, state, lengths=lengths)
     )
@@ -75,7 +75,7 @@ def test_bits_per_character_of_one_file(target: str) -> None:
 
 def test_chunks_do_not_change_the_measure() -> None:
     model = char_lm.load_model()
-    params = fastrnn.LSTMParams(model.lstm)
+    params = fastrnn.LSTMParams(model.lstm, embedding=model.embedding)
     texts = [text[:100] for text in char_lm.load_heldout()[:3]]
     whole, cut = (
         char_lm.bits_per_character(

@@ -24,7 +24,7 @@ from support.environment import ALL_TARGETS, TARGETS
 
 COMMANDS = ["info", "inspect", "convert", "check", "bench", "completion"]
 DESCRIBED = {"cell", "input_size", "hidden_size", "proj_size", "num_layers", "direction"}
-DESCRIBED |= {"weights", "options", "dtype", "precision", "parameters", "bytes"}
+DESCRIBED |= {"weights", "vocabulary", "options", "dtype", "precision", "parameters", "bytes"}
 JUDGED = {"fastrnn_distance", "fastrnn_share"}
 
 
@@ -188,6 +188,15 @@ def test_inspect(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (layer,) = json.loads(printed(capsys, "inspect", "few.npz", "--json"))["layers"]
     assert layer["weights"] == ["weight_ih", "weight_hh", "weight_peephole"]
     assert odd["name"] == "odd."
+
+
+def test_inspect_tells_embeddings(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fastrnn.GRUParams(weights("gru"), embedding=np.zeros((7, 3), "float32")).save("tokens.npz")
+    assert "gru V=7 I=3 H=5" in printed(capsys, "inspect", "tokens.npz")
+    assert ", bias_hh, embedding)" in printed(capsys, "inspect", "tokens.npz")
+    printed(capsys, "check", "tokens.npz")
+    printed(capsys, "convert", "tokens.npz", "new.npz", "--precision", "int8")
+    assert fastrnn.load("new.npz").embedding.shape == (7, 3)  # type: ignore[union-attr]
 
 
 def test_convert(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,7 +71,7 @@ TypeError: x: expected a numpy.ndarray, got GRUParams; x comes first, then param
 >>> vjp(x.astype("float64"), GRU)
 TypeError: x: expected float32 (the dtype of params), got float64; x.astype('float32') converts it, or params ...
 >>> vjp(x.astype("int64"), GRU)
-TypeError: x: expected float32 (the dtype of params), got int64; x.astype('float32') converts it
+TypeError: x: expected float32 (the dtype of params), got int64; x.astype('float32') converts it; ...
 >>> vjp(x[..., :2], GRU)
 ValueError: x: expected (T, B, 3), got (10, 2, 2)
 >>> vjp(x, LSTM, dh)

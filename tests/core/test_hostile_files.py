@@ -111,6 +111,12 @@ def test_any_bytes(folder: Path, suffix: str, data: bytes) -> None:
         '{"version": 1, "cell": "lstm", "dtype": "float32", "options": {}}' + " " * 20_000,
         '{"version": 1, "cell": "gru", "cell": "lstm", "dtype": "float32", "options": {}}',
         '{"version": 1, "cell": "lstm", "dtype": "float32", "options": {}} x',
+        '{"version": 1, "cell": "lstm", "dtype": "float32", "options": {}, "embedding": "one-hot"}',
+        '{"version": 3, "cell": "lstm", "dtype": "float32", "options": {}}',
+        '{"version": 3, "cell": "lstm", "dtype": "float32", "options": {}, "embedding": null}',
+        '{"version": 3, "cell": "lstm", "dtype": "float32", "options": {}, "embedding": "two-hot"}',
+        '{"version": 3, "cell": "lstm", "dtype": "float32", "options": {}, "embedding": ["array"]}',
+        '{"version": 3, "cell": "lstm", "dtype": "float32", "options": {}, "embedding": "one-hot", "precision": null}',
     ],
 )
 @EVERY_SUFFIX
@@ -137,10 +143,24 @@ def test_metadata_that_do_not_fit(tmp_path: Path, suffix: str, cell: str, option
 
 
 @EVERY_SUFFIX
+@pytest.mark.parametrize(
+    ("version", "said_of", "has"),
+    [('3, "embedding": "array"', "an", False), ('3, "embedding": "one-hot"', "no", True), ("1", "no", True)],
+)
+def test_embeddings_that_metadata_do_not_tell(
+    tmp_path: Path, suffix: str, version: str, said_of: str, has: bool
+) -> None:
+    weights = {**example().weights, **({"embedding": np.zeros((4, 3), "float32")} if has else {})}
+    text = f'{{"version": {version}, "cell": "lstm", "dtype": "float32", "options": {{}}}}'
+    said = refuses(tmp_path / f"a{suffix}", FORMATS[suffix].encode(weights, text))
+    assert f"expected {said_of} array 'embedding', as its metadata say, got {'one' if has else 'none'}" in said
+
+
+@EVERY_SUFFIX
 def test_newer_version(tmp_path: Path, suffix: str) -> None:
-    path, text = tmp_path / f"a{suffix}", '{"version": 3, "anything": "else"}'
+    path, text = tmp_path / f"a{suffix}", '{"version": 4, "anything": "else"}'
     said = refuses(path, FORMATS[suffix].encode(example().weights, text))
-    assert said == f"{path}: expected version 2 of the format, got 3; a newer fastrnn reads it"
+    assert said == f"{path}: expected version 3 of the format, got 4; a newer fastrnn reads it"
 
 
 def npz(entries: list[tuple[str, bytes]], **info: Any) -> bytes:

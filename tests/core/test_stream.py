@@ -481,7 +481,7 @@ TypeError: x: expected an array without a mask, got a MaskedArray...
 >>> gru.step(x.astype("float64"))
 TypeError: x: expected float32 (the dtype of params), got float64; x.astype('float32') converts it, or params ...
 >>> gru.step(x.astype("int64"))
-TypeError: x: expected float32 (the dtype of params), got int64; x.astype('float32') converts it
+TypeError: x: expected float32 (...), got int64; x.astype('float32') converts it; params with embedding=E take tokens
 >>> gru.step(x.astype(x.dtype.newbyteorder()))
 TypeError: x: expected ... byte order, got '...f4'; numpy.ascontiguousarray(x, dtype='float32') converts it
 >>> gru.step(misaligned(x))

@@ -67,7 +67,7 @@ def test_both_learn_the_same(runs: dict[str, Any]) -> None:
 def test_the_model_is_the_one_measured(runs: dict[str, Any]) -> None:
     _, results, folder = runs["--accelerate"]
     model, texts = char_lm.load_model(folder / "model.npz"), char_lm.load_heldout(folder / "heldout.txt.gz")
-    params = fastrnn.LSTMParams(model.lstm)
+    params = fastrnn.LSTMParams(model.lstm, embedding=model.embedding)
     measured = char_lm.bits_per_character(
         model, texts, lambda x, state, lengths: fastrnn.lstm(x, params, state, lengths=lengths)
     )
