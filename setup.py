@@ -36,7 +36,8 @@ SIMD = ["-fno-sanitize=undefined"] if SANITIZE else []
 LEVEL = "-O1" if "address" in SANITIZE else "-O2"
 MODE = [*SANITIZERS, "-fno-sanitize-recover=all", LEVEL, "-g", "-UNDEBUG"] if SANITIZE else ["-O2", "-DNDEBUG", "-g0"]
 SOURCES = ["back", "call", "cell", "cpu", "embedding", "explain", "gradient", "layer_pull", "matrix", "pages", "params"]
-SOURCES += ["plan", "progress", "strand", "stream", "tape", "target", "team", "terms", "threads", "trace", "transposed"]
+SOURCES += ["plan", "pool", "progress", "strand", "stream", "tape", "target", "team", "terms", "threads", "trace"]
+SOURCES += ["transposed"]
 
 # What functional.py documents.
 FUNCTION = """

@@ -11,15 +11,17 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* What a function answers. Nothing is printed, nothing is thrown, and a failed call has written no result that
  * may be read. */
 typedef enum frnn_status {
     FRNN_OK,
-    FRNN_NO_MEMORY,    /* memory could not be had, or its size does not fit in size_t */
-    FRNN_INTERRUPTED,  /* frnn_call.interrupted said so */
-    FRNN_FORKED,       /* frnn_call.interrupted forked the process, this is the child, and other threads took part */
-    FRNN_NO_SUCH_TOKEN /* a token of x is below 0, or not below the vocabulary */
+    FRNN_NO_MEMORY,     /* memory could not be had, or its size does not fit in size_t */
+    FRNN_INTERRUPTED,   /* frnn_call.interrupted said so */
+    FRNN_FORKED,        /* frnn_call.interrupted forked the process, this is the child, and other threads took part */
+    FRNN_NO_SUCH_TOKEN, /* a token of x is below 0, or not below the vocabulary */
+    FRNN_WRONG_IDS      /* frnn_pool_restore: no pool can have had these */
 } frnn_status;
 
 typedef enum frnn_dtype { FRNN_FLOAT32, FRNN_FLOAT64, FRNN_DTYPES } frnn_dtype;
@@ -256,5 +258,57 @@ frnn_status frnn_stream_run(frnn_stream *stream, const frnn_call *call);
 void frnn_stream_get_state(const frnn_stream *stream, void *const states[]);
 /* states NULL, or one of them: zeros. None overlaps the slots. */
 void frnn_stream_set_state(frnn_stream *stream, const void *const states[]);
+
+/* Streams that come and go, of one stack that runs forward. Any of them take a step together, in any order, and the others
+ * keep their states. A stream's bits are those that it has alone, whichever streams step beside it. One thread at a time
+ * may use a pool; the params must outlive it. */
+typedef struct frnn_pool frnn_pool;
+
+/* What names a stream: not negative, and given once in a process. So the id of a closed stream, or of a stream of another
+ * pool, is that of no open stream here; but a restored pool has the ids of the pool that it was made from. */
+typedef int64_t frnn_id;
+
+enum { FRNN_MOST_STREAMS = 1 << 24 }; /* open in a pool at once */
+
+/* capacity: from 1 to FRNN_MOST_STREAMS, for so many streams there is memory at once. *pool is written if the answer is
+ * FRNN_OK. */
+frnn_status frnn_pool_new(const frnn_params *params, size_t capacity, frnn_pool **pool);
+void frnn_pool_free(frnn_pool *pool); /* NULL is allowed */
+size_t frnn_pool_capacity(const frnn_pool *pool);
+
+/* A new stream, whose state is zeros. Where there is no memory left for it, that of the pool doubles; states do not move. It
+ * answers FRNN_NO_MEMORY, and nothing has changed, where that can't be had, or FRNN_MOST_STREAMS are open. */
+frnn_status frnn_pool_open(frnn_pool *pool, frnn_id *id);
+
+/* The streams that are open, in the order of their places in memory. Answers how many; ids NULL: only that. */
+size_t frnn_pool_ids(const frnn_pool *pool, frnn_id *ids);
+
+/* Answers the index of the first id that is not that of an open stream, or came before; n where there is none. All functions
+ * below need open and distinct streams: at most the capacity of n. */
+size_t frnn_pool_find_wrong(frnn_pool *pool, size_t n, const frnn_id *ids);
+
+void frnn_pool_close(frnn_pool *pool, size_t n, const frnn_id *ids);
+
+/* A step of n streams. x: n rows of I, x_row bytes apart; y: n rows of P or H, y_row bytes apart, may overlap x. It runs on
+ * at most so many threads; on one it allocates nothing, locks nothing, makes no system call, and answers FRNN_OK. On
+ * more it answers FRNN_FORKED in a child that a signal handler forked meanwhile: then no state of these streams is whole
+ * until it is set. */
+frnn_status frnn_pool_step(frnn_pool *pool, size_t n, const frnn_id *ids, const void *x, ptrdiff_t x_row, void *y,
+                           ptrdiff_t y_row, size_t threads);
+
+/* frnn_run from the states of call->B streams, which move on if the answer is FRNN_OK and stay as they were if not. The
+ * states of the call are not read. */
+frnn_status frnn_pool_run(frnn_pool *pool, const frnn_id *ids, const frnn_call *call);
+
+/* The cell's states of n streams, h first, each dense: (L, n, P or H), the others (L, n, H). */
+void frnn_pool_get_states(const frnn_pool *pool, size_t n, const frnn_id *ids, void *const states[]);
+/* As frnn_call.initial, B being n. states NULL, or the data of one of them: zeros. */
+void frnn_pool_set_states(frnn_pool *pool, size_t n, const frnn_id *ids, const frnn_array states[]);
+
+/* Opens streams that were open in another pool, maybe in another process, with the same ids and states of zeros, in a pool
+ * that has none. `latest` is the other pool's frnn_pool_latest: so no id of a stream that was closed there is given again
+ * here. FRNN_WRONG_IDS, where no pool can have had these ids, or FRNN_NO_MEMORY: no stream is open. */
+frnn_id frnn_pool_latest(const frnn_pool *pool);
+frnn_status frnn_pool_restore(frnn_pool *pool, size_t n, const frnn_id *ids, frnn_id latest);
 
 #endif

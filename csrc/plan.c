@@ -241,6 +241,25 @@ frnn_plan frnn_make_plan(const frnn_params *params, size_t T, size_t B, size_t t
     return s.best;
 }
 
+size_t frnn_plan_step_parts(const frnn_params *params, size_t rows, size_t threads)
+{
+    const frnn_plan step = {.chunk = 1, .x_part = FRNN_X_ONE_STEP, .parts = 1, .unit_threads = 1, .layer_threads = 1};
+    if (threads < 2)
+        return 1;
+    const double alone = stack_seconds(params, rows, &step);
+    double best = WORTH_IT * alone;
+    size_t best_parts = 1;
+    for (size_t parts = 2, most = smaller(rows, threads); alone > TRIFLE_SECONDS && parts <= most;
+         parts = next_count(parts, most)) {
+        const double seconds = stack_seconds(params, (rows + parts - 1) / parts, &step) + FRNN_WAKE_SECONDS;
+        if (seconds < best) {
+            best = seconds;
+            best_parts = parts;
+        }
+    }
+    return best_parts;
+}
+
 double frnn_plan_patience(const frnn_plan *plan)
 {
     const double least = 4 * FRNN_WAKE_SECONDS, most = 100 * FRNN_WAKE_SECONDS, afforded = plan->seconds / 16;

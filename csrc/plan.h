@@ -64,6 +64,9 @@ double frnn_plan_patience(const frnn_plan *plan);
 /* How many of so many threads share the units of a step back for some rows, in a layer in one direction: all, or one. */
 size_t frnn_plan_sharers(const frnn_params *params, size_t rows, size_t most);
 
+/* Parts into which a step of some rows through all layers is dealt out, to as many threads; 1 where more gain too little. */
+size_t frnn_plan_step_parts(const frnn_params *params, size_t rows, size_t threads);
+
 /* Steps that a ring of outputs holds. Those of a chunk lie in order, and the step before a chunk is still there. */
 static inline size_t frnn_plan_slots(const frnn_plan *plan)
 {

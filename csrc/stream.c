@@ -8,6 +8,7 @@
  * (c) A step multiplies x and h in the step, without sums kept: the bits are those of call.c.
  */
 #include "embedding.h"
+#include "step.h"
 
 struct frnn_stream {
     const frnn_params *params;
@@ -105,27 +106,23 @@ void frnn_stream_free(frnn_stream *self)
 /* A step from the rows of x. */
 static int take_step(frnn_stream *self, const frnn_lookup *lookup)
 {
-    void **const h_rows = self->h_rows[self->newest], **const y_rows = self->h_rows[!self->newest];
+    const frnn_step step = {
+        .params = self->params,
+        .n = self->B,
+        .apart = self->B,
+        .x = self->x_rows,
+        .lookup = lookup,
+        .found = self->found,
+        .h = self->h_rows[self->newest],
+        .y = self->h_rows[!self->newest],
+        .carry = self->carry_rows,
+        .middle = self->middle,
+        .x_integers = self->x_integers,
+        .h_integers = self->h_integers,
+        .parity = (size_t)self->newest,
+    };
     const uint64_t mode = frnn_enter_float_mode();
-    for (size_t layer = 0, row = 0; layer < self->params->spec.num_layers; layer++, row += self->B) {
-        frnn_steps step = {
-            .layer = &self->params->layers[layer],
-            .n = self->B,
-            .steps = 1, /* so the kernel leaves the pointers as they are */
-            .x = layer ? (const void **)y_rows + row - self->B : self->x_rows,
-            .lookup = layer ? NULL : lookup,
-            .found = self->found,
-            .h = (const void **)h_rows + row,
-            .y = y_rows + row,
-            .carry = self->carry_rows + row,
-            .middle = self->middle,
-            .x_integers = self->x_integers,
-            .h_integers = self->h_integers,
-            .parity = (size_t)self->newest, /* the panels that one step read last, the next reads first */
-            .shares = 1,
-        };
-        self->params->kernels->steps(&step);
-    }
+    frnn_step_rows(&step);
     frnn_leave_float_mode(mode);
     return self->newest = !self->newest;
 }
@@ -162,7 +159,7 @@ const void *frnn_stream_output(const frnn_stream *self, int slot)
 /* Where a state beside h of a row is kept. */
 static char *kept_state(const frnn_stream *self, size_t state, size_t row)
 {
-    return self->carry + row * self->carry_row + (state - 1) * self->params->layers[0].stage[0].vector_row_bytes;
+    return frnn_kept_state(self->params, self->carry + row * self->carry_row, state);
 }
 
 void frnn_stream_get_state(const frnn_stream *self, void *const states[])
@@ -176,13 +173,9 @@ void frnn_stream_get_state(const frnn_stream *self, void *const states[])
 /* A state beside h, dense, to where the kernels keep it. */
 static void place_state(frnn_stream *self, size_t state, const char *from)
 {
-    const size_t padded = self->params->layers[0].stage[0].vector_row_bytes;
-    for (size_t r = 0; r < rows_of(self); r++) {
-        char *to = kept_state(self, state, r);
-        memset(to, 0, padded);
-        if (from)
-            memcpy(to, from + r * self->state_row, self->state_row);
-    }
+    for (size_t r = 0; r < rows_of(self); r++)
+        frnn_keep_state(self->params, self->carry + r * self->carry_row, state,
+                        from ? from + r * self->state_row : NULL);
 }
 
 void frnn_stream_set_state(frnn_stream *self, const void *const states[])

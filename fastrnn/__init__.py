@@ -26,6 +26,7 @@ from fastrnn import config as _config
 from fastrnn import functional as _functional
 from fastrnn import gradients as _gradients
 from fastrnn import params as _params
+from fastrnn import pool as _pool
 from fastrnn import sequences as _sequences
 from fastrnn import stream as _stream
 from fastrnn import traces as _traces
@@ -33,11 +34,14 @@ from fastrnn.config import *
 from fastrnn.functional import *
 from fastrnn.gradients import *
 from fastrnn.params import *
+from fastrnn.pool import *
 from fastrnn.sequences import *
 from fastrnn.stream import *
 from fastrnn.traces import *
 
 if TYPE_CHECKING:
+    from fastrnn import aio as aio
+    from fastrnn import batching as batching
     from fastrnn import onnx as onnx
     from fastrnn import reference as reference
     from fastrnn import torch as torch
@@ -51,13 +55,14 @@ __all__ += _config.__all__
 __all__ += _functional.__all__
 __all__ += _gradients.__all__
 __all__ += _params.__all__
+__all__ += _pool.__all__
 __all__ += _sequences.__all__
 __all__ += _stream.__all__
 __all__ += _traces.__all__
 
 # Imported when they are first used, since most programs use one of them or none.
 _LATER = {"from_keras": "keras", "from_onnx": "onnx", "from_torch": "torch", "load": "files"}
-_ROOMS = ("onnx", "reference", "torch")  # modules of their own: fastrnn.torch.accelerate, fastrnn.onnx.ops
+_ROOMS = ("aio", "batching", "onnx", "reference", "torch")  # modules of their own: fastrnn.torch.accelerate and so on
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -272,17 +272,100 @@ def fail_chunk(x: Array, rows: int, input_size: int, batch_first: bool) -> NoRet
     raise ValueError(f"x: expected {expected}, the stream's batch_size being {rows}, got {x.shape}{other}")
 
 
-def fail_busy() -> NoReturn:
+def fail_busy(what: str) -> NoReturn:
     raise RuntimeError(
-        "stream: expected one call at a time, got a call while another one runs, in another thread or a signal handler"
+        f"{what}: expected one call at a time, got a call while another one runs, in another thread or a signal handler"
     )
 
 
-def fail_orphaned() -> NoReturn:
+def fail_orphaned(what: str) -> NoReturn:
+    whole_again = "reset() makes it whole" if what == "pool" else "reset() or a state that is set makes it whole"
     raise RuntimeError(
-        "stream: expected a whole state, got one that a thread was at work on when this process was forked; "
-        "reset() or a state that is set makes it whole"
+        f"{what}: expected a whole state, got one that a thread was at work on when this process was forked; "
+        f"{whole_again}"
     )
+
+
+def is_integer(value: object) -> bool:
+    try:
+        operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    return not isinstance(value, (bool, np.bool_))
+
+
+def ids(value: object) -> int | NDArray[np.int64]:
+    """Ids of streams that the compiled check did not accept, as one integer or as an array."""
+    if is_integer(value):
+        return _as_ids([value])[0]
+    if not isinstance(value, (list, tuple, range, np.ndarray)):
+        cure = "; list(ids) makes a list" if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else ""
+        raise TypeError(f"ids: expected an integer, or a list or an array of integers, got {_type_name(value)}{cure}")
+    array = converted("ids", value)
+    if array.ndim == 1:
+        return np.array(_as_ids(array.tolist() if isinstance(value, np.ndarray) else value), np.int64)
+    raise ValueError(f"ids: expected one axis, got {array.ndim}: {array.shape}")
+
+
+def _as_ids(values: Sequence[object]) -> list[int]:
+    numbers = []
+    for i, value in enumerate(values):
+        if not is_integer(value):
+            raise TypeError(f"ids: expected integers, got {_type_name(value)}{_at(i, values)}")
+        numbers.append(operator.index(value))  # type: ignore[arg-type]
+        if not -(2**63) <= numbers[-1] < 2**63:
+            _fail_closed(numbers[-1], i, values)
+    return numbers
+
+
+def _at(position: int, ids: Sequence[object]) -> str:
+    return f" at position {position}" if len(ids) > 1 else ""
+
+
+def _fail_closed(stream: int, position: int, ids: Sequence[object]) -> NoReturn:
+    why = "is negative" if stream < 0 else "is closed, or not of this pool"
+    raise ValueError(f"ids: expected open streams of this pool, got {shown(stream)}{_at(position, ids)}, which {why}")
+
+
+def fail_ids(value: int | Sequence[int] | NDArray[np.int64], wrong: int) -> NoReturn:
+    """Raise for the id at a position, which came before, or is not that of an open stream."""
+    ids = [value] if isinstance(value, int) else [int(each) for each in value[: wrong + 1]]
+    before = ids.index(ids[wrong])
+    if before < wrong:
+        raise ValueError(f"ids: expected distinct streams, got {ids[wrong]} at positions {before} and {wrong}")
+    _fail_closed(ids[wrong], wrong, ids if isinstance(value, int) else [*value])
+
+
+def fail_pool_step(x: Array, rows: int | None, input_size: int, type_num: int) -> NoReturn:
+    """`rows` is None where one integer came in the place of ids."""
+    expected = (input_size,) if rows is None else (rows, input_size)
+    streams = "one stream" if rows is None else f"{rows} streams"
+    cure = "; run() takes chunks of steps" if x.ndim == len(expected) + 1 else ""
+    _fail_array(x, f"{expected} for {streams}", x.shape == expected, type_num, cure)
+
+
+def step_of_session(x: object, input_size: int, type_num: int) -> Array:
+    """The input of one step of one stream."""
+    array = x if type(x) is np.ndarray else as_array("x", x, type_num)
+    if array.shape != (input_size,) or array.dtype.num != type_num or not array.dtype.isnative:
+        fail_pool_step(array, None, input_size, type_num)
+    return array
+
+
+def seconds(name: str, value: object) -> float:
+    """A length of time."""
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name}: expected a number of seconds, got {_type_name(value)}")
+    number = float(value)
+    if not 0 <= number < 1e9:
+        raise ValueError(f"{name}: expected seconds from 0 to 1e9, got {shown(value)}")
+    return number
+
+
+def fail_pool_chunk(x: Array, rows: int | None, input_size: int) -> NoReturn:
+    expected = f"(T, {input_size}) for one stream" if rows is None else f"({rows}, T, {input_size}) for {rows} streams"
+    cure = "; [id] is a list of one" if rows is None and x.ndim == 3 and x.shape[0] == 1 else ""
+    raise ValueError(f"x: expected {expected}, got {x.shape}{cure}")
 
 
 def fail_params(params: object) -> NoReturn:

@@ -1,5 +1,6 @@
 """csrc/fastrnn.h, as far as the binding needs it; the contracts are there."""
 from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport int64_t
 
 
 cdef extern from "<stdbool.h>":
@@ -17,6 +18,7 @@ cdef extern from "fastrnn.h" nogil:
         FRNN_INTERRUPTED
         FRNN_FORKED
         FRNN_NO_SUCH_TOKEN
+        FRNN_WRONG_IDS
 
     ctypedef enum frnn_dtype:
         FRNN_FLOAT32
@@ -180,3 +182,26 @@ cdef extern from "fastrnn.h" nogil:
     frnn_status frnn_stream_run(frnn_stream *stream, const frnn_call *call)
     void frnn_stream_get_state(const frnn_stream *stream, void **states)
     void frnn_stream_set_state(frnn_stream *stream, const void **states)
+
+    ctypedef struct frnn_pool:
+        pass
+
+    ctypedef int64_t frnn_id
+
+    enum:
+        FRNN_MOST_STREAMS
+
+    frnn_status frnn_pool_new(const frnn_params *params, size_t capacity, frnn_pool **pool)
+    void frnn_pool_free(frnn_pool *pool)
+    size_t frnn_pool_capacity(const frnn_pool *pool)
+    frnn_status frnn_pool_open(frnn_pool *pool, frnn_id *id)
+    size_t frnn_pool_ids(const frnn_pool *pool, frnn_id *ids)
+    size_t frnn_pool_find_wrong(frnn_pool *pool, size_t n, const frnn_id *ids)
+    void frnn_pool_close(frnn_pool *pool, size_t n, const frnn_id *ids)
+    frnn_status frnn_pool_step(frnn_pool *pool, size_t n, const frnn_id *ids, const void *x, ptrdiff_t x_row, void *y,
+                               ptrdiff_t y_row, size_t threads)
+    frnn_status frnn_pool_run(frnn_pool *pool, const frnn_id *ids, const frnn_call *call)
+    void frnn_pool_get_states(const frnn_pool *pool, size_t n, const frnn_id *ids, void **states)
+    void frnn_pool_set_states(frnn_pool *pool, size_t n, const frnn_id *ids, const frnn_array *states)
+    frnn_id frnn_pool_latest(const frnn_pool *pool)
+    frnn_status frnn_pool_restore(frnn_pool *pool, size_t n, const frnn_id *ids, frnn_id latest)

@@ -1,23 +1,25 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The binding: it owns memory, checks what every call must check, and makes one call into C.
 
-It is one extension, since two would have two pools of threads; its text stands in this file and four more.
+It is one extension, since two would have two pools of threads; its text stands in this file and five more.
 C's declarations are in `_core.pxd`.
 
 (a) `_core_params.pxi`: `Packed` holds the weights of one target, made by `params.py`.
 (b) `_core_call.pxi`: functions of cells check with a few comparisons. Where one fails, `_check.py` finds the words and
     raises. The GIL is released around C, but where C is back sooner than releasing it pays.
 (c) `_core_stream.pxi`: `Stream` keeps what a call makes, so a step creates no object.
-(d) `_core_samples.pxi`: `Samples` shows whether arrays of another library have changed since they were packed.
-(e) Nothing here computes a number of a result.
+(d) `_core_pool.pxi`: `StreamPool` does so for streams that come and go.
+(e) `_core_samples.pxi`: `Samples` shows whether arrays of another library have changed since they were packed.
+(f) Nothing here computes a number of a result.
 """
 cimport cython
 cimport numpy as cnp
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stddef cimport ptrdiff_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
+import operator
 import os
 import threading
 
@@ -30,9 +32,9 @@ cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() noexcept
     PyObject *PyErr_Occurred() noexcept
     int PyErr_CheckSignals() noexcept  # leaves its error set: of cpython.exc it would be raised at once
-    long long PyLong_AsLongLongAndOverflow(object, int *) except? -1
     PyObject *PyTuple_GET_ITEM(PyObject *, Py_ssize_t) noexcept  # of cpython.tuple it would be one more reference
     Py_ssize_t Py_REFCNT(PyObject *) noexcept
+    long long PyLong_AsLongLongAndOverflow(object, int *) noexcept  # of an int it raises nothing
 
 
 cdef extern from "numpy/arrayobject.h":
@@ -108,4 +110,5 @@ include "_core_call.pxi"
 include "_core_gradient.pxi"
 include "_core_functions.pxi"  # setup.py writes it: rnn, lstm and so on, one a row of csrc/cells.def
 include "_core_stream.pxi"
+include "_core_pool.pxi"
 include "_core_samples.pxi"

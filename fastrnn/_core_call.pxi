@@ -178,13 +178,16 @@ cdef cnp.ndarray new_y(Call *call, Packed packed, bint sequences, out, cnp.ndarr
     return y
 
 
-cdef int set_threads(Call *call, threads) except -1:
+cdef Py_ssize_t threads_of(threads) except -1:
     if threads is None:
-        call.c.threads = default_threads if default_threads else first_default_threads()
-    elif type(threads) is int and threads == 1:
-        call.c.threads = 1
-    else:
-        call.c.threads = _check.threads(threads)
+        return default_threads if default_threads else first_default_threads()
+    if type(threads) is int and threads == 1:
+        return 1
+    return _check.threads(threads)
+
+
+cdef int set_threads(Call *call, threads) except -1:
+    call.c.threads = threads_of(threads)
     call.c.interrupted = NULL
     if not call.brief and PyThread_get_thread_ident() == main_thread:
         call.c.interrupted = interrupted

@@ -68,6 +68,31 @@ cdef inline bint is_kept(tuple outputs, int slot) noexcept:
     return Py_REFCNT(PyTuple_GET_ITEM(<PyObject *>outputs, slot)) > 1
 
 
+cdef inline size_t row_bytes(Packed packed) noexcept:
+    """Of an output's row."""
+    return packed.output_size * (4 if packed.type_num == cnp.NPY_FLOAT else 8)
+
+
+cdef inline bint is_shaped(cnp.ndarray y, Packed packed, int ndim, Py_ssize_t rows) noexcept:
+    """Whether an array has the shape of a step's output: (rows, size), or (size,)."""
+    return (
+        cnp.PyArray_NDIM(y) == ndim
+        and cnp.PyArray_DIM(y, ndim - 1) == packed.output_size
+        and (ndim == 1 or cnp.PyArray_DIM(y, 0) == rows)
+    )
+
+
+cdef inline bint is_writable(y, Packed packed, int ndim, Py_ssize_t rows) noexcept:
+    """Whether an output can be copied to an array: if not, `_check.writable` finds the words, or accepts it."""
+    return (
+        cnp.PyArray_CheckExact(y)
+        and is_shaped(<cnp.ndarray>y, packed, ndim, rows)
+        and is_dense(<cnp.ndarray>y, packed.type_num)
+        and cnp.PyArray_ISWRITEABLE(<cnp.ndarray>y)
+        and (ndim == 1 or cnp.PyArray_STRIDE(<cnp.ndarray>y, 0) >= <Py_ssize_t>row_bytes(packed))
+    )
+
+
 cdef struct StepInput:
     const void *data
     ptrdiff_t row
@@ -119,7 +144,7 @@ cdef class Stream:
         return self.busy != 0 and self.busy != generation and self.worker != main_thread
 
     cdef int fail_busy(self) except -1:
-        _check.fail_orphaned() if self.is_orphaned() else _check.fail_busy()
+        _check.fail_orphaned("stream") if self.is_orphaned() else _check.fail_busy("stream")
 
     cdef inline void begin_work(self) noexcept:
         self.worker = PyThread_get_thread_ident()
@@ -190,7 +215,7 @@ cdef class Stream:
         cdef cnp.ndarray array = self.read_step(&given, x), to = None, y
         cdef int ndim = given.ndim, slot
         if out is not None:
-            to = out if self.is_writable(out, ndim) else _check.writable(
+            to = out if is_writable(out, self.packed, ndim, self._batch_size) else _check.writable(
                 out, (self._batch_size, self.packed.output_size)[2 - ndim:], self.packed.type_num
             )
         self.enter()
@@ -217,37 +242,19 @@ cdef class Stream:
             return frnn_stream_step(self.stream, given.data, given.row)
         return frnn_stream_step_tokens(self.stream, given.data, given.row, given.tokens)
 
-    cdef inline size_t row_bytes(self) noexcept:
-        return self.packed.output_size * cnp.PyArray_ITEMSIZE(<cnp.ndarray>self.rows[0])
-
     cdef void copy_output(self, cnp.ndarray to, int slot) noexcept:
-        cdef size_t row = self.row_bytes()
+        cdef size_t row = row_bytes(self.packed)
         cdef const char *output = <const char *>frnn_stream_output(self.stream, slot)
         cdef char *data = cnp.PyArray_BYTES(to)
         cdef Py_ssize_t r
         for r in range(self._batch_size):
             memcpy(data + r * cnp.PyArray_STRIDE(to, 0), output + r * row, row)
 
-    cdef inline bint is_shaped(self, cnp.ndarray y, int ndim) noexcept:
-        return (
-            cnp.PyArray_NDIM(y) == ndim
-            and cnp.PyArray_DIM(y, ndim - 1) == self.packed.output_size
-            and (ndim == 1 or cnp.PyArray_DIM(y, 0) == self._batch_size)
-        )
-
     cdef inline bint is_untouched(self, cnp.ndarray y, int ndim) noexcept:
         return (
-            self.is_shaped(y, ndim) and cnp.PyArray_TYPE(y) == self.packed.type_num and cnp.PyArray_ISCARRAY_RO(y)
-        )
-
-    cdef inline bint is_writable(self, y, int ndim) noexcept:
-        """Whether an output can be copied to an array: if not, `_check.writable` finds the words, or accepts it."""
-        return (
-            cnp.PyArray_CheckExact(y)
-            and self.is_shaped(<cnp.ndarray>y, ndim)
-            and is_dense(<cnp.ndarray>y, self.packed.type_num)
-            and cnp.PyArray_ISWRITEABLE(<cnp.ndarray>y)
-            and (ndim == 1 or cnp.PyArray_STRIDE(<cnp.ndarray>y, 0) >= <Py_ssize_t>self.row_bytes())
+            is_shaped(y, self.packed, ndim, self._batch_size)
+            and cnp.PyArray_TYPE(y) == self.packed.type_num
+            and cnp.PyArray_ISCARRAY_RO(y)
         )
 
     def run(self, x, *, resets=None, batch_first=None, threads=1):

@@ -73,6 +73,13 @@ _STREAMS = {
     "batch_first": "batch_first= goes to run(), or to the params",
 }
 
+_POOLS = {
+    **dict.fromkeys(("size", "n", "streams", "num_streams", "max_streams", "slots"), "capacity= takes the number"),
+    **dict.fromkeys(("batch", "batch_size", "rows"), "step takes any of the open streams as a batch"),
+    "state": "open(state) takes the state of a stream",
+    **dict.fromkeys(("threads", "num_threads"), "threads= goes to step() and run()"),
+    "batch_first": "x of run() is (n, T, I)",
+}
 
 _GRADIENTS = {
     **_CALLS,
@@ -148,3 +155,7 @@ def fail_params(kind: str, unexpected: Iterable[str], known: Iterable[str]) -> N
 
 def fail_stream(unexpected: Iterable[str]) -> NoReturn:
     fail_unexpected("Stream", unexpected, ("params", "batch_size"), _STREAMS)
+
+
+def fail_pool(unexpected: Iterable[str]) -> NoReturn:
+    fail_unexpected("StreamPool", unexpected, ("params", "capacity"), _POOLS)

@@ -311,6 +311,34 @@ static void try_stream_run(layers *all, size_t unused)
     EXPECT(equal(all, &before, &after));
 }
 
+/* A pool that is refused memory when it grows has the streams that it had; a run moves all of its streams or none. */
+static void try_pool(layers *all, size_t unused)
+{
+    (void)unused;
+    static results before, after;
+    memset(&before, 0, sizeof before), memset(&after, 0, sizeof after);
+    frnn_pool *const nothing = (frnn_pool *)all, *pool = nothing;
+    frnn_id ids[B];
+    size_t n = 0;
+    if (!is_good(frnn_pool_new(all->params, 5, &pool))) {
+        EXPECT(pool == nothing);
+        return;
+    }
+    while (n < B && is_good(frnn_pool_open(pool, &ids[n])))
+        n++;
+    EXPECT(frnn_pool_ids(pool, NULL) == n && frnn_pool_find_wrong(pool, n, ids) == n);
+    frnn_pool_get_states(pool, n, ids, (void *[]){before.h_n, before.c_n});
+    const frnn_call call = call_of(all, &all->got, 3);
+    if (n == B && is_good(frnn_pool_run(pool, ids, &call))) {
+        frnn_pool_get_states(pool, n, ids, (void *[]){all->got.h_n, all->got.c_n});
+        EXPECT(equal(all, &all->got, &all->expected));
+    } else {
+        frnn_pool_get_states(pool, n, ids, (void *[]){after.h_n, after.c_n});
+        EXPECT(equal(all, &before, &after));
+    }
+    frnn_pool_free(pool);
+}
+
 static void try_explain(layers *all, size_t threads)
 {
     static char text[4096];
@@ -349,6 +377,7 @@ static void try_all(layers *all)
     if (all->stream) {
         exhaust(all, try_stream, 0);
         exhaust(all, try_stream_run, 0);
+        exhaust(all, try_pool, 0);
     }
 }
 

@@ -8,6 +8,7 @@
 #include "gradients.h"
 #include "narrow.h"
 #include "numbers.h"
+#include "pooled.h"
 #include "strided.h"
 #include "subject.h"
 
@@ -165,6 +166,7 @@ static void check_stream(const subject *s)
     take_steps(s, stream, &call, &r, memory);
     frnn_stream_get_state(stream, (void *[]){r.h, r.c});
     must(same_results(l, &even, &r, &expected), "step by step is as all at once");
+    check_pooled(l, &even, &expected, from_zeros);
     frnn_stream_free(stream);
     free(memory);
     free_result(&r), free_result(&expected);

@@ -26,23 +26,9 @@ from hypothesis import strategies as st
 import fastrnn
 from fastrnn import GRUParams, LSTMParams, RNNParams, Stream
 from support.apart import run_python
-from support.cases import Case, assert_same_bits, cases, flat, make_weights
+from support.cases import Case, assert_same_bits, cases, flat, forward, make_weights
 from support.cells import CELLS, PARAMS
 from support.errors import bad_calls, raises_as_said
-
-
-def forward(case: Case) -> Case:
-    """The case as streams can have it: forward, time first, without lengths, with at least one row."""
-    both = sum(name.startswith("weight_ih_l0") for name in case.weights) == 2
-    weights = {name.removesuffix("_reverse"): array for name, array in case.weights.items()}
-    if both:  # layers above take both directions: only the first one is left
-        weights = {name: array for name, array in case.weights.items() if name.endswith("_l0")}
-    state, depth = case.state, sum(name.startswith("weight_ih") for name in weights)
-    if state is not None:
-        state = tuple(part[:depth] for part in state) if isinstance(state, tuple) else state[:depth]
-    x = case.x.swapaxes(0, 1) if case.batch_first else case.x
-    return case.but(weights=weights, x=x, state=state, lengths=None, batch_first=False, return_sequences=True)
-
 
 stream_cases = cases(most_steps=20).map(forward).filter(lambda case: case.x.shape[1] > 0)
 

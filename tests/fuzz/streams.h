@@ -1,7 +1,9 @@
-/* A stream over the sequences of a problem: steps, runs, and states that are got and set, in any order. */
+/* A stream over the sequences of a problem: steps, runs, and states that are got and set, in any order. Or a pool, with a
+ * stream for each of them. */
 #ifndef STREAMS_H
 #define STREAMS_H
 
+#include "pooled.h"
 #include "ways.h"
 
 typedef struct listener {
@@ -166,6 +168,10 @@ static void listen(listener *s)
 
 static void run_stream(const problem *p)
 {
+    if (chance(3)) {
+        check_pooled(&p->l, &p->b, &p->whole, false);
+        return;
+    }
     const conditions c = pick_conditions();
     listener s = {.p = p};
     begin_watching(&c);

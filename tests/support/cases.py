@@ -240,3 +240,16 @@ def cases(draw: Any, *, most_steps: int = 9, batched: bool = True, may_reset: bo
     if not batched and case.x.shape[0 if case.batch_first else 1]:
         case = case.rows(0).but(lengths=None)
     return case
+
+
+def forward(case: Case) -> Case:
+    """The case as streams can have it: forward, time first, without lengths."""
+    both = sum(name.startswith("weight_ih_l0") for name in case.weights) == 2
+    weights = {name.removesuffix("_reverse"): array for name, array in case.weights.items()}
+    if both:  # layers above take both directions: only the first one is left
+        weights = {name: array for name, array in case.weights.items() if name.endswith("_l0")}
+    state, depth = case.state, sum(name.startswith("weight_ih") for name in weights)
+    if state is not None:
+        state = tuple(part[:depth] for part in state) if isinstance(state, tuple) else state[:depth]
+    x = case.x.swapaxes(0, 1) if case.batch_first else case.x
+    return case.but(weights=weights, x=x, state=state, lengths=None, batch_first=False, return_sequences=True)

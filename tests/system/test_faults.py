@@ -94,6 +94,30 @@ def test_mallocs_of_the_extension_refused(preload: str) -> None:
             assert_same_bits((stream.state,), (before,))
             raise
 
+    pool = fastrnn.StreamPool(flat_params)
+    ids, rows = [pool.open() for _ in range(wide.shape[1])], wide.swapaxes(0, 1)
+
+    def pool_run():
+        pool.reset()
+        pool.step(ids, wide[0])
+        before = pool.state(ids)
+        try:
+            return flat((pool.run(ids, rows), pool.state(ids)))
+        except MemoryError:
+            assert_same_bits((pool.state(ids),), (before,))
+            raise
+
+    def grown():
+        pool = fastrnn.StreamPool(params, 1)
+        ids = [pool.open()]
+        try:
+            ids.append(pool.open())
+        except MemoryError:
+            assert [*pool] == ids and pool.capacity == 1
+            pool.step(ids, x[0, :1])
+            raise
+        return (pool.step(ids, x[0, :2]),)
+
     def pickled():
         return flat(fastrnn.lstm(x, pickle.loads(pickle.dumps(params))))
 
@@ -103,6 +127,8 @@ def test_mallocs_of_the_extension_refused(preload: str) -> None:
         "pickle": lambda: flat(fastrnn.lstm(x, pickle.loads(pickle.dumps(params)))),
         "stream": lambda: (fastrnn.Stream(params, 3).step(x[0]).copy(),),
         "stream.run": stream_run,
+        "pool": grown,
+        "pool.run": pool_run,
     }
     for name, call in calls.items():
         expected, kept, n, refused = call(), held.value, 0, True
@@ -123,7 +149,7 @@ def test_mallocs_of_the_extension_refused(preload: str) -> None:
         LD_PRELOAD=preload,
     )
     refused = {name: int(count) for name, count in map(str.split, lines)}
-    assert len(refused) == 9
+    assert len(refused) == 11
     assert min(refused.values()) >= 1, refused
     assert refused["params"] == 3
 

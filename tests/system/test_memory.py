@@ -51,6 +51,20 @@ PASSES = """
 
     calls = 0
 
+    def use_pool(params):
+        "Grows, is emptied, takes steps of other sizes, is pickled."
+        pool = fastrnn.StreamPool(params, 1)
+        ids = [pool.open() for _ in range(5)]
+        x = np.zeros((5, 3, params.input_size), params.dtype)
+        for n in (5, 2, 1):
+            pool.step(ids[:n], x[:n, 0], threads=2)
+            pool.run(ids[:n], x[:n], lengths=[1] * n)
+        try:
+            pool.step([ids[0], ids[0]], x[:2, 0])
+        except ValueError:
+            pool.close(ids[1:3])
+        pickle.loads(pickle.dumps(pool)).set_state(ids[0], pool.state(ids[0]))
+
     def one_pass():
         "Params made and dropped, functions and streams, one and two threads, errors in between."
         global calls
@@ -69,7 +83,8 @@ PASSES = """
                 stream.run(np.zeros((3, 2, params.input_size), params.dtype), threads=2)
                 stream.step(np.zeros((2, params.input_size), params.dtype))
                 stream.state = stream.state
-                calls += 2
+                use_pool(params)
+                calls += 4
         for kind in SPLITS:
             shared(kind)(2)
 

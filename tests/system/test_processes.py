@@ -272,6 +272,36 @@ def test_stream_of_another_thread() -> None:
     run_apart(stream_of_another_thread)
 
 
+def pool_of_another_thread() -> None:
+    """A pool that was in a call at the fork is refused in the child until all of it is reset."""
+    call = prepare("lstm", "units")
+    x = np.broadcast_to(call.x[0], (6000, *call.x.shape[1:])).swapaxes(0, 1)
+    pool, results = fastrnn.StreamPool(call.params), []
+    ids = [pool.open() for _ in range(x.shape[0])]
+    unused = pool.open()
+
+    def child() -> None:
+        reset = partial(pool.reset, ids)
+        for use in (lambda: pool.step(unused, x[0, 0]), pool.open, lambda: pool.state(unused), reset):
+            with pytest.raises(RuntimeError, match=r"expected a whole state.*; reset\(\) makes it whole"):
+                use()
+        pool.reset()
+        assert_same_bits((pool.run(ids, call.x.swapaxes(0, 1), threads=2).swapaxes(0, 1),), call.expected[:1])
+
+    with Crowd([lambda: results.append(pool.run(ids, x, threads=2))]):
+        time.sleep(0.05)
+        with pytest.raises(RuntimeError, match="one call at a time"):
+            pool.reset()
+        assert ended_well(in_child(child))
+    y, state = fastrnn.lstm(x, call.params, batch_first=True)
+    assert_same_bits((results[0], *pool.state(ids)), (y, *state))
+
+
+@forks
+def test_pool_of_another_thread() -> None:
+    run_apart(pool_of_another_thread)
+
+
 kept: Any = None  # what the initializer of a worker process leaves for its jobs
 
 
