@@ -1,0 +1,313 @@
+"""Steps of many sessions run together, for asyncio; batching.py has the same for threads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn._counters import Counters
+from fastrnn._schedule import (
+    Batch,
+    OverloadedError,
+    Schedule,
+    Session,
+    SessionClosedError,
+    SessionExpiredError,
+    answer,
+)
+from fastrnn.params import AnyParams
+
+__all__ = ["Batcher", "OverloadedError", "Session", "SessionClosedError", "SessionExpiredError"]
+
+Array = NDArray[Any]
+Future = asyncio.Future[Any]
+T = TypeVar("T")
+
+_INLINE_SECONDS = 1e-3  # a batch that is expected to be as short as this runs in the loop's thread
+
+
+class Batcher:
+    """Runs steps of sessions together that wait at the same time: ``y = await batcher.step(session, x)``.
+
+    A session is a stream of its own, with the bits that it has alone. Steps that wait run as a batch when `max_batch`
+    of them wait, when the oldest has waited for `window`, when one would miss its deadline otherwise, or when every
+    open session has one. The oldest run first.
+
+    Parameters
+    ----------
+    params : RNNParams, LSTMParams or GRUParams
+        Weights of layers that run forward.
+    max_batch : int
+        Steps at most that run together.
+    window : float
+        Seconds that a step waits for company. With 0, what the loop has ready at the same time runs together, and what
+        comes while a batch runs.
+    max_waiting, max_waiting_per_session : int
+        Steps at most that wait, of all sessions and of one. A further one is refused with `OverloadedError`.
+    expire : float, optional
+        Seconds after which a session without steps is closed; never if not given. Its next step raises
+        `SessionExpiredError`.
+    threads : int or None
+        Threads at most that share a batch; None: those of `get_num_threads`.
+
+    Raises
+    ------
+    TypeError
+        An argument of a wrong type or dtype, here or in a method.
+    ValueError
+        An argument of a wrong shape, layout or value; a session of another batcher.
+    MemoryError
+        Memory for a session or a batch can't be had.
+
+    Notes
+    -----
+    One event loop uses a batcher. A batch that is expected to take less than a millisecond runs in the loop's thread; a
+    longer one in a thread of its own, while the loop goes on.
+
+    Cancelling a step that waits takes it back: its session has not moved. One that has begun moves its session, and its
+    output is lost. An error of a batch is that of each of its steps, and no session has moved.
+
+    Examples
+    --------
+    >>> import asyncio, numpy as np, fastrnn, fastrnn.aio
+    >>> weights = {"weight_ih_l0": np.ones((8, 3)), "weight_hh_l0": np.zeros((8, 2))}
+    >>> async def talk(batcher):
+    ...     session = await batcher.open()
+    ...     for _ in range(3):
+    ...         y = await batcher.step(session, np.full(3, 0.1))
+    ...     batcher.close(session)
+    ...     return y
+    >>> async def main():
+    ...     async with fastrnn.aio.Batcher(fastrnn.LSTMParams(weights)) as batcher:
+    ...         ys = await asyncio.gather(*(talk(batcher) for _ in range(4)))
+    ...         return ys, batcher.counters
+    >>> ys, counters = asyncio.run(main())
+    >>> print(ys[3].round(4))
+    [0.1771 0.1771]
+    >>> counters.opened, counters.batch_sizes.total
+    (4, 12.0)
+    """
+
+    def __init__(
+        self,
+        params: AnyParams,
+        *,
+        max_batch: int = 256,
+        window: float = 0.0,
+        max_waiting: int = 4096,
+        max_waiting_per_session: int = 16,
+        expire: float | None = None,
+        threads: int | None = 1,
+    ) -> None:
+        self._schedule: Schedule[Future] = Schedule(
+            params,
+            max_batch=max_batch,
+            window=window,
+            max_waiting=max_waiting,
+            max_waiting_per_session=max_waiting_per_session,
+            expire=expire,
+            threads=threads,
+        )
+        self._params = params
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.Handle | None = None  # that begins a batch
+        self._timer_at = np.inf
+        self._expiry: asyncio.TimerHandle | None = None
+        self._between: deque[tuple[Callable[[], Any], Future]] = deque()  # what waits for the pool
+        self._executor: ThreadPoolExecutor | None = None
+        self._is_closed = False
+
+    @property
+    def params(self) -> AnyParams:
+        """The weights."""
+        return self._params
+
+    @property
+    def counters(self) -> Counters:
+        """What has been counted so far: the object itself, which goes on counting."""
+        return self._schedule.counters
+
+    @property
+    def waiting(self) -> int:
+        """Steps that wait now."""
+        return self._schedule.waiting
+
+    def __len__(self) -> int:
+        """Sessions that are open."""
+        return len(self._schedule.sessions)
+
+    def __bool__(self) -> bool:
+        return True
+
+    async def open(self, state: Any = None) -> Session:
+        """Open a session.
+
+        Parameters
+        ----------
+        state : ndarray, or for an LSTM a tuple of two, optional
+            Its state, as `StreamPool.open` takes it; zeros if not given.
+        """
+        loop = self._get_loop()
+        session = await self._when_idle(lambda: self._schedule.open(loop.time(), state))
+        self._arrange_expiry()
+        return session
+
+    def close(self, session: Session) -> None:
+        """Close a session: its steps that wait raise `SessionClosedError`."""
+        loop = self._get_loop()
+        self._refuse(session, self._schedule.close(session))
+        self._arrange(loop.time())
+
+    async def state(self, session: Session) -> Any:
+        """A copy of a session's state, as `open` takes it, after the steps that have run."""
+        return await self._when_idle(lambda: self._schedule.state(session))
+
+    async def set_state(self, session: Session, state: Any) -> None:
+        """Set the state of a session, which steps that still wait start from; None: zeros."""
+        await self._when_idle(lambda: self._schedule.set_state(session, state))
+
+    async def step(self, session: Session, x: Array, deadline: float | None = None) -> Array:
+        """Take one step of a session.
+
+        Parameters
+        ----------
+        session : Session
+            An open one. Its steps run in the order in which they are called.
+        x : (I,) ndarray
+            Input, of the params' dtype. It is copied.
+        deadline : float, optional
+            Seconds from now in which the step is to end. A batch begins early for it. A step that is late runs all
+            the same, since its session would be wrong without it, and is counted in ``counters.missed``.
+
+        Returns
+        -------
+        y : (H,) ndarray
+            Output of the last layer, (P,) with a projection: a row of the array of its batch.
+
+        Raises
+        ------
+        SessionClosedError, SessionExpiredError
+            The session is closed, or was idle for too long.
+        OverloadedError
+            As many steps wait as may. Nothing has moved.
+        """
+        loop = self._get_loop()
+        now, future = loop.time(), loop.create_future()
+        step = self._schedule.add(now, session, x, deadline, future)
+        self._arrange(now)
+        try:
+            y: Array = await future
+            return y
+        finally:
+            if future.cancelled():
+                self._schedule.drop(step)
+
+    async def aclose(self) -> None:
+        """Close all sessions, after the batch that is at work."""
+        await self._when_idle(lambda: None)
+        for session in self._schedule.sessions:
+            self._refuse(session, self._schedule.close(session))
+        self._is_closed = True
+        for handle in (self._timer, self._expiry):
+            if handle:
+                handle.cancel()
+        if self._executor:
+            self._executor.shutdown(wait=False)
+
+    async def __aenter__(self) -> Batcher:
+        self._get_loop()
+        return self
+
+    async def __aexit__(self, *unused: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<Batcher of {self._params!r}, {len(self)} sessions>"
+
+    def _get_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if self._is_closed:
+            raise RuntimeError("batcher: expected an open one, got a closed one")
+        if self._loop is None:
+            self._loop = loop
+        if self._loop is not loop:
+            raise RuntimeError("batcher: expected the event loop that used it first, got another one")
+        return loop
+
+    async def _when_idle(self, use: Callable[[], T]) -> T:
+        """What needs the pool: now, or as soon as the batch that is at work is back."""
+        loop = self._get_loop()
+        if not self._schedule.is_at_work:
+            return use()
+        future = loop.create_future()
+        self._between.append((use, future))
+        result: T = await future
+        return result
+
+    def _refuse(self, session: Session, futures: list[Future]) -> None:
+        for future in futures:
+            if not future.done():
+                future.set_exception(self._schedule.ended(session))
+
+    def _arrange(self, now: float) -> None:
+        """Sees to it that the next batch begins when it is due."""
+        due = self._schedule.due(now)
+        if due is None or self._timer_at <= due or self._loop is None:
+            return  # a timer that is early arranges anew
+        if self._timer:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = self._loop.call_soon(self._begin) if due <= now else self._loop.call_at(due, self._begin)
+
+    def _begin(self) -> None:
+        """Runs a batch if one is due."""
+        assert self._loop is not None
+        self._timer, self._timer_at, now = None, np.inf, self._loop.time()
+        due = self._schedule.due(now)
+        if due is None or due > now:
+            self._arrange(now)
+            return
+        is_long = self._schedule.expected_seconds() > _INLINE_SECONDS
+        batch = self._schedule.take(now, lambda future: not future.done())
+        if batch is None:
+            return
+        if not is_long:
+            self._end(batch, batch.outcome())
+            return
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, "fastrnn")
+        running = self._loop.run_in_executor(self._executor, batch.outcome)
+        running.add_done_callback(lambda done: self._end(batch, done.result()))
+
+    def _end(self, batch: Batch[Future], outcome: Array | Exception) -> None:
+        assert self._loop is not None
+        now, failed = self._loop.time(), isinstance(outcome, Exception)
+        self._schedule.finish(now, batch, failed)
+        for i, step in enumerate(batch.steps):
+            if step.caller.done():
+                continue
+            if isinstance(outcome, Exception):
+                step.caller.set_exception(outcome)
+            else:
+                step.caller.set_result(outcome[i])
+        while self._between:
+            answer(*self._between.popleft())
+        self._arrange(now)
+
+    def _arrange_expiry(self) -> None:
+        at = self._schedule.expires()
+        if at is not None and self._expiry is None and self._loop is not None:
+            self._expiry = self._loop.call_at(at, self._expire)
+
+    def _expire(self) -> None:
+        assert self._loop is not None
+        self._expiry = None
+        self._schedule.expire_idle(self._loop.time())
+        self._arrange(self._loop.time())
+        self._arrange_expiry()
