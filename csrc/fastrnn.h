@@ -289,12 +289,12 @@ size_t frnn_pool_find_wrong(frnn_pool *pool, size_t n, const frnn_id *ids);
 
 void frnn_pool_close(frnn_pool *pool, size_t n, const frnn_id *ids);
 
-/* A step of n streams. x: n rows of I, x_row bytes apart; y: n rows of P or H, y_row bytes apart, may overlap x. It runs on
- * at most so many threads; on one it allocates nothing, locks nothing, makes no system call, and answers FRNN_OK. On
- * more it answers FRNN_FORKED in a child that a signal handler forked meanwhile: then no state of these streams is whole
- * until it is set. */
-frnn_status frnn_pool_step(frnn_pool *pool, size_t n, const frnn_id *ids, const void *x, ptrdiff_t x_row, void *y,
-                           ptrdiff_t y_row, size_t threads);
+/* A step of n streams. x: n rows of I, or n tokens, x_row bytes apart; y: n rows of P or H, y_row bytes apart, may overlap x.
+ * It runs on at most so many threads; on one it allocates nothing, locks nothing and makes no system call. It answers
+ * FRNN_OK; FRNN_NO_SUCH_TOKEN, and no stream has moved; or FRNN_FORKED in a child that a signal handler forked from more
+ * threads than one: then no state of these streams is whole until it is set. */
+frnn_status frnn_pool_step(frnn_pool *pool, size_t n, const frnn_id *ids, const void *x, ptrdiff_t x_row,
+                           frnn_tokens tokens, void *y, ptrdiff_t y_row, size_t threads);
 
 /* frnn_run from the states of call->B streams, which move on if the answer is FRNN_OK and stay as they were if not. The
  * states of the call are not read. */

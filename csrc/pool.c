@@ -9,6 +9,7 @@
  *     is done, so a wrong one has changed nothing.
  */
 #include "arena.h"
+#include "embedding.h"
 #include "plan.h"
 #include "step.h"
 #include "threads.h"
@@ -38,6 +39,7 @@ struct frnn_pool {
     uint32_t *vacant;              /* places without a stream: the last one is taken first */
     void **h, **y, **carry;        /* [layer][row] of the rows of a step */
     const void **x;                /* [row] */
+    const void **found;            /* [row]: rows that tokens name */
     void **middle;                 /* two stages: rows of H */
     void *x_integers, *h_integers; /* of rows, where weights are bytes */
 };
@@ -80,6 +82,7 @@ static void lay_out(frnn_pool *self, size_t capacity)
     self->y = frnn_arena_take(arena, rows, sizeof *self->y);
     self->carry = frnn_arena_take(arena, rows, sizeof *self->carry);
     self->x = frnn_arena_take(arena, capacity, sizeof *self->x);
+    self->found = frnn_arena_take(arena, params->embedding.V ? capacity : 0, sizeof *self->found);
     self->middle = frnn_arena_take(arena, two, sizeof *self->middle);
     self->x_integers = frnn_arena_take(arena, capacity, params->x_integer_bytes);
     self->h_integers = frnn_arena_take(arena, capacity, params->h_integer_bytes);
@@ -224,6 +227,7 @@ void frnn_pool_close(frnn_pool *self, size_t n, const frnn_id *ids)
 /* Rows of a step that is dealt out to threads. */
 typedef struct stepping {
     frnn_pool *pool;
+    const frnn_lookup *lookup; /* NULL: x is of numbers */
     size_t n, parts;
 } stepping;
 
@@ -253,6 +257,8 @@ static void step_part(void *context, size_t i, frnn_thread_context where)
         .n = until - from,
         .apart = s->n,
         .x = self->x + from,
+        .lookup = s->lookup,
+        .found = s->lookup ? self->found + from : NULL,
         .h = self->h + from,
         .y = self->y + from,
         .carry = self->carry + from,
@@ -270,13 +276,16 @@ static void step_part(void *context, size_t i, frnn_thread_context where)
 /* A step is no longer than that of a stream, which asks for nothing either. */
 static void wait_for_parts(void *context) { (void)context; }
 
-frnn_status frnn_pool_step(frnn_pool *self, size_t n, const frnn_id *ids, const void *x, ptrdiff_t x_row, void *y,
-                           ptrdiff_t y_row, size_t threads)
+frnn_status frnn_pool_step(frnn_pool *self, size_t n, const frnn_id *ids, const void *x, ptrdiff_t x_row,
+                           frnn_tokens tokens, void *y, ptrdiff_t y_row, size_t threads)
 {
+    const frnn_lookup lookup = frnn_lookup_of(self->params, tokens, 0);
     if (!n)
         return FRNN_OK;
+    if (!frnn_tokens_are_known(self->params, &(frnn_call){.T = 1, .B = n, .x = {x, 0, x_row}, .tokens = tokens}))
+        return FRNN_NO_SUCH_TOKEN;
     const uint64_t mode = frnn_enter_float_mode(); /* the plan computes too, and would leave flags */
-    stepping s = {self, n, frnn_plan_step_parts(self->params, n, threads)};
+    stepping s = {self, tokens ? &lookup : NULL, n, frnn_plan_step_parts(self->params, n, threads)};
     gather_rows(self, n, ids, x, x_row);
     const bool whole = frnn_parallel(s.parts, s.parts, step_part, wait_for_parts, &s);
     frnn_leave_float_mode(mode);

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -20,10 +20,10 @@ from fastrnn._cells import CELLS
 
 Array = NDArray[Any]
 MOST_THREADS = 256  # FRNN_MOST_THREADS of csrc/fastrnn.h, which a test compares
-_DTYPES: dict[int, np.dtype[Any]] = {dtype.num: dtype for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
+DTYPES: dict[int, np.dtype[Any]] = {dtype.num: dtype for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
 
 
-def _type_name(value: object) -> str:
+def type_name(value: object) -> str:
     return type(value).__name__
 
 
@@ -32,7 +32,7 @@ def shown(value: object) -> str:
     try:
         text = repr(value)
     except Exception:
-        return f"an object of type {_type_name(value)}"
+        return f"an object of type {type_name(value)}"
     if "\n" in text:
         text = " ".join(text.split())
     return text if len(text) <= 100 else f"{text[:100]}..."
@@ -89,7 +89,7 @@ def converted(name: str, value: object) -> Array:
     except MemoryError:
         raise
     except Exception as error:
-        raise TypeError(f"{name}: expected an array, got {_type_name(value)}: {error}") from error
+        raise TypeError(f"{name}: expected an array, got {type_name(value)}: {error}") from error
 
 
 def _dense(expression: str, dtype: np.dtype[Any]) -> str:
@@ -110,7 +110,7 @@ def _array_of(expression: str, value: Any, dtype: np.dtype[Any]) -> str:
 
 def _kind_of(params: Any) -> str:
     """The word of a cell whose params these are, or ""."""
-    return next((cell.name for cell in CELLS.values() if cell.params == _type_name(params)), "")
+    return next((cell.name for cell in CELLS.values() if cell.params == type_name(params)), "")
 
 
 def params_cure(value: Any) -> str:
@@ -141,7 +141,7 @@ def _array_cure(name: str, value: object, dtype: np.dtype[Any]) -> str:
         return "; x comes first, then params"
     if name == "x" and _is_sequences(value):
         return "; x, lengths = fastrnn.pad(x) makes a batch of sequences, and lengths=lengths goes to the call"
-    if _type_name(value) == "PackedSequence":
+    if type_name(value) == "PackedSequence":
         return (
             "; torch.nn.utils.rnn.pad_packed_sequence(x) gives a tensor, whose .numpy() is x, and lengths, "
             "which go to the call"
@@ -161,12 +161,12 @@ def as_array(name: str, value: object, type_num: int) -> Array:
     """An array of NumPy, or of a subclass that adds no meaning to the numbers."""
     refuse_mask(name, value)
     if not issubclass(type(value), np.ndarray):
-        cure = _array_cure(name, value, _DTYPES[type_num])
-        raise TypeError(f"{name}: expected a numpy.ndarray, got {_type_name(value)}{cure}")
+        cure = _array_cure(name, value, DTYPES[type_num])
+        raise TypeError(f"{name}: expected a numpy.ndarray, got {type_name(value)}{cure}")
     return np.asarray(value)
 
 
-def _array_problem(name: str, array: Array, dtype: np.dtype[Any]) -> None:
+def array_problem(name: str, array: Array, dtype: np.dtype[Any]) -> None:
     """Raise where C could not use the array: dtype, byte order, alignment, dense last axis."""
     expression, is_input = _expression(name), name != "out"  # a copy of `out` would be of no use
     dense = not (array.size and array.shape[-1] > 1 and array.strides[-1] != array.itemsize)
@@ -175,7 +175,7 @@ def _array_problem(name: str, array: Array, dtype: np.dtype[Any]) -> None:
         cure = f"; {copy} converts it" if array.dtype.kind in "fiu" and is_input else ""
         if array.dtype.kind in "iu" and name == "x":
             cure += "; params with embedding=E take tokens"
-        if array.dtype.num in _DTYPES and is_input:
+        if array.dtype.num in DTYPES and is_input:
             cure += f", or params with dtype={array.dtype.name!r}"
         raise TypeError(f"{name}: expected {dtype.name} (the dtype of params), got {array.dtype}{cure}")
     if not array.dtype.isnative:
@@ -191,13 +191,13 @@ def _array_problem(name: str, array: Array, dtype: np.dtype[Any]) -> None:
         )
 
 
-def _refuse_integers(x: Array, type_num: int) -> None:
+def refuse_integers(x: Array, type_num: int) -> None:
     """Raise where x is of integers, whatever its shape is: they are tokens, and the params have no embedding."""
     if x.dtype.kind in "iu":
-        _array_problem("x", x, _DTYPES[type_num])
+        array_problem("x", x, DTYPES[type_num])
 
 
-def _token_problem(x: Array) -> None:
+def token_problem(x: Array) -> None:
     """Raise where C could not read an array as tokens."""
     if x.dtype.kind != "i" or x.dtype.itemsize not in (4, 8):
         raise TypeError(f"x: expected tokens of int32 or int64, got {x.dtype}; x.astype('int64') converts them")
@@ -209,16 +209,8 @@ def _token_problem(x: Array) -> None:
 
 
 def fail_tokens(x: Array, batch_first: bool) -> NoReturn:
-    _token_problem(x)
+    token_problem(x)
     raise ValueError(f"x: expected tokens {'(B, T)' if batch_first else '(T, B)'} or (T,), got {x.shape}")
-
-
-def fail_step_tokens(x: Any, rows: int) -> NoReturn:
-    expected = f"x: expected tokens ({rows},){' or one integer' if rows == 1 else ''}, one for each row, got"
-    if not isinstance(x, np.ndarray):
-        raise ValueError(f"{expected} {shown(x)}")
-    _token_problem(x)
-    raise ValueError(f"{expected} {x.shape}{'; run() takes a chunk of steps' if x.ndim else ''}")
 
 
 def fail_token(x: Any, vocabulary: int, lengths: list[int] | None, batch_first: bool) -> NoReturn:
@@ -236,54 +228,18 @@ def fail_token(x: Any, vocabulary: int, lengths: list[int] | None, batch_first: 
 
 
 def fail_x(x: Array, input_size: int, type_num: int, batch_first: bool) -> NoReturn:
-    _refuse_integers(x, type_num)
+    refuse_integers(x, type_num)
     layout = f"({'B, T' if batch_first else 'T, B'}, {input_size})"
     if x.ndim not in (2, 3):
         raise ValueError(f"x: expected {layout} or (T, {input_size}), got {x.ndim} axes: {x.shape}")
-    _array_problem("x", x, _DTYPES[type_num])
+    array_problem("x", x, DTYPES[type_num])
     expected = layout if x.ndim == 3 else f"(T, {input_size})"
     raise ValueError(f"x: expected {expected}, got {x.shape}")
 
 
-def _other_layout(batch_first: bool) -> str:
+def other_layout(batch_first: bool) -> str:
     """The cure where an argument would fit if time and batch of x changed places."""
     return f"; with batch_first={not batch_first} it fits, and x is {'(T, B, I)' if batch_first else '(B, T, I)'}"
-
-
-def _fail_array(x: Array, expected: str, shape_fits: bool, type_num: int, cure: str) -> NoReturn:
-    """Raise for a stream's input: for its shape if that does not fit, else for its dtype or layout."""
-    if shape_fits:
-        _array_problem("x", x, _DTYPES[type_num])
-    raise ValueError(f"x: expected {expected}, got {x.shape}{cure}")
-
-
-def fail_step(x: Array, rows: int, input_size: int, type_num: int) -> NoReturn:
-    _refuse_integers(x, type_num)
-    expected = f"({rows}, {input_size})" + (f" or ({input_size},)" if rows == 1 else "")
-    fits = x.shape == (rows, input_size) or (rows == 1 and x.shape == (input_size,))
-    chunk = x.ndim == 3 or (x.ndim == 2 and rows == 1)
-    _fail_array(x, expected, fits, type_num, "; run() takes a chunk of steps" if chunk else "")
-
-
-def fail_chunk(x: Array, rows: int, input_size: int, batch_first: bool) -> NoReturn:
-    layout = f"{rows}, T" if batch_first else f"T, {rows}"
-    expected = f"({layout}, {input_size})" + (f" or (T, {input_size})" if rows == 1 else "")
-    other = _other_layout(batch_first) if x.ndim == 3 and x.shape[1 if batch_first else 0] == rows else ""
-    raise ValueError(f"x: expected {expected}, the stream's batch_size being {rows}, got {x.shape}{other}")
-
-
-def fail_busy(what: str) -> NoReturn:
-    raise RuntimeError(
-        f"{what}: expected one call at a time, got a call while another one runs, in another thread or a signal handler"
-    )
-
-
-def fail_orphaned(what: str) -> NoReturn:
-    whole_again = "reset() makes it whole" if what == "pool" else "reset() or a state that is set makes it whole"
-    raise RuntimeError(
-        f"{what}: expected a whole state, got one that a thread was at work on when this process was forked; "
-        f"{whole_again}"
-    )
 
 
 def is_integer(value: object) -> bool:
@@ -294,96 +250,8 @@ def is_integer(value: object) -> bool:
     return not isinstance(value, (bool, np.bool_))
 
 
-def ids(value: object) -> int | NDArray[np.int64]:
-    """Ids of streams that the compiled check did not accept, as one integer or as an array."""
-    if is_integer(value):
-        return _as_ids([value])[0]
-    if not isinstance(value, (list, tuple, range, np.ndarray)):
-        cure = "; list(ids) makes a list" if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else ""
-        raise TypeError(f"ids: expected an integer, or a list or an array of integers, got {_type_name(value)}{cure}")
-    array = converted("ids", value)
-    if array.ndim == 1:
-        return np.array(_as_ids(array.tolist() if isinstance(value, np.ndarray) else value), np.int64)
-    raise ValueError(f"ids: expected one axis, got {array.ndim}: {array.shape}")
-
-
-def _as_ids(values: Sequence[object]) -> list[int]:
-    numbers = []
-    for i, value in enumerate(values):
-        if not is_integer(value):
-            raise TypeError(f"ids: expected integers, got {_type_name(value)}{_at(i, values)}")
-        numbers.append(operator.index(value))  # type: ignore[arg-type]
-        if not -(2**63) <= numbers[-1] < 2**63:
-            _fail_closed(numbers[-1], i, values)
-    return numbers
-
-
-def _at(position: int, ids: Sequence[object]) -> str:
-    return f" at position {position}" if len(ids) > 1 else ""
-
-
-def _fail_closed(stream: int, position: int, ids: Sequence[object]) -> NoReturn:
-    why = "is negative" if stream < 0 else "is closed, or not of this pool"
-    raise ValueError(f"ids: expected open streams of this pool, got {shown(stream)}{_at(position, ids)}, which {why}")
-
-
-def fail_ids(value: int | Sequence[int] | NDArray[np.int64], wrong: int) -> NoReturn:
-    """Raise for the id at a position, which came before, or is not that of an open stream."""
-    ids = [value] if isinstance(value, int) else [int(each) for each in value[: wrong + 1]]
-    before = ids.index(ids[wrong])
-    if before < wrong:
-        raise ValueError(f"ids: expected distinct streams, got {ids[wrong]} at positions {before} and {wrong}")
-    _fail_closed(ids[wrong], wrong, ids if isinstance(value, int) else [*value])
-
-
-def fail_pool_step(x: Array, rows: int | None, input_size: int, type_num: int) -> NoReturn:
-    """`rows` is None where one integer came in the place of ids."""
-    expected = (input_size,) if rows is None else (rows, input_size)
-    streams = "one stream" if rows is None else f"{rows} streams"
-    cure = "; run() takes chunks of steps" if x.ndim == len(expected) + 1 else ""
-    _fail_array(x, f"{expected} for {streams}", x.shape == expected, type_num, cure)
-
-
-def step_of_session(x: object, input_size: int, type_num: int) -> Array:
-    """The input of one step of one stream."""
-    array = x if type(x) is np.ndarray else as_array("x", x, type_num)
-    if array.shape != (input_size,) or array.dtype.num != type_num or not array.dtype.isnative:
-        fail_pool_step(array, None, input_size, type_num)
-    return array
-
-
-def seconds(name: str, value: object) -> float:
-    """A length of time."""
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name}: expected a number of seconds, got {_type_name(value)}")
-    number = float(value)
-    if not 0 <= number < 1e9:
-        raise ValueError(f"{name}: expected seconds from 0 to 1e9, got {shown(value)}")
-    return number
-
-
-def fail_pool_chunk(x: Array, rows: int | None, input_size: int) -> NoReturn:
-    expected = f"(T, {input_size}) for one stream" if rows is None else f"({rows}, T, {input_size}) for {rows} streams"
-    cure = "; [id] is a list of one" if rows is None and x.ndim == 3 and x.shape[0] == 1 else ""
-    raise ValueError(f"x: expected {expected}, got {x.shape}{cure}")
-
-
 def fail_params(params: object) -> NoReturn:
-    raise TypeError(f"params: expected {params_names()}, got {_type_name(params)}{params_cure(params)}")
-
-
-def fail_stream_params(params: object) -> NoReturn:
-    fail_params(params)
-
-
-def fail_stream_direction(direction: str) -> NoReturn:
-    raise ValueError(
-        f"params: expected direction 'forward', since a stream cannot see what is to come, got {direction!r}"
-    )
-
-
-def batch_size(value: object) -> int:
-    return whole("batch_size", value, 1, sys.maxsize)
+    raise TypeError(f"params: expected {params_names()}, got {type_name(params)}{params_cure(params)}")
 
 
 def fail_size(steps: int, rows: int, width: int) -> NoReturn:
@@ -395,7 +263,7 @@ def fail_size(steps: int, rows: int, width: int) -> NoReturn:
 def flag(name: str, value: object, or_none: bool = False) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         expected = "True, False or None" if or_none else "True or False"
-        raise TypeError(f"{name}: expected {expected}, got {_type_name(value)}")
+        raise TypeError(f"{name}: expected {expected}, got {type_name(value)}")
     return bool(value)
 
 
@@ -403,7 +271,7 @@ def pair(state: object, prefix: str = "") -> tuple[object, object]:
     """The two parts of a state, or with the prefix "d" of its gradient."""
     expected = f"{prefix}state: expected a tuple ({prefix}h, {prefix}c) for an LSTM, got"
     if not isinstance(state, (tuple, list)):
-        raise TypeError(f"{expected} {_type_name(state)}")
+        raise TypeError(f"{expected} {type_name(state)}")
     if len(state) != 2:
         raise ValueError(f"{expected} {len(state)} entries")
     return state[0], state[1]
@@ -411,7 +279,7 @@ def pair(state: object, prefix: str = "") -> tuple[object, object]:
 
 def _refuse_tuple(name: str, value: object) -> None:
     if isinstance(value, (tuple, list)):
-        raise TypeError(f"{name}: expected one array, got a {_type_name(value)} of {len(value)}")
+        raise TypeError(f"{name}: expected one array, got a {type_name(value)} of {len(value)}")
 
 
 def state_array(
@@ -425,9 +293,9 @@ def state_array(
     array = as_array(name, value, type_num)
     if array.shape != shape:
         axes = f"(layers * directions, {'B, ' if len(shape) == 3 else ''}size)"
-        other = _other_layout(batch_first) if len(shape) == 3 and array.shape == (shape[0], steps, shape[2]) else ""
+        other = other_layout(batch_first) if len(shape) == 3 and array.shape == (shape[0], steps, shape[2]) else ""
         raise ValueError(f"{name}: expected {shape}, which is {axes}, got {array.shape}{other}")
-    _array_problem(name, array, _DTYPES[type_num])
+    array_problem(name, array, DTYPES[type_num])
     return array
 
 
@@ -442,7 +310,7 @@ def gradient(name: str, value: object, shape: tuple[int, ...], type_num: int) ->
         if name == "dy" and array.ndim == 2 < len(shape) and array.shape in (shape[1:], shape[::2]):
             cure = "; it is of the last step alone where vjp was called with return_sequences=False"
         raise ValueError(f"{name}: expected {shape}, the shape of {_expression(name)[1:]}, got {array.shape}{cure}")
-    _array_problem(name, array, _DTYPES[type_num])
+    array_problem(name, array, DTYPES[type_num])
     return array
 
 
@@ -468,8 +336,8 @@ def lengths(value: object, steps: int, rows: int, batched: bool, batch_first: bo
         raise ValueError("lengths: expected None, since x has no batch axis, got lengths; x[:length] is one sequence")
     expected = f"lengths: expected ({rows},), one for each row of the batch, got"
     if isinstance(value, (list, tuple, range)) and len(value) != rows:
-        other = _other_layout(batch_first) if len(value) == steps else ""
-        raise ValueError(f"{expected} a {_type_name(value)} of {len(value)}{other}")
+        other = other_layout(batch_first) if len(value) == steps else ""
+        raise ValueError(f"{expected} a {type_name(value)} of {len(value)}{other}")
     array = converted("lengths", value)
     if array.size == 0 and isinstance(value, (list, tuple)):
         array = array.astype(np.intp)
@@ -483,7 +351,7 @@ def lengths(value: object, steps: int, rows: int, batched: bool, batch_first: bo
     if array.dtype.kind not in "iu":
         raise TypeError(f"lengths: expected integers, got {array.dtype}")
     if array.shape != (rows,):
-        raise ValueError(f"{expected} {array.shape}{_other_layout(batch_first) if array.shape == (steps,) else ''}")
+        raise ValueError(f"{expected} {array.shape}{other_layout(batch_first) if array.shape == (steps,) else ''}")
     array = np.array(array)  # copied before the check, so that the checked numbers can't change
     wrong = (array < 0) | (array > steps)
     if wrong.any():
@@ -499,7 +367,7 @@ def resets(value: object, steps: int, rows: int, batched: bool, batch_first: boo
     if not isinstance(value, np.ndarray):
         known = isinstance(value, (list, tuple)) or hasattr(value, "__array__")
         cure = f"; {_array_of('resets', value, dtype)} makes one" if known else ""
-        raise TypeError(f"resets: expected a numpy.ndarray of bool, got {_type_name(value)}{cure}")
+        raise TypeError(f"resets: expected a numpy.ndarray of bool, got {type_name(value)}{cure}")
     array: Array = np.asarray(value)
     if array.dtype != dtype:
         cure = "; resets.astype(bool) converts it" if array.dtype.kind in "iuf" else ""
@@ -517,7 +385,7 @@ def resets(value: object, steps: int, rows: int, batched: bool, batch_first: boo
 
 def whole(name: str, value: object, least: int, most: int, or_none: bool = False) -> int:
     """An integer within bounds."""
-    expected = f"{name}: expected an integer{' or None' if or_none else ''}, got {_type_name(value)}"
+    expected = f"{name}: expected an integer{' or None' if or_none else ''}, got {type_name(value)}"
     try:
         n = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
@@ -561,7 +429,7 @@ def writable(value: object, shape: tuple[int, ...], type_num: int) -> Array:
     array = as_array("out", value, type_num)
     if array.shape != shape:
         raise ValueError(f"out: expected {shape}, got {array.shape}")
-    _array_problem("out", array, _DTYPES[type_num])
+    array_problem("out", array, DTYPES[type_num])
     if not array.flags.writeable:
         raise ValueError("out: expected an array that can be written to, got a read-only one")
     if array.size and _overlaps_itself(array):

@@ -198,8 +198,8 @@ cdef extern from "fastrnn.h" nogil:
     size_t frnn_pool_ids(const frnn_pool *pool, frnn_id *ids)
     size_t frnn_pool_find_wrong(frnn_pool *pool, size_t n, const frnn_id *ids)
     void frnn_pool_close(frnn_pool *pool, size_t n, const frnn_id *ids)
-    frnn_status frnn_pool_step(frnn_pool *pool, size_t n, const frnn_id *ids, const void *x, ptrdiff_t x_row, void *y,
-                               ptrdiff_t y_row, size_t threads)
+    frnn_status frnn_pool_step(frnn_pool *pool, size_t n, const frnn_id *ids, const void *x, ptrdiff_t x_row,
+                               frnn_tokens tokens, void *y, ptrdiff_t y_row, size_t threads)
     frnn_status frnn_pool_run(frnn_pool *pool, const frnn_id *ids, const frnn_call *call)
     void frnn_pool_get_states(const frnn_pool *pool, size_t n, const frnn_id *ids, void **states)
     void frnn_pool_set_states(frnn_pool *pool, size_t n, const frnn_id *ids, const frnn_array *states)

@@ -97,18 +97,36 @@ class StreamPool:
     def open(self, state: Any = None) -> int: ...
     def close(self, ids: Ids | int) -> None: ...
     def reset(self, ids: Ids | int | None = None) -> None: ...
+    @overload
     def step(
         self, ids: Ids | int, x: NDArray[F], out: NDArray[F] | None = None, *, threads: int | None = 1
     ) -> NDArray[F]: ...
+    @overload
+    def step(
+        self, ids: Ids | int, x: Tokens | int, out: NDArray[Any] | None = None, *, threads: int | None = 1
+    ) -> NDArray[Any]: ...
+    @overload
     def run(
         self,
         ids: Ids | int,
         x: NDArray[F],
         lengths: Ids | None = None,
         *,
+        resets: NDArray[np.bool_] | None = None,
         out: NDArray[F] | None = None,
         threads: int | None = 1,
     ) -> NDArray[F]: ...
+    @overload
+    def run(
+        self,
+        ids: Ids | int,
+        x: Tokens,
+        lengths: Ids | None = None,
+        *,
+        resets: NDArray[np.bool_] | None = None,
+        out: NDArray[Any] | None = None,
+        threads: int | None = 1,
+    ) -> NDArray[Any]: ...
     def state(self, ids: Ids | int) -> Any: ...
     def set_state(self, ids: Ids | int, state: Any) -> None: ...
     def __len__(self) -> int: ...

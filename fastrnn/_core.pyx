@@ -23,7 +23,7 @@ import operator
 import os
 import threading
 
-from fastrnn import _check, _keywords
+from fastrnn import _check, _check_streams, _keywords
 
 cnp.import_array()
 

@@ -44,7 +44,7 @@ cdef class StreamPool:
         self._params = params
         self.packed = self._params._packed
         if not self.packed.forward:
-            _check.fail_stream_direction(params.direction)
+            _check_streams.fail_stream_direction(params.direction)
         self.outputs = (None, None)
         cdef size_t places = _check.whole("capacity", capacity, 1, FRNN_MOST_STREAMS)
         if frnn_pool_new(self.packed.params, places, &self.pool) != FRNN_OK or not self.has_room():
@@ -69,8 +69,8 @@ cdef class StreamPool:
         if not self.busy:
             return 0
         if self.is_orphaned():
-            _check.fail_orphaned("pool")
-        _check.fail_busy("pool")
+            _check_streams.fail_orphaned("pool")
+        _check_streams.fail_busy("pool")
 
     cdef bint is_orphaned(self) noexcept:
         return self.busy != generation and self.worker != main_thread
@@ -106,16 +106,16 @@ cdef class StreamPool:
     cdef int begin(self, ids) except -1:
         """Reads the ids of a call, and closes the pool to others until `busy` is 0 again."""
         if not is_plain(ids):
-            ids = _check.ids(ids)
+            ids = _check_streams.ids(ids)
         self.check_idle()
         if not self.read_ids(ids):
-            ids = _check.ids(ids)
+            ids = _check_streams.ids(ids)
             self.check_idle()
             self.read_ids(ids)
         cdef Py_ssize_t looked_at = min(self.n, self.room)
         cdef Py_ssize_t wrong = frnn_pool_find_wrong(self.pool, looked_at, self.ids)
         if wrong < looked_at:
-            _check.fail_ids(ids, wrong)
+            _check_streams.fail_ids(ids, wrong)
         self.occupy()
         return 0
 
@@ -185,7 +185,8 @@ cdef class StreamPool:
         ids : sequence of int, or int
             n distinct streams that are open, in any order: a list, a tuple, a range or an ndarray.
         x : (n, I) ndarray, or (I,) where `ids` is one integer
-            Inputs of the step, of the params' dtype, the last axis dense: row i is for stream ``ids[i]``.
+            Inputs of the step, of the params' dtype, the last axis dense: row i is for stream ``ids[i]``. Where the
+            params have an embedding, also tokens: (n,) integers, or one integer where `ids` is one integer.
         out : ndarray, optional
             Where `y` is written: of its shape and dtype, last axis dense. It may be `x`.
         threads : int or None
@@ -204,33 +205,29 @@ cdef class StreamPool:
 
     cdef take_step(self, x, out, threads):
         cdef Packed packed = self.packed
-        if not cnp.PyArray_CheckExact(x):
-            x = _check.as_array("x", x, packed.type_num)
-        cdef cnp.ndarray array = x, y
-        cdef int ndim = cnp.PyArray_NDIM(array)
+        cdef StepInput given
+        cdef cnp.ndarray array = read_step(&given, x, packed, self.n, not self.single, self.single), y
+        cdef int ndim = given.ndim
         cdef size_t n = self.n, at_most = threads_of(threads)
         cdef frnn_status status
-        if (
-            ndim != 2 - self.single
-            or (ndim == 2 and cnp.PyArray_DIM(array, 0) != self.n)
-            or cnp.PyArray_DIM(array, ndim - 1) != packed.input_size
-            or not is_dense(array, packed.type_num)
-        ):
-            _check.fail_pool_step(array, None if self.single else self.n, packed.input_size, packed.type_num)
+        if not ndim:
+            _check_streams.fail_pool_step(x if array is None else array, None if self.single else self.n, packed.input_size,
+                                  packed.type_num, packed.vocabulary)
         if out is None:
             y = self.new_output(ndim)
         elif is_writable(out, packed, ndim, self.n):
             y = out
         else:
             y = _check.writable(out, (self.n, packed.output_size)[2 - ndim:], packed.type_num)
-        cdef const void *data = cnp.PyArray_DATA(array)
         cdef void *to = cnp.PyArray_DATA(y)
-        cdef ptrdiff_t row = cnp.PyArray_STRIDE(array, 0), to_row = cnp.PyArray_STRIDE(y, 0)
+        cdef ptrdiff_t row = cnp.PyArray_STRIDE(y, 0)
         if is_brief(packed, 1, n):
-            status = frnn_pool_step(self.pool, n, self.ids, data, row, to, to_row, 1)
+            status = frnn_pool_step(self.pool, n, self.ids, given.data, given.row, given.tokens, to, row, 1)
         else:
             with nogil:
-                status = frnn_pool_step(self.pool, n, self.ids, data, row, to, to_row, at_most)
+                status = frnn_pool_step(self.pool, n, self.ids, given.data, given.row, given.tokens, to, row, at_most)
+        if status == FRNN_NO_SUCH_TOKEN:
+            _check.fail_token(x if array is None else array, packed.vocabulary, None, False)
         if status != FRNN_OK:
             raise RuntimeError("no result: this process was forked from one whose threads were at work")
         return y if out is None else out
@@ -253,7 +250,7 @@ cdef class StreamPool:
         self.outputs = replaced(self.outputs, self.turn, y)
         return y
 
-    def run(self, ids, x, lengths=None, *, out=None, threads=1):
+    def run(self, ids, x, lengths=None, *, resets=None, out=None, threads=1):
         """Take any number of steps of some streams at once. The others keep their states.
 
         Parameters
@@ -261,9 +258,12 @@ cdef class StreamPool:
         ids : sequence of int, or int
             n distinct streams that are open, in any order.
         x : (n, T, I) ndarray, or (T, I) where `ids` is one integer
-            Inputs, of the params' dtype, the last axis dense: row i is for stream ``ids[i]``. T may be 0.
+            Inputs, of the params' dtype, the last axis dense: row i is for stream ``ids[i]``. T may be 0. Where the
+            params have an embedding, also tokens, which are integers: (n, T) or (T,).
         lengths : (n,) integers, optional
             Steps of each row, from 0 to T; all have T if not given.
+        resets : (n, T) bools, or (T,) where `ids` is one integer, optional
+            Where it is true, the stream's state, of all layers, is zero before that step.
         out : ndarray, optional
             Where `y` is written: of its shape and dtype, last axis dense, sharing no memory with `x`.
         threads : int or None
@@ -277,29 +277,29 @@ cdef class StreamPool:
         """
         self.begin(ids)
         try:
-            return self.take_run(x, lengths, out, threads)
+            return self.take_run(x, lengths, resets, out, threads)
         finally:
             self.busy = 0
 
-    cdef take_run(self, x, lengths, out, threads):
+    cdef take_run(self, x, lengths, resets, out, threads):
         cdef Call call
-        cdef cnp.ndarray array = read_x(&call, x, self.packed, True), y, counts = None
+        cdef cnp.ndarray array = read_x(&call, x, self.packed, True), y, counts = None, flags
         cdef frnn_status status
         if call.ndim != 3 - self.single or <Py_ssize_t>call.c.B != self.n:
-            _check.fail_pool_chunk(array, None if self.single else self.n, self.packed.input_size)
+            _check_streams.fail_pool_chunk(array, None if self.single else self.n, self.packed.input_size)
         call.c.lengths = NULL
         if lengths is not None:
             counts = _check.lengths(lengths, call.c.T, self.n, not self.single, True)
             call.c.lengths = <const size_t *>cnp.PyArray_DATA(counts)
+        flags = read_resets(&call, resets)
         set_threads(&call, threads)
-        read_resets(&call, None)
-        y = new_y(&call, self.packed, True, out, array, None, None, None)
+        y = new_y(&call, self.packed, True, out, array, None, None, flags)
         if call.brief:
             status = frnn_pool_run(self.pool, self.ids, &call.c)
         else:
             with nogil:
                 status = frnn_pool_run(self.pool, self.ids, &call.c)
-        check_status(status, &call)
+        check_status(status, &call, array, self.packed)
         return y if out is None else out
 
     def state(self, ids):
@@ -401,7 +401,7 @@ cdef class StreamPool:
         cdef frnn_status status
         if len(self):
             raise ValueError("pool: expected one without streams, to restore others in")
-        ids = _check.ids(ids)
+        ids = _check_streams.ids(ids)
         status = frnn_pool_restore(self.pool, len(ids), <const frnn_id *>cnp.PyArray_DATA(<cnp.ndarray>ids), latest)
         if status == FRNN_WRONG_IDS:
             raise ValueError("ids: expected those of a pool, got others")

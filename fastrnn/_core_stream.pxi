@@ -101,6 +101,35 @@ cdef struct StepInput:
     int ndim  # of x, or of the rows that its tokens name
 
 
+cdef inline cnp.ndarray read_step(StepInput *to, x, Packed packed, Py_ssize_t rows, bint has_rows, bint may_lack_rows):
+    """Checks x of a step and describes it to C; what comes back is to be kept while C reads it.
+
+    x has an axis of rows if `has_rows`, and may be without one if `may_lack_rows`. An ndim of 0: it does not fit.
+    """
+    cdef int overflow
+    to.tokens, to.ndim = FRNN_NO_TOKENS, 0
+    if packed.vocabulary and PyArray_IsIntegerScalar(x) and type(x) is not bool:
+        to.token = PyLong_AsLongLongAndOverflow(x, &overflow)  # -1, which is no token, where it does not fit
+        to.data, to.row, to.tokens, to.ndim = &to.token, 0, FRNN_TOKENS_64, may_lack_rows
+        return None
+    if not cnp.PyArray_CheckExact(x):
+        x = _check.as_array("x", x, packed.type_num)
+    cdef cnp.ndarray array = x
+    cdef bint names_rows = packed.vocabulary and cnp.PyArray_ISINTEGER(array), is_readable
+    cdef int ndim = cnp.PyArray_NDIM(array) + names_rows
+    if not (ndim == 2 and has_rows and cnp.PyArray_DIM(array, 0) == rows or ndim == 1 and may_lack_rows):
+        return array
+    if names_rows:
+        to.tokens = tokens_of(array)
+        is_readable = to.tokens != FRNN_NO_TOKENS
+    else:
+        is_readable = cnp.PyArray_DIM(array, ndim - 1) == packed.input_size and is_dense(array, packed.type_num)
+    if is_readable:
+        to.ndim = ndim
+        to.data, to.row = cnp.PyArray_DATA(array), cnp.PyArray_STRIDE(array, 0) if ndim == 2 else 0
+    return array
+
+
 @cython.auto_pickle(False)
 cdef class Stream:
     """The part of `fastrnn.Stream` that has to be fast, and what its other part is made of."""
@@ -120,12 +149,12 @@ cdef class Stream:
         if unexpected:
             _keywords.fail_stream(unexpected)
         if not isinstance(params, Params) or (<Params>params)._packed is None:
-            _check.fail_stream_params(params)
+            _check_streams.fail_stream_params(params)
         self._params = params
         self.packed = self._params._packed
         if not self.packed.forward:
-            _check.fail_stream_direction(params.direction)
-        self._batch_size = _check.batch_size(batch_size)
+            _check_streams.fail_stream_direction(params.direction)
+        self._batch_size = _check_streams.batch_size(batch_size)
         self.memory = Memory(self.packed, self._batch_size)
         self.stream = self.memory.stream
         self.rows = self.single = (None, None)
@@ -144,7 +173,7 @@ cdef class Stream:
         return self.busy != 0 and self.busy != generation and self.worker != main_thread
 
     cdef int fail_busy(self) except -1:
-        _check.fail_orphaned("stream") if self.is_orphaned() else _check.fail_busy("stream")
+        _check_streams.fail_orphaned("stream") if self.is_orphaned() else _check_streams.fail_busy("stream")
 
     cdef inline void begin_work(self) noexcept:
         self.worker = PyThread_get_thread_ident()
@@ -159,37 +188,6 @@ cdef class Stream:
             self.memory.move_slot()
             self.make_outputs(slot)
         return 0
-
-    cdef inline cnp.ndarray read_step(self, StepInput *to, x):
-        """Checks x of a step and describes it to C; what comes back is to be kept while C reads it."""
-        cdef Packed packed = self.packed
-        cdef int overflow
-        if packed.vocabulary and PyArray_IsIntegerScalar(x) and type(x) is not bool:
-            if self._batch_size != 1:
-                _check.fail_step_tokens(x, self._batch_size)
-            to.token = PyLong_AsLongLongAndOverflow(x, &overflow)  # -1, which is no token, where it does not fit
-            to.data, to.row, to.tokens, to.ndim = &to.token, 0, FRNN_TOKENS_64, 1
-            return None
-        if not cnp.PyArray_CheckExact(x):
-            x = _check.as_array("x", x, packed.type_num)
-        cdef cnp.ndarray array = x
-        cdef int ndim = cnp.PyArray_NDIM(array)
-        to.tokens = FRNN_NO_TOKENS
-        if packed.vocabulary and cnp.PyArray_ISINTEGER(array):
-            to.tokens = tokens_of(array)
-            if to.tokens == FRNN_NO_TOKENS or not (
-                ndim == 1 and cnp.PyArray_DIM(array, 0) == self._batch_size or ndim == 0 and self._batch_size == 1
-            ):
-                _check.fail_step_tokens(array, self._batch_size)
-        elif (
-            not (ndim == 2 and cnp.PyArray_DIM(array, 0) == self._batch_size or ndim == 1 and self._batch_size == 1)
-            or cnp.PyArray_DIM(array, ndim - 1) != packed.input_size
-            or not is_dense(array, packed.type_num)
-        ):
-            _check.fail_step(array, self._batch_size, packed.input_size, packed.type_num)
-        to.data, to.row = cnp.PyArray_DATA(array), cnp.PyArray_STRIDE(array, 0) if ndim else 0
-        to.ndim = ndim if to.tokens == FRNN_NO_TOKENS else ndim + 1
-        return array
 
     def step(self, x, out=None):
         """Take one step.
@@ -212,11 +210,15 @@ cdef class Stream:
             it: a later step then takes new memory, that of h of all layers.
         """
         cdef StepInput given
-        cdef cnp.ndarray array = self.read_step(&given, x), to = None, y
+        cdef Py_ssize_t B = self._batch_size
+        cdef cnp.ndarray array = read_step(&given, x, self.packed, B, True, B == 1), to = None, y
         cdef int ndim = given.ndim, slot
+        if not ndim:
+            _check_streams.fail_step(x if array is None else array, B, self.packed.input_size, self.packed.type_num,
+                             self.packed.vocabulary)
         if out is not None:
-            to = out if is_writable(out, self.packed, ndim, self._batch_size) else _check.writable(
-                out, (self._batch_size, self.packed.output_size)[2 - ndim:], self.packed.type_num
+            to = out if is_writable(out, self.packed, ndim, B) else _check.writable(
+                out, (B, self.packed.output_size)[2 - ndim:], self.packed.type_num
             )
         self.enter()
         if self.brief:
@@ -281,7 +283,7 @@ cdef class Stream:
         cdef cnp.ndarray array = read_x(&call, x, self.packed, batch_first), y, flags
         cdef frnn_status status
         if <Py_ssize_t>call.c.B != self._batch_size:
-            _check.fail_chunk(array, self._batch_size, self.packed.input_size, call.batch_first)
+            _check_streams.fail_chunk(array, self._batch_size, self.packed.input_size, call.batch_first)
         flags = read_resets(&call, resets)
         set_threads(&call, threads)
         y = new_y(&call, self.packed, True, None, array, None, None, flags)

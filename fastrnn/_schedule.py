@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import _check
+from fastrnn import _check, _check_streams
 from fastrnn._counters import Counters
 from fastrnn.params import AnyParams
 from fastrnn.pool import StreamPool
@@ -117,8 +117,8 @@ class Schedule(Generic[Caller]):
         self.max_batch = _check.whole("max_batch", max_batch, 1, _MOST)
         self.max_waiting = _check.whole("max_waiting", max_waiting, 1, _MOST)
         self.max_waiting_per_session = _check.whole("max_waiting_per_session", max_waiting_per_session, 1, _MOST)
-        self.window = _check.seconds("window", window)
-        self.expire = None if expire is None else _check.seconds("expire", expire)
+        self.window = _check_streams.seconds("window", window)
+        self.expire = None if expire is None else _check_streams.seconds("expire", expire)
         self.threads = None if threads is None else _check.threads(threads)
         self.counters = Counters()
         self.is_at_work = False
@@ -128,7 +128,10 @@ class Schedule(Generic[Caller]):
         self._deadlines: list[tuple[float, int, Step[Caller]]] = []  # of those that have one, likewise
         self._ready_count = self._waiting = self._arrivals = 0
         self._row_seconds = 0.0
-        self._inputs = np.empty((0, params.input_size), params.dtype)
+        self._vocabulary = params._vocabulary  # 0: steps are vectors, else tokens
+        self._inputs: Array = np.empty((0, params.input_size), params.dtype)
+        if self._vocabulary:
+            self._inputs = np.empty(0, np.int64)
         self._free: list[int] = []  # rows of it
 
     # Sessions. What opens one, or reads or sets its state, needs the pool: not while a batch is at work.
@@ -197,13 +200,13 @@ class Schedule(Generic[Caller]):
 
     # Steps.
 
-    def add(self, now: float, session: Session, x: Array, deadline: float | None, caller: Caller) -> Step[Caller]:
+    def add(self, now: float, session: Session, x: Array | int, deadline: float | None, caller: Caller) -> Step[Caller]:
         """A step that waits from now on. x is checked and copied. `deadline`: seconds from now."""
         if self.expire is not None:
             self.expire_idle(now)
         self.check_open(session)
-        x = _check.step_of_session(x, self._inputs.shape[1], self._inputs.dtype.num)
-        until = now + _check.seconds("deadline", deadline) if deadline is not None else np.inf
+        x = self._read(x)
+        until = now + _check_streams.seconds("deadline", deadline) if deadline is not None else np.inf
         if self._waiting >= self.max_waiting or len(session._steps) >= self.max_waiting_per_session:
             self.counters.refused += 1
             of_session = self._waiting < self.max_waiting
@@ -220,6 +223,11 @@ class Schedule(Generic[Caller]):
         if len(session._steps) == 1 and not session._at_work:
             self._make_ready(step)
         return step
+
+    def _read(self, x: Any) -> Array | int:
+        if self._vocabulary:
+            return _check_streams.token_of_session(x, self._vocabulary)
+        return _check_streams.step_of_session(x, self._inputs.shape[1], self._inputs.dtype.num)
 
     def drop(self, step: Step[Caller]) -> bool:
         """Takes back a step that waits; false where it has begun."""
@@ -245,9 +253,8 @@ class Schedule(Generic[Caller]):
     def _take_row(self) -> int:
         if not self._free:
             n = len(self._inputs)
-            self._inputs = np.concatenate(
-                [self._inputs, np.empty((max(n, 64), self._inputs.shape[1]), self._inputs.dtype)]
-            )
+            more = np.empty((max(n, 64), *self._inputs.shape[1:]), self._inputs.dtype)
+            self._inputs = np.concatenate([self._inputs, more])
             self._free = [*range(n, len(self._inputs))][::-1]
         return self._free.pop()
 

@@ -172,15 +172,15 @@ class Batcher:
         """Set the state of a session, which steps that still wait start from; None: zeros."""
         await self._when_idle(lambda: self._schedule.set_state(session, state))
 
-    async def step(self, session: Session, x: Array, deadline: float | None = None) -> Array:
+    async def step(self, session: Session, x: Array | int, deadline: float | None = None) -> Array:
         """Take one step of a session.
 
         Parameters
         ----------
         session : Session
             An open one. Its steps run in the order in which they are called.
-        x : (I,) ndarray
-            Input, of the params' dtype. It is copied.
+        x : (I,) ndarray, or int
+            Input, of the params' dtype. It is copied. Where the params have an embedding: one token, an integer.
         deadline : float, optional
             Seconds from now in which the step is to end. A batch begins early for it. A step that is late runs all
             the same, since its session would be wrong without it, and is counted in ``counters.missed``.

@@ -140,7 +140,7 @@ class Batcher:
         """Set the state of a session, which steps that still wait start from; None: zeros."""
         self._when_idle(lambda: self._schedule.set_state(session, state))
 
-    def submit(self, session: Session, x: Array, deadline: float | None = None) -> Future[Array]:
+    def submit(self, session: Session, x: Array | int, deadline: float | None = None) -> Future[Array]:
         """A step that runs as soon as its turn comes.
 
         Parameters
@@ -167,7 +167,7 @@ class Batcher:
         future.add_done_callback(take_back)
         return future
 
-    def step(self, session: Session, x: Array, deadline: float | None = None) -> Array:
+    def step(self, session: Session, x: Array | int, deadline: float | None = None) -> Array:
         """Take one step of a session, and wait for its output: as `fastrnn.aio.Batcher.step`."""
         future = self.submit(session, x, deadline)
         try:

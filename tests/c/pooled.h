@@ -1,4 +1,5 @@
-/* Rows of a batch as streams of a pool, which step and run in any company, come and go: they have the bits of the call. */
+/* Rows of a batch as streams of a pool, which step and run in any company, come and go: they have the bits of the call.
+ * Where the layer has a vocabulary, x is its embedding, and token t B + row names the row of x of a step. */
 #ifndef POOLED_H
 #define POOLED_H
 
@@ -42,9 +43,22 @@ static size_t choose_rows(const pooled *c, size_t *rows, frnn_id *ids)
     return n;
 }
 
-static const char *x_at(const pooled *c, size_t t, size_t row)
+static size_t x_bytes(const pooled *c, frnn_tokens tokens)
 {
-    return (const char *)c->b->x + (t * c->b->B + row) * c->l->spec.input_size * c->l->element;
+    const size_t of_token = tokens == FRNN_TOKENS_32 ? sizeof(int32_t) : sizeof(int64_t);
+    return tokens ? of_token : c->l->spec.input_size * c->l->element;
+}
+
+/* The input of a step: numbers, or the token that names them. */
+static void write_x(const pooled *c, void *to, size_t t, size_t row, frnn_tokens tokens)
+{
+    const size_t number = t * c->b->B + row;
+    if (tokens == FRNN_TOKENS_32)
+        *(int32_t *)to = (int32_t)number;
+    else if (tokens == FRNN_TOKENS_64)
+        *(int64_t *)to = (int64_t)number;
+    else
+        memcpy(to, (const char *)c->b->x + number * x_bytes(c, tokens), x_bytes(c, tokens));
 }
 
 static const char *y_at(const pooled *c, size_t t, size_t row)
@@ -56,19 +70,21 @@ static const char *y_at(const pooled *c, size_t t, size_t row)
 static void advance(pooled *c, size_t n, const size_t *rows, const frnn_id *ids, size_t steps, size_t threads)
 {
     const layer *l = c->l;
-    const size_t x_row = l->spec.input_size * l->element, y_row = l->out * l->element;
+    const frnn_tokens tokens = l->spec.vocabulary ? (frnn_tokens)pick(3) : FRNN_NO_TOKENS;
+    const size_t x_row = x_bytes(c, tokens), y_row = l->out * l->element;
     char *x = allocate_unset(n * steps, x_row), *y = allocate_unset(n * steps, y_row);
     size_t *lengths = allocate(n, sizeof *lengths);
     for (size_t i = 0; i < n; i++) {
         const size_t left = c->b->T - c->done[rows[i]];
         lengths[i] = left < steps ? left : steps;
         for (size_t t = 0; t < lengths[i]; t++)
-            memcpy(x + (i * steps + t) * x_row, x_at(c, c->done[rows[i]] + t, rows[i]), x_row);
+            write_x(c, x + (i * steps + t) * x_row, c->done[rows[i]] + t, rows[i], tokens);
     }
     const frnn_call call = {
         .T = steps,
         .B = n,
         .x = {x, (ptrdiff_t)x_row, (ptrdiff_t)(steps * x_row)},
+        .tokens = tokens,
         .lengths = lengths,
         .return_sequences = true,
         .y = y,
@@ -76,7 +92,7 @@ static void advance(pooled *c, size_t n, const size_t *rows, const frnn_id *ids,
         .y_row = (ptrdiff_t)(steps * y_row),
         .threads = threads,
     };
-    must((steps == 1 ? frnn_pool_step(c->pool, n, ids, x, (ptrdiff_t)x_row, y, (ptrdiff_t)y_row, threads)
+    must((steps == 1 ? frnn_pool_step(c->pool, n, ids, x, (ptrdiff_t)x_row, tokens, y, (ptrdiff_t)y_row, threads)
                      : frnn_pool_run(c->pool, ids, &call)) == FRNN_OK,
          "streams of a pool go on");
     for (size_t i = 0; i < n; i++) {
@@ -86,6 +102,18 @@ static void advance(pooled *c, size_t n, const size_t *rows, const frnn_id *ids,
         c->done[rows[i]] += lengths[i];
     }
     free(x), free(y), free(lengths);
+}
+
+/* A step with a token that names no row moves no stream. */
+static void check_wrong_token(const pooled *c, size_t row)
+{
+    const size_t rows = c->b->T * c->b->B;
+    int64_t token = pick(2) ? -1 : (int64_t)rows;
+    char *y = allocate_unset(c->l->out, c->l->element);
+    if (c->l->spec.vocabulary)
+        must(frnn_pool_step(c->pool, 1, &c->ids[row], &token, 0, FRNN_TOKENS_64, y, 0, 1) == FRNN_NO_SUCH_TOKEN,
+             "a pool refuses a token that names no row");
+    free(y);
 }
 
 /* A stream is closed, and goes on as another one, with its state. */
@@ -151,6 +179,8 @@ static void advance_all(pooled *c)
         advance(c, n, rows, ids, pick(4) ? 1 : 1 + pick(5), pick(16) ? 1 : 3);
         if (pick(4) == 0)
             move_stream(c, pick(B));
+        if (pick(4) == 0)
+            check_wrong_token(c, pick(B));
         if (pick(16) == 0)
             move_pool(c);
         left = 0;

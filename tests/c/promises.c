@@ -142,6 +142,25 @@ static void take_steps(const subject *s, frnn_stream *stream, const frnn_call *w
     }
 }
 
+/* The layer with x as an embedding, each of whose rows one token names. */
+static layer with_embedding(const subject *s)
+{
+    layer l = *s->l;
+    l.spec.vocabulary = s->b->T * s->b->B;
+    l.weights[0].E = s->b->x;
+    l.params = make_params(&l, s->target);
+    return l;
+}
+
+/* Streams of a pool, which take numbers or tokens. */
+static void check_pools(const subject *s, const batch *even, const result *expected, bool from_zeros)
+{
+    check_pooled(s->l, even, expected, from_zeros);
+    layer l = with_embedding(s);
+    check_pooled(&l, even, expected, from_zeros);
+    frnn_params_free(l.params);
+}
+
 static void check_stream(const subject *s)
 {
     const layer *l = s->l;
@@ -166,7 +185,7 @@ static void check_stream(const subject *s)
     take_steps(s, stream, &call, &r, memory);
     frnn_stream_get_state(stream, (void *[]){r.h, r.c});
     must(same_results(l, &even, &r, &expected), "step by step is as all at once");
-    check_pooled(l, &even, &expected, from_zeros);
+    check_pools(s, &even, &expected, from_zeros);
     frnn_stream_free(stream);
     free(memory);
     free_result(&r), free_result(&expected);
@@ -365,18 +384,14 @@ static void check_embedding_gradients(const layer *l, const batch *b, const frnn
     free(dE), free_gradients(l, &g), free_cotangents(&from);
 }
 
-/* x as an embedding, each of whose rows one token names. */
 static void check_tokens(const subject *s)
 {
     const size_t rows = s->b->T * s->b->B, B = s->b->B;
-    layer l = *s->l;
     int32_t *tokens = allocate(rows, sizeof *tokens);
+    layer l = with_embedding(s);
     result r = new_result(&l, s->b->T, B);
     for (size_t i = 0; i < rows; i++)
         tokens[i] = (int32_t)i;
-    l.spec.vocabulary = rows;
-    l.weights[0].E = s->b->x;
-    l.params = make_params(&l, s->target);
     frnn_call call = make_call(&l, s->b, &r);
     call.x = dense(tokens, B, sizeof *tokens);
     call.tokens = FRNN_TOKENS_32;

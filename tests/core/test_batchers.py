@@ -25,11 +25,14 @@ from support.cases import assert_same_bits, make_weights
 
 SMALL = fastrnn.LSTMParams(make_weights(np.random.default_rng(1), "lstm", (5, 8)))
 LARGE = fastrnn.GRUParams(make_weights(np.random.default_rng(1), "gru", (300, 400)))  # batches leave the loop's thread
-SIZES = pytest.mark.parametrize("params", [SMALL, LARGE], ids=["small", "large"])
+WORDS = fastrnn.LSTMParams(make_weights(np.random.default_rng(1), "lstm", (5, 8)), embedding="one-hot")
+SIZES = pytest.mark.parametrize("params", [SMALL, LARGE, WORDS], ids=["small", "large", "words"])
 
 
 def sequences(params: Any, n: int, steps: int) -> np.ndarray:
     rng = np.random.default_rng(3)
+    if params is WORDS:
+        return rng.integers(0, params.input_size, (n, steps))
     return rng.uniform(-1, 1, (n, steps, params.input_size)).astype(np.float32)
 
 
@@ -71,6 +74,29 @@ def test_many_sessions(params: Any, options: dict[str, Any]) -> None:
         assert counters.batch_sizes.most <= options.get("max_batch", 20)
 
     in_loop(work, params, **options)
+
+
+@pytest.mark.parametrize(
+    ("token", "error", "said"),
+    [
+        (5, ValueError, "x: expected tokens from 0 to 4, the rows of the embedding, got 5"),
+        (-1, ValueError, "x: expected tokens from 0 to 4, the rows of the embedding, got -1"),
+        (2**70, ValueError, "x: expected tokens from 0 to 4"),
+        (True, TypeError, "x: expected one token, an integer, since the params have an embedding, got True"),
+        (np.zeros(5, "float32"), TypeError, r"x: expected one token, .*, got an array \(5,\) of float32"),
+        (np.array([1]), TypeError, r"x: expected one token, .*, got an array \(1,\) of int64"),
+    ],
+)
+def test_a_wrong_token_is_its_own_callers_error(token: Any, error: type[Exception], said: str) -> None:
+    async def work(batcher: aio.Batcher) -> None:
+        a, b = await batcher.open(), await batcher.open()
+        wrong, right = batcher.step(a, token), batcher.step(b, np.int32(3))
+        outcomes = await asyncio.gather(wrong, right, return_exceptions=True)
+        with pytest.raises(error, match=said):
+            raise outcomes[0]
+        assert_same_bits((outcomes[1],), (fastrnn.lstm(np.array([3]), WORDS)[0][0],))
+
+    in_loop(work, WORDS)
 
 
 def test_what_the_loop_has_ready_runs_together() -> None:

@@ -60,6 +60,9 @@ class Model:
         return [int(stream) for stream in self.rng.permutation([*self.alone])[:n]]
 
     def x(self, *shape: int) -> np.ndarray:
+        vocabulary = self.params._vocabulary
+        if vocabulary and self.source.choose([False, True]):
+            return self.rng.integers(0, vocabulary, shape).astype(self.source.choose(["int32", "int64"]))
         return self.rng.uniform(-1, 1, (*shape, self.params.input_size)).astype(self.params.dtype)
 
     def new_state(self, rows: int) -> Any:
@@ -110,7 +113,7 @@ class Model:
         x, out = self.x(len(ids)), None
         size = size_of(self.params)
         if self.source.choose([False, True]):
-            out = np.full((len(ids), size + 3), np.nan, x.dtype)[:, 1 : size + 1]  # rows apart
+            out = np.full((len(ids), size + 3), np.nan, self.params.dtype)[:, 1 : size + 1]  # rows apart
         y = self.pool.step(self.as_ids(ids), x, out, threads=threads)
         assert out is None or y is out
         assert y.shape == (len(ids), size)
@@ -125,18 +128,23 @@ class Model:
         ids, steps = self.some(), self.source.integer(0, 5)
         x = self.x(len(ids), steps)
         lengths = self.source.choose([None, self.rng.integers(0, steps + 1, len(ids))])
-        y = self.pool.run(self.as_ids(ids), x, lengths, threads=self.source.choose([1, 2, None]))
+        resets = self.source.choose([None, self.rng.random((len(ids), steps)) < 0.2])
+        threads = self.source.choose([1, 2, None])
+        y = self.pool.run(self.as_ids(ids), x, lengths, resets=resets, threads=threads)
         for row, stream in enumerate(ids):
             length = steps if lengths is None else int(lengths[row])
-            assert_same_bits((y[row, :length],), (self.alone[stream].run(x[row, :length, None])[:, 0],))
+            of_row = None if resets is None else resets[row, :length, None]
+            alone = self.alone[stream].run(x[row, :length, None], resets=of_row, batch_first=False)
+            assert_same_bits((y[row, :length],), (alone[:, 0],))
             assert not y[row, length:].any()
 
     def run_one(self) -> None:
         (stream,), x = self.some(1)[:1], self.x(3)
-        out = np.full((3, size_of(self.params)), np.nan, x.dtype) if self.source.choose([False, True]) else None
-        y = self.pool.run(stream, x, out=out)
+        out = self.source.choose([None, np.full((3, size_of(self.params)), np.nan, self.params.dtype)])
+        resets = self.source.choose([None, self.rng.random(3) < 0.2])
+        y = self.pool.run(stream, x, resets=resets, out=out)
         assert out is None or y is out
-        assert_same_bits((y,), (self.alone[stream].run(x[:, None])[:, 0],))
+        assert_same_bits((y,), (self.alone[stream].run(x, resets=resets),))
 
     def set_state(self) -> None:
         ids = self.some()
@@ -190,7 +198,10 @@ ACTIONS_OF_ONE = ["step_one", "run_one"]
 def test_bits_of_each_stream_alone(target: str, case: Case, data: st.DataObject) -> None:
     source = Drawn(data.draw)
     precision = source.choose(PRECISIONS) if case.x.dtype == np.float32 else None
-    model = Model(case.params(target, precision=precision), source.integer(1, 9), source)
+    vocabulary = source.integer(0, 5)
+    embedding = np.random.default_rng(vocabulary).uniform(-1, 1, (vocabulary, case.x.shape[-1])).astype(case.x.dtype)
+    params = case.params(target, precision=precision, embedding=embedding if vocabulary else None)
+    model = Model(params, source.integer(1, 9), source)
     for _ in range(source.integer(1, 20)):
         model.do_something()
     model.check_all()
@@ -522,6 +533,8 @@ BOTH = LSTMParams(make_weights(np.random.default_rng(5), "lstm", (I, H), directi
 LSTM, GRU = LSTMParams(weights["lstm"]), GRUParams(weights["gru"])
 x, chunk, h, c, wide = numbers(2, I), numbers(2, 5, I), numbers(1, 2, H), numbers(1, 2, H), numbers(2, 5, 2 * I)
 gru, lstm, full = StreamPool(GRU), StreamPool(LSTM), StreamPool(LSTM, 1)
+words = StreamPool(GRUParams(weights["gru"], embedding=np.eye(4, 3, dtype="float32")))
+u, v = words.open(), words.open()
 a, b, closed = gru.open(), gru.open(), gru.open()
 la, lb, only = lstm.open(), lstm.open(), full.open()
 gru.close(closed)
@@ -636,11 +649,11 @@ ValueError: x: expected (2, 3) for 2 streams, got (1, 3)
 >>> gru.step([a, b], x[:, :2])
 ValueError: x: expected (2, 3) for 2 streams, got (2, 2)
 >>> gru.step([a, b], chunk)
-ValueError: x: expected (2, 3) for 2 streams, got (2, 5, 3); run() takes chunks of steps
+ValueError: x: expected (2, 3) for 2 streams, got (2, 5, 3); run() takes a chunk of steps
 >>> gru.step([a], x[0])
 ValueError: x: expected (1, 3) for 1 streams, got (3,)
 >>> gru.step(a, x[:1])
-ValueError: x: expected (3,) for one stream, got (1, 3); run() takes chunks of steps
+ValueError: x: expected (3,) for one stream, got (1, 3); run() takes a chunk of steps
 >>> gru.step([a, b], np.array(x[0, 0]))
 ValueError: x: expected (2, 3) for 2 streams, got ()
 >>> gru.step([a, b], x, x)
@@ -683,6 +696,24 @@ ValueError: lengths: expected None, since x has no batch axis, got lengths; x[:l
 ValueError: x: expected T * B * outputs that an array can hold, got T=144115188075855872, B=2 and 4 outputs a step
 >>> gru.run([a, b], chunk, out=chunk)
 ValueError: out: expected (2, 5, 4), got (2, 5, 3)
+>>> gru.run([a, b], chunk, resets=np.zeros((5, 2), bool))
+ValueError: resets: expected (2, 5), which is (B, T), ..., got (5, 2); resets.T has it
+>>> gru.run(a, chunk[0], resets=np.zeros((1, 5), bool))
+ValueError: resets: expected (5,), ... got (1, 5)...
+>>> words.step([u, v], np.array([0, 4]))
+ValueError: x: expected tokens from 0 to 3, the rows of the embedding, got 4 at x[1]
+>>> words.step(u, -1)
+ValueError: x: expected tokens from 0 to 3, the rows of the embedding, got -1
+>>> words.step(u, np.array([1]))
+ValueError: x: expected one integer for one stream, got (1,); run() takes a chunk of steps
+>>> words.step([u], 1)
+ValueError: x: expected tokens (1,) for 1 streams, got 1
+>>> words.run([u, v], np.zeros((3, 2), int))
+ValueError: x: expected tokens (2, T) for 2 streams, got (3, 2)
+>>> words.run(u, np.zeros((1, 3), int))
+ValueError: x: expected tokens (T,) for one stream, got (1, 3)...
+>>> gru.step([a, b], np.zeros(2, int))
+TypeError: x: expected float32 (the dtype of params), got int64; ...params with embedding=E take tokens...
 >>> gru.run([a, b], chunk, threads=True)
 TypeError: threads: expected an integer or None, got bool
 >>> gru.run([a, b], chunk, batch_first=True)

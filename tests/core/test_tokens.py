@@ -450,9 +450,26 @@ def test_a_stream_stays_as_it_was_where_a_token_is_wrong() -> None:
         stream.run(np.array([[1, 2], [-1, 2]]))
     assert_same_bits(stream.state, before)
     one = fastrnn.Stream(small(ROWS))
+    pool = fastrnn.StreamPool(small(ROWS))
+    stream_of_pool = pool.open()
     for token in (4, -1, 2**70, np.int64(4), np.array(4)):
         with pytest.raises(ValueError, match=f"expected tokens from 0 to 3, the rows of the embedding, got {token}$"):
             one.step(token)
+        with pytest.raises(ValueError, match=f"expected tokens from 0 to 3, the rows of the embedding, got {token}$"):
+            pool.step(stream_of_pool, token)
+
+
+def test_streams_of_a_pool_stay_as_they_were_where_a_token_is_wrong() -> None:
+    pool = fastrnn.StreamPool(small(ROWS))
+    ids = [pool.open() for _ in range(3)]
+    pool.step(ids, np.array([1, 2, 3]))
+    before = pool.state(ids)
+    with pytest.raises(ValueError, match=r"expected tokens from 0 to 3, .* got 9 at x\[1\]"):
+        pool.step(ids[::-1], np.array([1, 9, 2]))
+    with pytest.raises(ValueError, match=r"got -1 at x\[1, 0\]"):
+        pool.run(ids[:2], np.array([[1, 2], [-1, 2]]))
+    assert_same_bits(pool.state(ids), before)
+    pool.run(ids[:2], np.array([[1, -1], [2, 2]]), lengths=[1, 2])  # a token past a row's end is not read
 
 
 @pytest.mark.parametrize(
@@ -481,9 +498,9 @@ def test_tokens_that_are_not_aligned() -> None:
 @pytest.mark.parametrize(
     ("x", "error", "said"),
     [
-        (np.zeros(3, "int64"), ValueError, r"x: expected tokens \(2,\), one for each row, got \(3,\)"),
+        (np.zeros(3, "int64"), ValueError, r"x: expected tokens \(2,\), got \(3,\)"),
         (np.zeros((4, 2), "int64"), ValueError, r"got \(4, 2\); run\(\) takes a chunk of steps"),
-        (1, ValueError, r"x: expected tokens \(2,\), one for each row, got 1"),
+        (1, ValueError, r"x: expected tokens \(2,\), got 1"),
         (np.zeros(2, "uint8"), TypeError, "x: expected tokens of int32 or int64, got uint8"),
         (True, TypeError, "x: expected a numpy.ndarray, got bool"),
     ],
@@ -491,6 +508,9 @@ def test_tokens_that_are_not_aligned() -> None:
 def test_wrong_tokens_of_a_step(x: Any, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         fastrnn.Stream(small(ROWS), 2).step(x)
+    pool = fastrnn.StreamPool(small(ROWS))
+    with pytest.raises(error, match=said.replace(", got", " for 2 streams, got", 1) if "2," in said else said):
+        pool.step([pool.open(), pool.open()], x)
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 2), (5, 2, 3)])
