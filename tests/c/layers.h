@@ -107,6 +107,16 @@ typedef struct batch {
 
 static inline bool has_c(const layer *l) { return frnn_cell_states(l->spec.cell) > 1; }
 
+/* The layer with x as an embedding, each of whose rows one token names; its params are new. */
+static inline layer with_embedding(const layer *l, const batch *b, const frnn_target *target)
+{
+    layer same = *l;
+    same.spec.vocabulary = b->T * b->B;
+    same.weights[0].E = b->x;
+    same.params = make_params(&same, target);
+    return same;
+}
+
 /* Numbers of one row's x at one step, of its y, and of the states of all rows. */
 static inline size_t y_width(const layer *l) { return l->D * l->out; }
 static inline size_t h_count(const layer *l, size_t B) { return stacked(l) * B * l->out; }

@@ -142,21 +142,11 @@ static void take_steps(const subject *s, frnn_stream *stream, const frnn_call *w
     }
 }
 
-/* The layer with x as an embedding, each of whose rows one token names. */
-static layer with_embedding(const subject *s)
-{
-    layer l = *s->l;
-    l.spec.vocabulary = s->b->T * s->b->B;
-    l.weights[0].E = s->b->x;
-    l.params = make_params(&l, s->target);
-    return l;
-}
-
 /* Streams of a pool, which take numbers or tokens. */
 static void check_pools(const subject *s, const batch *even, const result *expected, bool from_zeros)
 {
     check_pooled(s->l, even, expected, from_zeros);
-    layer l = with_embedding(s);
+    layer l = with_embedding(s->l, s->b, s->target);
     check_pooled(&l, even, expected, from_zeros);
     frnn_params_free(l.params);
 }
@@ -388,7 +378,7 @@ static void check_tokens(const subject *s)
 {
     const size_t rows = s->b->T * s->b->B, B = s->b->B;
     int32_t *tokens = allocate(rows, sizeof *tokens);
-    layer l = with_embedding(s);
+    layer l = with_embedding(s->l, s->b, s->target);
     result r = new_result(&l, s->b->T, B);
     for (size_t i = 0; i < rows; i++)
         tokens[i] = (int32_t)i;

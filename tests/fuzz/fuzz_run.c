@@ -4,7 +4,8 @@
  * Bytes become a layer stack, a batch (decode.h) and two targets. One target runs the batch plainly. The other one then
  * has one or two of these to do, by choice of the bytes:
  *   - the same plain call: the same bits, within the bounds of a float64 reference (../c/reference.h);
- *   - a call in some way (ways.h), time cut anywhere (cuts.h), a stream (streams.h): the same bits;
+ *   - a call in some way (ways.h), time cut anywhere (cuts.h), a stream or a pool (streams.h): the same bits;
+ *   - tokens that name rows of x (tokens.h), in a call and in a pool: the same bits;
  *   - a call there and back (pulls.h): the same bits of gradients;
  *   - what is said of calls of any size, and sizes that can't be had (sizes.h).
  * Memory fails, clocks jump and callers have modes of their own (hooks.h). Assertions and sanitizers see the rest; the
@@ -16,6 +17,7 @@
 #include "reference.h"
 #include "sizes.h"
 #include "streams.h"
+#include "tokens.h"
 
 enum { MOST_TARGETS = 8 };
 
@@ -98,7 +100,7 @@ static void act(const problem *p, const frnn_target *target)
         one_way && p->l.spec.forward && p->b.B && !p->b.ragged && !p->b.resets ? run_stream(p) : run_some_way(p);
         break;
     case 6: check_text(p->l.params, p->b.T, p->b.B), check_large_calls(p->l.params); break;
-    case 7: check_large_params(target); break;
+    case 7: chance(3) ? check_large_params(target) : read_tokens(p, target); break;
     case 8:
     case 9: p->l.spec.precision == FRNN_FULL ? pull_some_way(p, target) : run_some_way(p); break;
     default: compare_targets(p);
