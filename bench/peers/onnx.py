@@ -54,12 +54,18 @@ class OnnxRuntime:
         return forms_of_onnx(case)
 
     def build(self, case: Case, data: Data, form: str) -> Call:
+        return self.bound(self.make_session(case, data), case, data)
+
+    def make_session(self, case: Case, data: Data) -> Any:
         options = self.onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         model = self.model(case, data, not case.carries_state)
-        session = self.onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return self.onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def bound(self, session: Any, case: Case, data: Data) -> Call:
+        """Calls of a session from arrays of their own: several streams may share a session."""
         inputs = {"X": data.x}
         if case.ragged:
             inputs["lengths"] = case.lengths.astype(np.int32)
