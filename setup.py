@@ -35,9 +35,7 @@ SANITIZERS = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
 SIMD = ["-fno-sanitize=undefined"] if SANITIZE else []
 LEVEL = "-O1" if "address" in SANITIZE else "-O2"
 MODE = [*SANITIZERS, "-fno-sanitize-recover=all", LEVEL, "-g", "-UNDEBUG"] if SANITIZE else ["-O2", "-DNDEBUG", "-g0"]
-SOURCES = ["back", "call", "cell", "cpu", "embedding", "explain", "gradient", "layer_pull", "matrix", "pages", "params"]
-SOURCES += ["plan", "pool", "progress", "strand", "stream", "tape", "target", "team", "terms", "threads", "trace"]
-SOURCES += ["transposed"]
+SOURCES = sorted(glob("csrc/*.c"))
 
 # What functional.py documents.
 FUNCTION = """
@@ -138,7 +136,7 @@ def write_functions(path: Path) -> None:
 
 extension = Extension(
     "fastrnn._core",
-    ["fastrnn/_core.pyx", *(f"csrc/{name}.c" for name in SOURCES)],
+    ["fastrnn/_core.pyx", *SOURCES],
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_26_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION")],
     extra_compile_args=[*EXACT, *WARNINGS, *MODE, "-pthread"],

@@ -13,6 +13,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* What a function answers. Nothing is printed, nothing is thrown, and a failed call has written no result that
  * may be read. */
 typedef enum frnn_status {
@@ -21,8 +25,15 @@ typedef enum frnn_status {
     FRNN_INTERRUPTED,   /* frnn_call.interrupted said so */
     FRNN_FORKED,        /* frnn_call.interrupted forked the process, this is the child, and other threads took part */
     FRNN_NO_SUCH_TOKEN, /* a token of x is below 0, or not below the vocabulary */
-    FRNN_WRONG_IDS      /* frnn_pool_restore: no pool can have had these */
+    FRNN_WRONG_IDS,     /* frnn_pool_restore: no pool can have had these */
+    FRNN_NO_FILE,       /* a file could not be opened or read: errno says why */
+    FRNN_NO_IMAGE,      /* frnn_params_read, frnn_params_load: these bytes are no image */
+    FRNN_NEWER_IMAGE,   /* an image of a version that a newer library reads */
+    FRNN_BROKEN_IMAGE   /* an image that was cut short or changed, or that no library can have written */
 } frnn_status;
+
+/* The same in words, for a message. */
+const char *frnn_status_text(frnn_status status);
 
 typedef enum frnn_dtype { FRNN_FLOAT32, FRNN_FLOAT64, FRNN_DTYPES } frnn_dtype;
 
@@ -47,6 +58,8 @@ typedef enum frnn_function {
     FRNN_LINEAR        /* alpha x + beta */
 } frnn_function;
 
+enum { FRNN_FUNCTIONS = FRNN_LINEAR + 1 };
+
 typedef struct frnn_activation {
     frnn_function function;
     double alpha, beta;
@@ -59,6 +72,8 @@ typedef enum frnn_precision {
     FRNN_INT8,     /* bytes and a scale a row; what they multiply becomes integers of 14 bits */
     FRNN_INT8_FAST /* the same bytes; what they multiply becomes integers of 8 bits */
 } frnn_precision;
+
+enum { FRNN_PRECISIONS = FRNN_INT8_FAST + 1 };
 
 /* Everything about a stack of layers but its numbers. H >= 1, L >= 1, and forward or reverse or both. */
 typedef struct frnn_spec {
@@ -126,6 +141,21 @@ frnn_status frnn_params_renew(const frnn_params *like, const frnn_weights *weigh
 void frnn_params_free(frnn_params *params); /* NULL is allowed */
 size_t frnn_params_bytes(const frnn_params *params);
 size_t frnn_params_table_bytes(const frnn_params *params); /* of these: of the table of tokens; 0: there is none */
+const frnn_spec *frnn_params_spec(const frnn_params *params);
+
+/* Layers as one block of bytes, which stays the same whatever target they are packed for: how a program in C comes to weights
+ * that were trained elsewhere (docs/realtime.md). In Python params.save_image(path) writes it. csrc/image.c has the layout.
+ * It holds the numbers of the enums above, so what is added to one of these comes last.
+ *
+ * spec and weights are as for frnn_params_new. `image` has room for frnn_image_bytes, and is aligned to 8 bytes. */
+size_t frnn_image_bytes(const frnn_spec *spec, const frnn_weights *weights);
+void frnn_image_write(const frnn_spec *spec, const frnn_weights *weights, void *image);
+
+/* Params of an image in memory, which is not needed any more afterwards, or in a file. target NULL: the best that is usable.
+ * Images need not be trusted: whatever is in one, nothing else is read or written, and memory is in proportion to its size, but
+ * for a table of tokens. *params is written if the answer is FRNN_OK. */
+frnn_status frnn_params_read(const void *image, size_t bytes, const frnn_target *target, frnn_params **params);
+frnn_status frnn_params_load(const char *path, const frnn_target *target, frnn_params **params);
 
 /* Writes how a call of T steps and B rows would run on at most so many threads, and why, as lines of text. It writes at
  * most `size` bytes, the last being 0, and answers how many the whole text needs. */
@@ -310,5 +340,9 @@ void frnn_pool_set_states(frnn_pool *pool, size_t n, const frnn_id *ids, const f
  * here. FRNN_WRONG_IDS, where no pool can have had these ids, or FRNN_NO_MEMORY: no stream is open. */
 frnn_id frnn_pool_latest(const frnn_pool *pool);
 frnn_status frnn_pool_restore(frnn_pool *pool, size_t n, const frnn_id *ids, frnn_id latest);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -258,3 +258,5 @@ void frnn_params_free(frnn_params *params)
 size_t frnn_params_bytes(const frnn_params *params) { return params->bytes; }
 
 size_t frnn_params_table_bytes(const frnn_params *params) { return params->embedding.table_bytes; }
+
+const frnn_spec *frnn_params_spec(const frnn_params *params) { return &params->spec; }

@@ -363,6 +363,36 @@ class Params(_core.Params):
         said = (self._cell, self._dtype.name, self._shown_options(), self._narrow, self._one_hot)
         write(path, self.weights, *said)
 
+    def save_image(self, path: str | os.PathLike[str]) -> None:
+        """Write the layers as a program in C reads them: docs/realtime.md.
+
+        An image holds what a call of the layers needs and nothing else: weights in the precision of these params, and
+        options, but neither names nor `batch_first`. fastrnn can't read it in Python: `load` reads what `save` writes.
+
+        Parameters
+        ----------
+        path : str or path
+            Any name. A file that is there is replaced.
+
+        Raises
+        ------
+        OSError
+            The file can't be written; what was there stays.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrnn, os, tempfile
+        >>> params = fastrnn.RNNParams({"weight_ih_l0": np.ones((2, 3)), "weight_hh_l0": np.zeros((2, 2))})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     params.save_image(os.path.join(folder, "layer.frnn"))
+        ...     os.path.getsize(os.path.join(folder, "layer.frnn"))
+        384
+        """
+        from fastrnn._formats import path_name, replace
+
+        embedding = _embedding.packed(self._weights.get(EMBEDDING), self._dtype)
+        replace(path_name(path), self._packed.image([tuple(part) for part in self._parts()], embedding))
+
     def _transposed(self) -> _core.Transposed:
         """The weights as the way back multiplies them: made when they are first wanted."""
         if "_backward" not in vars(self):

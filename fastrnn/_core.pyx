@@ -14,6 +14,7 @@ C's declarations are in `_core.pxd`.
 """
 cimport cython
 cimport numpy as cnp
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stddef cimport ptrdiff_t
 from libc.stdlib cimport free, malloc, realloc

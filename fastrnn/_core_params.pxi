@@ -100,6 +100,21 @@ cdef class Packed:
     def table_nbytes(self):
         return frnn_params_table_bytes(self.params)
 
+    def image(self, list weights, embedding):
+        """The bytes of csrc/image.c; `weights` and `embedding` are those that this was packed of."""
+        cdef const frnn_spec *spec = frnn_params_spec(self.params)
+        cdef frnn_weights *arrays = weights_of(weights, embedding)
+        cdef bytes image
+        cdef char *to
+        try:
+            image = PyBytes_FromStringAndSize(NULL, frnn_image_bytes(spec, arrays))
+            to = image
+            with nogil:
+                frnn_image_write(spec, arrays, to)
+        finally:
+            free(arrays)
+        return image
+
     def explain(self, size_t T, size_t B, size_t threads):
         cdef bytearray text = bytearray(frnn_explain(self.params, T, B, threads, NULL, 0))
         frnn_explain(self.params, T, B, threads, text, len(text))

@@ -68,10 +68,10 @@ def write(
         said |= {"version": 2, "precision": precision}
     if one_hot or EMBEDDING in weights:
         said |= {"version": 3, "embedding": "one-hot" if one_hot else "array"}
-    _replace(name, encode(dict(sorted(weights.items())), json.dumps(said, sort_keys=True, allow_nan=False)))
+    replace(name, encode(dict(sorted(weights.items())), json.dumps(said, sort_keys=True, allow_nan=False)))
 
 
-def _replace(name: str, data: bytes) -> None:
+def replace(name: str, data: bytes) -> None:
     """Write a file under another name in the same folder, then rename it: no reader ever finds half a file."""
     final = os.path.realpath(name)  # through a link, as open() would
     temporary = os.path.join(os.path.dirname(final), f".{secrets.token_hex(8)}.tmp")

@@ -13,6 +13,7 @@ import pytest
 
 pytest.register_assert_rewrite("support")
 
+from support.c_programs import Library
 from support.environment import ALL_TARGETS, GLIBC_ALONE, GLIBC_REASON, TARGETS, TESTS, c_compiler, listed
 from support.profiles import EXAMPLES, PROFILE
 
@@ -51,3 +52,9 @@ def preload(tmp_path_factory: pytest.TempPathFactory) -> str:
     command = [c_compiler(), "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", library, source, "-ldl"]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return str(library)
+
+
+@pytest.fixture(scope="session")
+def c_library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    """What programs in C are made with."""
+    return Library(tmp_path_factory.mktemp("c_library"))

@@ -10,6 +10,7 @@ oracle.py         the golden arrays, and how far rounding may take a result from
 errors.py         wrong calls and their messages, as tables
 splits.py         layers of every size at which two threads share a call
 callers.py        prepared calls, and threads that make them
+c_programs.py     programs in C, with sanitizers and the scalar kernels
 apart.py          code and functions in processes of their own
 preloaded.py      c/fault_preload.c from within such a process: counts and refusals
 usage.py          memory, threads and files of this process

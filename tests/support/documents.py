@@ -54,6 +54,7 @@ def read_blocks(path: Path) -> list[Block]:
 
 BLOCKS = [block for path in DOCUMENTS for block in read_blocks(path)]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
+C = [block for block in BLOCKS if block.language == "c"]  # whole programs, which are given an image
 
 
 def section_of(block: Block, among: list[Block] = PYTHON) -> list[Block]:
