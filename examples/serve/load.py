@@ -324,7 +324,7 @@ async def counters(url: str) -> dict[str, float]:
 
     def read() -> str:
         uri = parse_uri(url)
-        with contextlib.closing(HTTPConnection(uri.host, uri.port, timeout=PATIENCE)) as connection:
+        with contextlib.closing(HTTPConnection(uri.host, uri.port, timeout=6 * PATIENCE)) as connection:
             connection.request("GET", "/metrics")
             return connection.getresponse().read().decode()
 

@@ -155,14 +155,6 @@ class Service:
         return own + ("" if self.inline else self._batcher.counters.prometheus())
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket whose connections have small buffers: the system's default grows to megabytes for a slow reader."""
-    listener = socket.create_server((host, port), backlog=1024)
-    for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-        listener.setsockopt(socket.SOL_SOCKET, buffer, SOCKET_BUFFER)
-    return listener
-
-
 def allow_files(count: int) -> None:
     """Raise the limit of open files, of which each connection is one, as far as needed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -180,7 +172,8 @@ async def run(service: Service, host: str, port: int) -> None:
         loop.add_signal_handler(number, stop.set)
     server = await serve(
         service.talk,
-        sock=listen(host, port),
+        host,
+        port,
         process_request=service.respond,
         compression=None,  # random bits of float32 don't shrink, and a compressor takes some 100 KB a connection
         ping_interval=None,  # a session that is gone expires
@@ -188,7 +181,14 @@ async def run(service: Service, host: str, port: int) -> None:
         max_size=service.model.params.input_size * FRAME_TYPE.itemsize,
         max_queue=QUEUE,
         write_limit=WRITE_LIMIT,
+        backlog=1024,
+        start_serving=False,
     )
+    for listener in server.sockets:  # connections inherit these; the system's defaults grow to megabytes
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # answers don't wait to be acknowledged
+    await server.start_serving()
     host, port = server.sockets[0].getsockname()[:2]
     print(f"listening on ws://{host}:{port}", flush=True)
     expiry = asyncio.create_task(service.expire_idle())

@@ -138,6 +138,20 @@ def test_load(way: str) -> None:
     assert "exit status 0\n" in done.stdout
 
 
+def test_answers_are_sent_at_once() -> None:
+    """Nagle's algorithm would keep the second of two answers until the first is acknowledged, 40 ms later."""
+    seconds = []
+    with server() as it, it.connect() as session:
+        for _ in range(60):
+            begun = time.perf_counter()
+            session.send(FRAMES[0].tobytes())
+            session.send(FRAMES[1].tobytes())
+            session.recv(timeout=20)
+            session.recv(timeout=20)
+            seconds.append(time.perf_counter() - begun)
+    assert min(seconds[30:]) < 0.02  # acknowledgements come at once while a connection is young
+
+
 def test_load_finds_wrong_bits() -> None:
     """A server of other weights."""
     with server("--seed", "1") as it:
