@@ -23,7 +23,8 @@ address)
     LD_PRELOAD="$(library asan) $(library ubsan)"
     export LD_PRELOAD ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
     left=()
-    for name in activations bench bench_training char_lm cli docs hostile_files min_char_rnn reference reference_gradients; do
+    for name in activations bench bench_training char_lm cli docs hostile_files min_char_rnn recurrent_policy reference \
+        reference_gradients schedule simulate_arrivals; do
         left+=("--ignore=tests/core/test_$name.py")
     done
     exec pytest -q -p no:cacheprovider -m "not address_space" "${left[@]}" "${@:2}"
