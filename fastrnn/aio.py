@@ -19,6 +19,7 @@ from fastrnn._schedule import (
     Session,
     SessionClosedError,
     SessionExpiredError,
+    Step,
     answer,
 )
 from fastrnn.params import AnyParams
@@ -197,16 +198,28 @@ class Batcher:
         OverloadedError
             As many steps wait as may. Nothing has moved.
         """
-        loop = self._get_loop()
-        now, future = loop.time(), loop.create_future()
-        step = self._schedule.add(now, session, x, deadline, future)
-        self._arrange(now)
+        step = self._add(session, x, deadline)
         try:
-            y: Array = await future
+            y: Array = await step.caller
             return y
         finally:
-            if future.cancelled():
+            if step.caller.cancelled():
                 self._schedule.drop(step)
+
+    def submit(self, session: Session, x: Array | int, deadline: float | None = None) -> Future:
+        """A step that runs as soon as its turn comes, for programs of callbacks: it takes no task.
+
+        Parameters
+        ----------
+        session, x, deadline
+            As `step` takes them.
+
+        Returns
+        -------
+        future : asyncio.Future
+            Of the output. Its `cancel` takes back a step that waits; it counts as waiting until the next batch begins.
+        """
+        return self._add(session, x, deadline).caller
 
     async def aclose(self) -> None:
         """Close all sessions, after the batch that is at work."""
@@ -239,6 +252,13 @@ class Batcher:
         if self._loop is not loop:
             raise RuntimeError("batcher: expected the event loop that used it first, got another one")
         return loop
+
+    def _add(self, session: Session, x: Array | int, deadline: float | None) -> Step[Future]:
+        loop = self._get_loop()
+        now = loop.time()
+        step = self._schedule.add(now, session, x, deadline, loop.create_future())
+        self._arrange(now)
+        return step
 
     async def _when_idle(self, use: Callable[[], T]) -> T:
         """What needs the pool: now, or as soon as the batch that is at work is back."""

@@ -4,7 +4,8 @@ How long after its time a frame is answered, and how much of a core that takes, 
 
 python tools/measure_serving.py [--hidden H ..] [--sessions N ..]
 
-"nothing" awaits no step: what the loop and the sessions themselves take.
+"nothing" awaits no step: what the loop and the sessions themselves take, each a task that sleeps. "one task" submits
+all frames that are due, once a millisecond, as a loop does that finds many sockets ready at once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,6 +23,7 @@ import fastrnn
 from fastrnn import aio
 
 FRAME = 32e-3
+WAYS = ("nothing", "inline", "batcher, window 0 ms", "batcher, window 2 ms", "one task, batcher, window 0 ms")
 SECONDS = 5.0
 Step = Callable[[np.ndarray], Awaitable[Any]]
 
@@ -73,6 +76,26 @@ def batched(batcher: aio.Batcher) -> Callable[[], Awaitable[Step]]:
     return make
 
 
+async def measure_one_task(batcher: aio.Batcher, n: int, x: np.ndarray) -> tuple[list[float], float]:
+    """The same of one task that submits the frames of all sessions."""
+    loop, seconds = asyncio.get_running_loop(), list[float]()
+    phases = np.sort(np.random.default_rng(0).uniform(0, FRAME, n))
+    sessions = [await batcher.open() for _ in range(n)]
+    started, used, begin = time.perf_counter(), time.process_time(), loop.time()
+    due = deque(
+        (begin + frame * FRAME + phase, i) for frame in range(int(SECONDS / FRAME)) for i, phase in enumerate(phases)
+    )
+    while due:
+        while due and due[0][0] <= loop.time():
+            at, i = due.popleft()
+            answered = batcher.submit(sessions[i], x)
+            answered.add_done_callback(lambda _, at=at: seconds.append(loop.time() - at))
+        await asyncio.sleep(1e-3)
+    await answered
+    await asyncio.sleep(0)
+    return seconds, (time.process_time() - used) / (time.perf_counter() - started)
+
+
 async def run(way: str, params: Any, n: int) -> str:
     x = np.zeros(params.input_size, params.dtype)
     rows = ""
@@ -81,8 +104,12 @@ async def run(way: str, params: Any, n: int) -> str:
     elif way == "inline":
         seconds, cores = await measure(inline(params), n, x)
     else:
-        async with aio.Batcher(params, window=float(way.split()[-2]) * 1e-3) as batcher:
-            seconds, cores = await measure(batched(batcher), n, x)
+        window, most = float(way.split()[-2]) * 1e-3, 10**6  # so that what is too much is late, and not refused
+        async with aio.Batcher(params, window=window, max_waiting=most, max_waiting_per_session=most) as batcher:
+            if way.startswith("one task"):
+                seconds, cores = await measure_one_task(batcher, n, x)
+            else:
+                seconds, cores = await measure(batched(batcher), n, x)
             rows = f"{batcher.counters.batch_sizes.total / max(batcher.counters.batch_sizes.count, 1):.1f}"
     p50, p99 = np.percentile(seconds, [50, 99]) * 1e3
     reached = len(seconds) / (n * SECONDS / FRAME)
@@ -101,7 +128,7 @@ def main() -> None:
         shapes = {"weight_ih": (4 * hidden, hidden), "weight_hh": (4 * hidden, hidden)}
         params = fastrnn.LSTMParams({k: rng.uniform(-bound, bound, shape).astype("f4") for k, shape in shapes.items()})
         for n in arguments.sessions:
-            for way in ("nothing", "inline", "batcher, window 0 ms", "batcher, window 2 ms"):
+            for way in WAYS:
                 print(f"| {hidden} | {n} | {way} | {asyncio.run(run(way, params, n))} |", flush=True)
 
 

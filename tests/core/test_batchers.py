@@ -150,6 +150,26 @@ def test_cancelled_steps(params: Any) -> None:
 
 
 @SIZES
+def test_submitted_steps(params: Any) -> None:
+    """Futures of steps in their order, of which some are cancelled: those have not moved the session."""
+    x = sequences(params, 1, 9)[0]
+
+    async def work(batcher: aio.Batcher) -> None:
+        session, other = await batcher.open(), await batcher.open()
+        futures = [batcher.submit(session, row) for row in x]
+        assert all(future.cancel() for future in futures[::3])
+        ys = [await future for i, future in enumerate(futures) if i % 3]
+        assert_all_right(params, x[None, [i for i in range(9) if i % 3]], [ys])
+        assert (batcher.waiting, batcher.counters.dropped) == (0, 3)
+        last = batcher.submit(other, x[0])
+        batcher.close(other)
+        with pytest.raises(aio.SessionClosedError):
+            await last
+
+    in_loop(work, params)
+
+
+@SIZES
 def test_a_caller_that_gives_up_leaves_the_others(params: Any) -> None:
     x = sequences(params, 20, 1)[:, 0]
 
