@@ -4,7 +4,7 @@
     and the others wait behind it, since a stream takes one step after the other.
 (b) Ready steps run oldest first, at most `max_batch` at once: when so many are ready, when the oldest has waited for
     `window`, when a deadline would be missed otherwise, or when every open session has a step that is ready, since
-    nobody else can come.
+    nobody else can come. A deadline is that of all steps of its session in front of it.
 (c) While a batch is at work the pool belongs to it. Opening a session, and its state, wait until it is back; a
     session that ends leaves its stream to be closed then.
 (d) A step that has begun moves its stream, whatever becomes of its caller. One that has not leaves it as it was.
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -31,7 +31,8 @@ Array = NDArray[Any]
 Caller = TypeVar("Caller")
 
 _MOST = 2**31  # of any number of steps
-_RECENT = 0.2  # part of a new measurement in what a row is expected to take
+_RECENT = 0.2  # part of a new measurement in what a batch is expected to take
+_LAG = 1e-3  # seconds by which timers are late, before any was seen
 
 
 class SessionClosedError(RuntimeError):
@@ -81,13 +82,15 @@ class Batch(Generic[Caller]):
     """Steps that run together. `run` touches the pool alone, so it may run in any thread."""
 
     def __init__(
-        self, steps: list[Step[Caller]], pool: StreamPool, x: Array, threads: int | None, begun: float
+        self, steps: list[Step[Caller]], pool: StreamPool, x: Array | MemoryError, threads: int | None, begun: float
     ) -> None:
         self.steps, self.begun = steps, begun
         self._pool, self._x, self._threads = pool, x, threads
 
     def run(self) -> Array:
         """Outputs, a row for each step."""
+        if isinstance(self._x, MemoryError):
+            raise self._x
         ids = [step.session._stream for step in self.steps]
         return self._pool.step(ids, self._x, threads=self._threads)
 
@@ -106,12 +109,12 @@ class Schedule(Generic[Caller]):
         self,
         params: AnyParams,
         *,
-        max_batch: int = 256,
-        window: float = 0.0,
-        max_waiting: int = 4096,
-        max_waiting_per_session: int = 16,
-        expire: float | None = None,
-        threads: int | None = 1,
+        max_batch: int,
+        window: float,
+        max_waiting: int,
+        max_waiting_per_session: int,
+        expire: float | None,
+        threads: int | None,
     ) -> None:
         self.pool = StreamPool(params)
         self.max_batch = _check.whole("max_batch", max_batch, 1, _MOST)
@@ -123,11 +126,14 @@ class Schedule(Generic[Caller]):
         self.counters = Counters()
         self.is_at_work = False
         self._leaving: list[int] = []  # streams of sessions that have ended
-        self._sessions: OrderedDict[int, Session] = OrderedDict()  # the one that was used last is last
+        self._sessions: dict[int, Session] = {}  # by their streams
+        self._idle: OrderedDict[Session, None] = OrderedDict()  # those without a step; the one used last is last
         self._ready: list[tuple[int, Step[Caller]]] = []  # a heap, the oldest first; steps without a row were dropped
-        self._deadlines: list[tuple[float, int, Step[Caller]]] = []  # of those that have one, likewise
+        self._deadlines: list[tuple[float, int, float, Step[Caller]]] = []  # a heap: when batches with these are to end
+        self._kept = 0  # deadlines so far, which orders those that are equal
         self._ready_count = self._waiting = self._arrivals = 0
-        self._row_seconds = 0.0
+        self._seconds: dict[int, float] = {}  # that batches take, by the bit length of their number of steps
+        self._lag, self._free_since = _LAG, -np.inf
         self._vocabulary = params._vocabulary  # 0: steps are vectors, else tokens
         self._inputs: Array = np.empty((0, params.input_size), params.dtype)
         if self._vocabulary:
@@ -140,14 +146,17 @@ class Schedule(Generic[Caller]):
         self._close_streams()
         session = Session(self.pool.open(state), now)
         self._sessions[session._stream] = session
+        self._idle[session] = None
         self.counters.opened += 1
         return session
 
     def close(self, session: Session, end: type[SessionClosedError] = SessionClosedError) -> list[Caller]:
-        """Ends a session. Answers those whose steps waited: they get an error."""
-        self.check_open(session)
-        dropped = [step.caller for step in [*session._steps] if self.drop(step)]
+        """Ends a session. Answers those whose steps waited: they get an error. One that has ended stays as it is."""
+        if not self.is_open(session):
+            return []
         session._end = end
+        dropped = [step.caller for step in [*session._steps] if self.drop(step, session._used)]
+        self._idle.pop(session, None)
         del self._sessions[session._stream]
         self._leaving.append(session._stream)
         self._close_streams()
@@ -167,11 +176,16 @@ class Schedule(Generic[Caller]):
         self.check_open(session)
         self.pool.set_state(session._stream, state)
 
-    def check_open(self, session: Session) -> None:
-        if session._end:
-            raise self.ended(session)
-        if self._sessions.get(session._stream) is not session:
+    def is_open(self, session: Session) -> bool:
+        if not isinstance(session, Session):
+            raise TypeError(f"session: expected a Session, which open() gives, got {_check.type_name(session)}")
+        if session.is_open and self._sessions.get(session._stream) is not session:
             raise ValueError("session: expected one of this batcher, got another one's")
+        return session.is_open
+
+    def check_open(self, session: Session) -> None:
+        if not self.is_open(session):
+            raise self.ended(session)
 
     def ended(self, session: Session) -> SessionClosedError:
         """The error of a step of a session that has ended."""
@@ -181,22 +195,20 @@ class Schedule(Generic[Caller]):
 
     def expires(self) -> float | None:
         """When the next session expires, if nothing comes of it till then; None: none does."""
-        if self.expire is None:
+        if self.expire is None or not self._idle:
             return None
-        return next((session._used + self.expire for session in self._idle()), None)
-
-    def _idle(self) -> Iterator[Session]:
-        """Sessions without a step, the one that was used first being first."""
-        return (session for session in self._sessions.values() if not session._steps and not session._at_work)
+        return next(iter(self._idle))._used + self.expire
 
     def expire_idle(self, now: float) -> None:
         while (at := self.expires()) is not None and at <= now:
-            self.close(next(self._idle()), SessionExpiredError)
+            self.close(next(iter(self._idle)), SessionExpiredError)
             self.counters.expired += 1
 
-    def _use(self, session: Session, now: float) -> None:
-        session._used = now
-        self._sessions.move_to_end(session._stream)
+    def _rest(self, session: Session, now: float) -> None:
+        """The session is idle from now on, if it has no step and is open."""
+        if not session._steps and not session._at_work and session.is_open:
+            session._used = now
+            self._idle[session] = None
 
     # Steps.
 
@@ -219,9 +231,11 @@ class Schedule(Generic[Caller]):
         self._arrivals += 1
         self._waiting += 1
         session._steps.append(step)
-        self._use(session, now)
+        self._idle.pop(session, None)
         if len(session._steps) == 1 and not session._at_work:
             self._make_ready(step)
+        elif until < np.inf and not session._at_work:
+            self._keep_deadline(session)
         return step
 
     def _read(self, x: Any) -> Array | int:
@@ -229,7 +243,7 @@ class Schedule(Generic[Caller]):
             return _check_streams.token_of_session(x, self._vocabulary)
         return _check_streams.step_of_session(x, self._inputs.shape[1], self._inputs.dtype.num)
 
-    def drop(self, step: Step[Caller]) -> bool:
+    def drop(self, step: Step[Caller], now: float) -> bool:
         """Takes back a step that waits; false where it has begun."""
         if step.row < 0:
             return False
@@ -241,14 +255,22 @@ class Schedule(Generic[Caller]):
             self._ready_count -= 1
             if steps:
                 self._make_ready(steps[0])
+        self._rest(step.session, now)
         self.counters.dropped += 1
         return True
 
     def _make_ready(self, step: Step[Caller]) -> None:
         self._ready_count += 1
         heapq.heappush(self._ready, (step.number, step))
-        if step.deadline < np.inf:
-            heapq.heappush(self._deadlines, (step.deadline, step.number, step))
+        self._keep_deadline(step.session)
+
+    def _keep_deadline(self, session: Session) -> None:
+        """Sees to it that a batch with the session's first step begins in time for all of its steps."""
+        each = self.expected_seconds()
+        end, i = min((step.deadline - i * each, i) for i, step in enumerate(session._steps))
+        if end < np.inf:
+            self._kept += 1
+            heapq.heappush(self._deadlines, (end, self._kept, session._steps[i].arrived, session._steps[0]))
 
     def _take_row(self) -> int:
         if not self._free:
@@ -265,9 +287,13 @@ class Schedule(Generic[Caller]):
 
     # Batches.
 
-    def expected_seconds(self) -> float:
-        """How long the batch would take that could begin now."""
-        return self._row_seconds * min(self._ready_count, self.max_batch)
+    def expected_seconds(self, unknown: float = 0.0) -> float:
+        """How long the batch would take that could begin now: as those of as many steps did, or the next more."""
+        size, known = min(self._ready_count, self.max_batch).bit_length(), self._seconds
+        if size in known or not known:
+            return known.get(size, unknown)
+        nearest = min((other for other in known if other > size), default=max(known))
+        return known[nearest] * max(1.0, 2.0 ** (size - nearest))
 
     def due(self, now: float) -> float | None:
         """When a batch is to begin, if nothing else comes till then; None: there is none, or one is at work."""
@@ -277,10 +303,13 @@ class Schedule(Generic[Caller]):
             return now
         while self._ready[0][1].row < 0:
             heapq.heappop(self._ready)
-        while self._deadlines and self._deadlines[0][2].row < 0:
+        while self._deadlines and self._deadlines[0][3].row < 0:
             heapq.heappop(self._deadlines)
-        at = self._ready[0][1].arrived + self.window
-        return min(at, self._deadlines[0][0] - self.expected_seconds()) if self._deadlines else at
+        return min(self._ready[0][1].arrived + self.window, self._latest())
+
+    def _latest(self) -> float:
+        """When a batch has to begin, so that none of its steps is late."""
+        return self._deadlines[0][0] - self.expected_seconds() - self._lag if self._deadlines else np.inf
 
     def take(self, now: float, begins: Callable[[Caller], bool]) -> Batch[Caller] | None:
         """The oldest steps that are ready, as a batch that is at work from now on. None: no caller wants one any more.
@@ -289,12 +318,15 @@ class Schedule(Generic[Caller]):
         """
         steps: list[Step[Caller]] = []
         rows: list[int] = []
+        if (latest := self._latest()) <= now:  # the batch begins for a deadline: by so much late
+            lag = now - max(latest, self._deadlines[0][2], self._free_since)
+            self._lag = max(lag, (1 - _RECENT) * self._lag)
         while self._ready and len(steps) < self.max_batch:
             _, step = heapq.heappop(self._ready)
             if step.row < 0:
                 continue
             if not begins(step.caller):
-                self.drop(step)
+                self.drop(step, now)
                 continue
             steps.append(step)
             rows.append(step.row)
@@ -306,31 +338,41 @@ class Schedule(Generic[Caller]):
             return None
         self.is_at_work = True
         self.counters.began(now - step.arrived for step in steps)
-        return Batch(steps, self.pool, self._inputs[rows], self.threads, now)
+        try:
+            x: Array | MemoryError = self._inputs[rows]
+        except MemoryError as error:
+            x = error
+        return Batch(steps, self.pool, x, self.threads, now)
 
     def finish(self, now: float, batch: Batch[Caller], failed: bool = False) -> None:
         """The batch is back, with or without outputs."""
-        self.is_at_work = False
+        self.is_at_work, self._free_since = False, now
         self._close_streams()
         seconds, n = now - batch.begun, len(batch.steps)
         self.counters.ended(n, seconds, sum(step.deadline < now for step in batch.steps))
         self.counters.failed += n if failed else 0
-        old = self._row_seconds or seconds / n
-        self._row_seconds = old + _RECENT * (seconds / n - old)
+        old = self._seconds.get(n.bit_length(), seconds)
+        self._seconds[n.bit_length()] = old + _RECENT * (seconds - old)
         for step in batch.steps:
             step.session._at_work = False
-            if step.session.is_open:
-                self._use(step.session, now)
+            self._rest(step.session, now)
             if step.session._steps:
                 self._make_ready(step.session._steps[0])
         if len(self._deadlines) > 2 * self._ready_count + 64:  # of steps that have run
-            self._deadlines = [entry for entry in self._deadlines if entry[2].row >= 0]
+            self._deadlines = [entry for entry in self._deadlines if entry[3].row >= 0]
             heapq.heapify(self._deadlines)
 
     @property
     def waiting(self) -> int:
         """Steps that wait."""
         return self._waiting
+
+    def __len__(self) -> int:
+        """Sessions that are open."""
+        return len(self._sessions)
+
+    def __bool__(self) -> bool:
+        return True
 
     @property
     def sessions(self) -> list[Session]:

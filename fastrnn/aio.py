@@ -141,7 +141,7 @@ class Batcher:
 
     def __len__(self) -> int:
         """Sessions that are open."""
-        return len(self._schedule.sessions)
+        return len(self._schedule)
 
     def __bool__(self) -> bool:
         return True
@@ -154,16 +154,22 @@ class Batcher:
         state : ndarray, or for an LSTM a tuple of two, optional
             Its state, as `StreamPool.open` takes it; zeros if not given.
         """
-        loop = self._get_loop()
-        session = await self._when_idle(lambda: self._schedule.open(loop.time(), state))
+        loop, opened = self._get_loop(), list[Session]()
+        try:
+            await self._when_idle(lambda: opened.append(self._schedule.open(loop.time(), state)))
+        except asyncio.CancelledError:
+            for session in opened:
+                self.close(session)
+            raise
         self._arrange_expiry()
-        return session
+        return opened[0]
 
     def close(self, session: Session) -> None:
-        """Close a session: its steps that wait raise `SessionClosedError`."""
-        loop = self._get_loop()
-        self._refuse(session, self._schedule.close(session))
-        self._arrange(loop.time())
+        """Close a session: its steps that wait raise `SessionClosedError`. One that has ended stays as it is."""
+        if self._schedule.is_open(session):
+            loop = self._get_loop()
+            self._refuse(session, self._schedule.close(session))
+            self._arrange(loop.time())
 
     async def state(self, session: Session) -> Any:
         """A copy of a session's state, as `open` takes it, after the steps that have run."""
@@ -203,8 +209,7 @@ class Batcher:
             y: Array = await step.caller
             return y
         finally:
-            if step.caller.cancelled():
-                self._schedule.drop(step)
+            self._take_back(step)
 
     def submit(self, session: Session, x: Array | int, deadline: float | None = None) -> Future:
         """A step that runs as soon as its turn comes, for programs of callbacks: it takes no task.
@@ -217,12 +222,16 @@ class Batcher:
         Returns
         -------
         future : asyncio.Future
-            Of the output. Its `cancel` takes back a step that waits; it counts as waiting until the next batch begins.
+            Of the output. Its `cancel` takes back a step that waits.
         """
-        return self._add(session, x, deadline).caller
+        step = self._add(session, x, deadline)
+        step.caller.add_done_callback(lambda _: self._take_back(step))
+        return step.caller
 
     async def aclose(self) -> None:
-        """Close all sessions, after the batch that is at work."""
+        """Close all sessions, after the batch that is at work. Once more does nothing."""
+        if self._is_closed:
+            return
         await self._when_idle(lambda: None)
         for session in self._schedule.sessions:
             self._refuse(session, self._schedule.close(session))
@@ -244,7 +253,11 @@ class Batcher:
         return f"<Batcher of {self._params!r}, {len(self)} sessions>"
 
     def _get_loop(self) -> asyncio.AbstractEventLoop:
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            cure = "loop.call_soon_threadsafe() takes a function there, and fastrnn.batching.Batcher is for threads"
+            raise RuntimeError(f"batcher: expected a call in its event loop, got one outside of it; {cure}") from None
         if self._is_closed:
             raise RuntimeError("batcher: expected an open one, got a closed one")
         if self._loop is None:
@@ -254,11 +267,18 @@ class Batcher:
         return loop
 
     def _add(self, session: Session, x: Array | int, deadline: float | None) -> Step[Future]:
+        self._schedule.check_open(session)
         loop = self._get_loop()
         now = loop.time()
         step = self._schedule.add(now, session, x, deadline, loop.create_future())
         self._arrange(now)
         return step
+
+    def _take_back(self, step: Step[Future]) -> None:
+        """If it was cancelled and has not begun."""
+        if step.caller.cancelled() and self._loop and self._schedule.drop(step, self._loop.time()):
+            self._arrange(self._loop.time())
+            self._arrange_expiry()
 
     async def _when_idle(self, use: Callable[[], T]) -> T:
         """What needs the pool: now, or as soon as the batch that is at work is back."""
@@ -293,7 +313,7 @@ class Batcher:
         if due is None or due > now:
             self._arrange(now)
             return
-        is_long = self._schedule.expected_seconds() > _INLINE_SECONDS
+        is_long = self._schedule.expected_seconds(unknown=np.inf) > _INLINE_SECONDS
         batch = self._schedule.take(now, lambda future: not future.done())
         if batch is None:
             return
@@ -302,8 +322,12 @@ class Batcher:
             return
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, "fastrnn")
-        running = self._loop.run_in_executor(self._executor, batch.outcome)
-        running.add_done_callback(lambda done: self._end(batch, done.result()))
+        try:
+            running = self._loop.run_in_executor(self._executor, batch.outcome)
+        except RuntimeError as error:  # no thread can be had
+            self._end(batch, error)
+        else:
+            running.add_done_callback(lambda done: self._end(batch, done.result()))
 
     def _end(self, batch: Batch[Future], outcome: Array | Exception) -> None:
         assert self._loop is not None
@@ -319,10 +343,10 @@ class Batcher:
         while self._between:
             answer(*self._between.popleft())
         self._arrange(now)
+        self._arrange_expiry()
 
     def _arrange_expiry(self) -> None:
-        at = self._schedule.expires()
-        if at is not None and self._expiry is None and self._loop is not None:
+        if self._expiry is None and self._loop is not None and (at := self._schedule.expires()) is not None:
             self._expiry = self._loop.call_at(at, self._expire)
 
     def _expire(self) -> None:

@@ -112,22 +112,28 @@ class Batcher:
 
     def __len__(self) -> int:
         """Sessions that are open."""
-        return len(self._schedule.sessions)
+        return len(self._schedule)
 
     def __bool__(self) -> bool:
         return True
 
     def open(self, state: Any = None) -> Session:
         """Open a session: `state` is as `StreamPool.open` takes it, zeros if not given."""
-        session = self._when_idle(lambda: self._schedule.open(time.monotonic(), state))
-        with self._changed:
-            self._arrange()
-        return session
+        opened = list[Session]()
+        try:
+            self._when_idle(lambda: opened.append(self._schedule.open(time.monotonic(), state)))
+            with self._changed:
+                self._arrange()
+        except BaseException:
+            for session in opened:
+                self.close(session)
+            raise
+        return opened[0]
 
     def close(self, session: Session) -> None:
-        """Close a session: its steps that wait raise `SessionClosedError`."""
+        """Close a session: its steps that wait raise `SessionClosedError`. One that has ended stays as it is."""
+        self._check_process()
         with self._changed:
-            self._check()
             refused = self._schedule.close(session)
             self._arrange()
         self._refuse(session, refused)
@@ -151,24 +157,37 @@ class Batcher:
         Returns
         -------
         future : concurrent.futures.Future
-            Of the output. Its `cancel` takes back a step that waits.
+            Of the output. Its `cancel` takes back a step that waits. Callbacks run in the batcher's own thread, which
+            must not wait there.
         """
+        self._check_process()
         future: Future[Array] = Future()
         with self._changed:
+            self._schedule.check_open(session)
             self._check()
             step = self._schedule.add(time.monotonic(), session, x, deadline, future)
-            self._arrange()
+            try:
+                self._arrange()
+            except BaseException:  # no thread can be had
+                self._schedule.drop(step, time.monotonic())
+                raise
 
         def take_back(done: Future[Array]) -> None:
             if done.cancelled():
                 with self._changed:
-                    self._schedule.drop(step)
+                    if self._schedule.drop(step, time.monotonic()):
+                        self._arrange()
 
         future.add_done_callback(take_back)
         return future
 
     def step(self, session: Session, x: Array | int, deadline: float | None = None) -> Array:
         """Take one step of a session, and wait for its output: as `fastrnn.aio.Batcher.step`."""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError(
+                "step: expected another thread than the batcher's own, which runs callbacks of futures, got that one, "
+                "which would wait for itself; submit() does not wait"
+            )
         future = self.submit(session, x, deadline)
         try:
             return future.result()
@@ -177,14 +196,16 @@ class Batcher:
             raise
 
     def shutdown(self) -> None:
-        """Close all sessions, and end the thread after the batch that is at work."""
+        """Close all sessions, and end the thread after the batch that is at work. Once more does nothing."""
+        if self._process != os.getpid():
+            return
         with self._changed:
             self._is_shut = True
             refused = [(session, self._schedule.close(session)) for session in self._schedule.sessions]
             self._changed.notify()
         for session, futures in refused:
             self._refuse(session, futures)
-        if self._thread and self._process == os.getpid():
+        if self._thread and self._thread is not threading.current_thread():
             self._thread.join()
 
     def __enter__(self) -> Batcher:
@@ -196,21 +217,30 @@ class Batcher:
     def __repr__(self) -> str:
         return f"<Batcher of {self._params!r}, {len(self)} sessions>"
 
-    def _check(self) -> None:
+    def _check_process(self) -> None:
+        """Before the lock is taken, which another thread may have had when this process was forked."""
         if self._process != os.getpid():
             raise RuntimeError("batcher: expected the process that made it, got one that was forked from it")
+
+    def _check(self) -> None:
         if self._is_shut:
             raise RuntimeError("batcher: expected an open one, got one that is shut down")
 
     def _when_idle(self, use: Callable[[], T]) -> T:
         """What needs the pool: now, or as soon as the batch that is at work is back."""
+        self._check_process()
         future: Future[T] = Future()
         with self._changed:
             self._check()
             if not self._schedule.is_at_work:
                 return use()
             self._between.append((use, future))
-        return future.result()
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            with self._changed:  # so that, if it was begun, it has ended
+                raise
 
     def _refuse(self, session: Session, futures: list[Future[Array]]) -> None:
         for future in futures:
@@ -220,8 +250,9 @@ class Batcher:
     def _arrange(self) -> None:
         """Wakes the thread where it would look too late."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="fastrnn batcher", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, name="fastrnn batcher", daemon=True)
+            thread.start()
+            self._thread = thread
         elif self._looks_at() < self._wakes_at:
             self._changed.notify()
 
@@ -236,7 +267,9 @@ class Batcher:
             with self._changed:
                 self._schedule.finish(time.monotonic(), batch, isinstance(outcome, Exception))
                 while self._between:
-                    answer(*self._between.popleft())
+                    use, future = self._between.popleft()
+                    if future.set_running_or_notify_cancel():
+                        answer(self._check if self._is_shut else use, future)
             for i, step in enumerate(batch.steps):
                 if isinstance(outcome, Exception):
                     step.caller.set_exception(outcome)

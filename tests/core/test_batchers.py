@@ -20,6 +20,7 @@ import pytest
 
 import fastrnn
 from fastrnn import aio, batching
+from fastrnn._schedule import Batch
 from support.apart import run_python
 from support.cases import assert_same_bits, make_weights
 
@@ -298,10 +299,122 @@ def test_a_closed_batcher() -> None:
         await batcher.aclose()
         with pytest.raises(aio.SessionClosedError):
             await step
+        with pytest.raises(aio.SessionClosedError):
+            await batcher.step(a, x)
+        batcher.close(a)
+        await batcher.aclose()
         with pytest.raises(RuntimeError, match=r"^batcher: expected an open one, got a closed one$"):
             await batcher.open()
 
     asyncio.run(main())
+
+
+def test_outside_of_a_loop() -> None:
+    session = in_loop(aio.Batcher.open)
+    with pytest.raises(aio.SessionClosedError):
+        aio.Batcher(SMALL).submit(session, sequences(SMALL, 1, 1)[0, 0])
+    batcher = aio.Batcher(SMALL)
+    session = asyncio.run(batcher.open())
+    with pytest.raises(
+        RuntimeError, match=r"^batcher: expected a call in its event loop, got one outside of it; loop\."
+    ):
+        batcher.submit(session, sequences(SMALL, 1, 1)[0, 0])
+
+
+def slow(batcher: aio.Batcher, monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[str]:
+    """Has each batch take so long; the threads that batches run in."""
+    threads, outcome = list[str](), Batch.outcome
+
+    def slowly(batch: Batch[Any]) -> Any:
+        threads.append(threading.current_thread().name)
+        time.sleep(seconds)
+        return outcome(batch)
+
+    monkeypatch.setattr(Batch, "outcome", slowly)
+    return threads
+
+
+def test_long_batches_leave_the_loop_and_short_ones_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = sequences(SMALL, 1, 1)[0, 0]
+
+    async def work(batcher: aio.Batcher) -> None:
+        session = await batcher.open()
+        for seconds, is_short in ((0.0, True), (5e-3, False)):
+            threads = slow(batcher, monkeypatch, seconds)
+            for _ in range(20):
+                await batcher.step(session, x)
+            assert (threads[-1] == "MainThread") == is_short
+            monkeypatch.undo()
+
+    in_loop(work)
+
+
+def test_sessions_expire_while_batches_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timer of expiry finds every session at work, and is set again."""
+    x = sequences(SMALL, 1, 1)[0, 0]
+
+    async def work(batcher: aio.Batcher) -> None:
+        slow(batcher, monkeypatch, 5e-3)
+        session = await batcher.open()
+        until = asyncio.get_running_loop().time() + 0.15
+        while asyncio.get_running_loop().time() < until:
+            await batcher.step(session, x)
+        while session.is_open:
+            await asyncio.sleep(1e-2)  # for a minute at most
+        assert batcher.counters.expired == 1
+
+    in_loop(work, expire=0.05)
+
+
+def test_a_cancelled_open_leaves_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = sequences(SMALL, 1, 1)[0, 0]
+
+    async def work(batcher: aio.Batcher) -> None:
+        slow(batcher, monkeypatch, 5e-3)
+        session = await batcher.open()
+        for _ in range(3):
+            step = batcher.submit(session, x)
+            while not batcher._schedule.is_at_work and not step.done():
+                await asyncio.sleep(0)
+            opening = asyncio.ensure_future(batcher.open())
+            step.add_done_callback(lambda _, opening=opening: opening.cancel())
+            await asyncio.gather(step, opening, return_exceptions=True)
+            assert len(batcher) == 1 + (not opening.cancelled())
+            if not opening.cancelled():
+                batcher.close(opening.result())
+
+    in_loop(work)
+
+
+def test_a_cancelled_step_lets_the_next_be_in_time() -> None:
+    x = sequences(SMALL, 1, 1)[0, 0]
+
+    async def work(batcher: aio.Batcher) -> None:
+        session, _ = await batcher.open(), await batcher.open()
+        first, second = batcher.submit(session, x), batcher.submit(session, x, deadline=0.05)
+        first.cancel()
+        await second  # and not after the window, when `in_loop` has given up
+
+    in_loop(work, window=1000)
+
+
+def test_no_thread_for_a_long_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = sequences(SMALL, 2, 1)[:, 0]
+
+    async def work(batcher: aio.Batcher) -> None:
+        a, b = await batcher.open(), await batcher.open()
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio.get_running_loop(), "run_in_executor", no_thread)
+            with pytest.raises(RuntimeError, match="no thread"):
+                await asyncio.gather(batcher.step(a, x[0]), batcher.step(b, x[1]))
+        y = await asyncio.gather(batcher.step(a, x[0]), batcher.step(b, x[1]))
+        assert_same_bits((np.array(y),), (fastrnn.Stream(SMALL, 2).step(x),))
+
+    in_loop(work)
+
+
+def no_thread(*unused: Any) -> Any:
+    raise RuntimeError("can't start new thread: no thread")
 
 
 def test_another_loop() -> None:
@@ -421,11 +534,43 @@ def test_shutdown() -> None:
     batcher.shutdown()
     with pytest.raises(batching.SessionClosedError):
         future.result(60)
-    for use in (batcher.open, lambda: batcher.step(a, x)):
+    with pytest.raises(batching.SessionClosedError):
+        batcher.step(a, x)
+    batcher.close(a)
+    for use in (batcher.open, lambda: batcher.state(a)):
         with pytest.raises(RuntimeError, match=r"^batcher: expected an open one, got one that is shut down$"):
             use()
     batcher.shutdown()
     assert not any(thread.name == "fastrnn batcher" for thread in threading.enumerate())
+
+
+def test_a_step_in_the_batchers_own_thread() -> None:
+    x, raised = sequences(SMALL, 1, 1)[0, 0], list[Exception]()
+    with batching.Batcher(SMALL) as batcher:
+        session, done = batcher.open(), threading.Event()
+
+        def step_again(_: Any) -> None:
+            try:
+                batcher.step(session, x)
+            except RuntimeError as error:
+                raised.append(error)
+            done.set()
+
+        while not raised:  # a future that is done already calls back in this thread
+            batcher.submit(session, x).add_done_callback(step_again)
+            assert done.wait(60)
+        assert str(raised[0]).startswith("step: expected another thread than the batcher's own")
+
+
+def test_no_thread_for_a_batcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = sequences(SMALL, 1, 1)[0, 0]
+    with batching.Batcher(SMALL) as batcher:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_thread)
+            with pytest.raises(RuntimeError, match="no thread"):
+                batcher.open()
+            assert len(batcher) == batcher.waiting == 0
+        assert_same_bits((batcher.step(batcher.open(), x),), (fastrnn.lstm(x[None], SMALL)[0][0],))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -437,17 +582,20 @@ def test_a_fork_is_noticed() -> None:
         batcher = fastrnn.batching.Batcher(params)
         a = batcher.open()
         batcher.step(a, np.ones(1))
-        child = os.fork()
+        with batcher._changed:  # as another thread may have it
+            child = os.fork()
         if not child:
-            try:
-                batcher.step(a, np.ones(1))
-            except RuntimeError as error:
-                print(error, flush=True)
+            with batcher:
+                for use in (batcher.open, lambda: batcher.step(a, np.ones(1)), lambda: batcher.close(a)):
+                    try:
+                        use()
+                    except RuntimeError as error:
+                        print(error, flush=True)
             os._exit(0)
         os.waitpid(child, 0)
         print(batcher.step(a, np.ones(1)).shape)"""
     result = run_python(code)
-    expected = "batcher: expected the process that made it, got one that was forked from it\n(2,)\n"
+    expected = "batcher: expected the process that made it, got one that was forked from it\n" * 3 + "(2,)\n"
     assert result.stdout == expected, result.stderr
 
 
