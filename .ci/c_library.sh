@@ -12,8 +12,17 @@ cmake --install "$folder/build" --prefix "$folder/installed" >>"$folder/log"
 # Headers: fastrnn.h and what it includes.
 diff <(cd "$folder/installed/include" && find . -type f | sort) <(printf './fastrnn/%s\n' cells.def fastrnn.h)
 
-cmake -S examples/c -B "$folder/example" "-DCMAKE_PREFIX_PATH=$folder/installed" "${@:2}" >>"$folder/log"
-cmake --build "$folder/example" >>"$folder/log"
+echo '#include <fastrnn.h>' | c++ -fsyntax-only -x c++ "-I$folder/installed/include/fastrnn" -
+
+# A project that has the checkout in it.
+mkdir -p "$folder/whole"
+printf '%s\n' 'cmake_minimum_required(VERSION 3.20)' 'project(whole C)' "add_subdirectory($PWD fastrnn)" \
+    'get_target_property(kind fastrnn::fastrnn TYPE)' >"$folder/whole/CMakeLists.txt"
+{
+    cmake -S "$folder/whole" -B "$folder/whole/build" "${@:2}"
+    cmake -S examples/c -B "$folder/example" "-DCMAKE_PREFIX_PATH=$folder/installed" "${@:2}"
+    cmake --build "$folder/example"
+} >>"$folder/log"
 python examples/c/amplifier.py write "$folder/sound"
 "$folder/example/amplifier" "$folder/sound"
 python examples/c/amplifier.py check "$folder/sound"

@@ -88,11 +88,13 @@ static void say_tokens(text *t, const frnn_params *params)
         say_bytes(t, (double)embedding->table_bytes);
         say(t, ".\n");
     } else if (embedding->V) {
-        say(t,
-            "W is multiplied with the rows that tokens name: a table of W x + b for all %zu would not pay, or take "
-            "more "
-            "than ",
+        say(t, "W is multiplied with the rows that tokens name: a table of W x + b for all %zu would not pay, ",
             embedding->V);
+        if (params->in_pages) {
+            say(t, "or is left out of params of a step of training, which with_weights makes.\n");
+            return;
+        }
+        say(t, "or take more than ");
         say_bytes(t, (double)FRNN_MOST_TABLE_BYTES);
         say(t, ".\n");
     }

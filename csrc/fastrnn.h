@@ -29,6 +29,7 @@ typedef enum frnn_status {
     FRNN_NO_FILE,       /* a file could not be opened or read: errno says why */
     FRNN_NO_IMAGE,      /* frnn_params_read, frnn_params_load: these bytes are no image */
     FRNN_NEWER_IMAGE,   /* an image of a version that a newer library reads */
+    FRNN_REVERSE,       /* frnn_stream_new, frnn_pool_new: layers that run in reverse begin at the end */
     FRNN_BROKEN_IMAGE   /* an image that was cut short or changed, or that no library can have written */
 } frnn_status;
 
@@ -264,7 +265,7 @@ double frnn_step_seconds(const frnn_params *params);
  * the slot that is not the newest, which then is: an output is there until the next but one of them. */
 typedef struct frnn_stream frnn_stream;
 
-/* B >= 1. The state is zeros. *stream is written if the answer is FRNN_OK. */
+/* B >= 1, and layers that run forward alone. The state is zeros. *stream is written if the answer is FRNN_OK. */
 frnn_status frnn_stream_new(const frnn_params *params, size_t B, frnn_stream **stream);
 void frnn_stream_free(frnn_stream *stream); /* NULL is allowed */
 
@@ -300,8 +301,8 @@ typedef int64_t frnn_id;
 
 enum { FRNN_MOST_STREAMS = 1 << 24 }; /* open in a pool at once */
 
-/* capacity: from 1 to FRNN_MOST_STREAMS, for so many streams there is memory at once. *pool is written if the answer is
- * FRNN_OK. */
+/* Of layers that run forward alone. capacity: from 1 to FRNN_MOST_STREAMS, for so many streams there is memory at once. *pool
+ * is written if the answer is FRNN_OK. */
 frnn_status frnn_pool_new(const frnn_params *params, size_t capacity, frnn_pool **pool);
 void frnn_pool_free(frnn_pool *pool); /* NULL is allowed */
 size_t frnn_pool_capacity(const frnn_pool *pool);

@@ -274,8 +274,8 @@ static bool find_arrays(const frnn_spec *spec, const char *image, size_t bytes, 
         memcpy(&mask, image + before + i * sizeof mask, sizeof mask);
         if (!mask_is_right(spec, i, mask))
             return false;
-        if (has_bytes(spec) &&
-            (inputs_of(&arena, spec, i) > MOST_BYTE_COLUMNS || spec->hidden_size > MOST_BYTE_COLUMNS))
+        if (has_bytes(spec) && (inputs_of(&arena, spec, i) > MOST_BYTE_COLUMNS ||
+                                spec->hidden_size > MOST_BYTE_COLUMNS || spec->proj_size > MOST_BYTE_COLUMNS))
             return false;
         take_arrays(&arena, spec, i, mask, at);
         if (weights)
@@ -370,6 +370,7 @@ const char *frnn_status_text(frnn_status status)
     case FRNN_NO_FILE: return "the file can't be read: errno says why";
     case FRNN_NO_IMAGE: return "expected an image, as params.save_image(path) of fastrnn in Python writes it";
     case FRNN_NEWER_IMAGE: return "expected an image of version 1; a newer fastrnn reads it";
+    case FRNN_REVERSE: return "expected layers that run forward alone, since a step cannot see what is to come";
     case FRNN_BROKEN_IMAGE: return "expected a whole image, got one that was cut short, changed, or made wrong";
     }
     return "no status of fastrnn";

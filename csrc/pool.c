@@ -137,7 +137,9 @@ static size_t spread(size_t bytes)
 
 frnn_status frnn_pool_new(const frnn_params *params, size_t capacity, frnn_pool **result)
 {
-    assert(capacity > 0 && capacity <= FRNN_MOST_STREAMS && params->spec.forward && !params->spec.reverse);
+    assert(capacity > 0 && capacity <= FRNN_MOST_STREAMS);
+    if (params->spec.reverse)
+        return FRNN_REVERSE;
     frnn_pool *self = malloc(sizeof *self);
     if (!self)
         return FRNN_NO_MEMORY;

@@ -74,7 +74,9 @@ static void lay_out(frnn_stream *self)
 
 frnn_status frnn_stream_new(const frnn_params *params, size_t B, frnn_stream **result)
 {
-    assert(B > 0 && params->spec.forward && !params->spec.reverse);
+    assert(B > 0);
+    if (params->spec.reverse)
+        return FRNN_REVERSE;
     frnn_stream *self = malloc(sizeof *self);
     if (!self)
         return FRNN_NO_MEMORY;

@@ -55,7 +55,8 @@ class Replica:
 
     async def resume(self, ticket: str, state: Any, frames: list[np.ndarray]) -> np.ndarray:
         """Open a session that was elsewhere: the output of the last frame since that state."""
-        self.sessions = {ticket: session for ticket, session in self.sessions.items() if session.is_open}
+        if len(self.sessions) > 2 * len(self.batcher) + 100:  # most have expired
+            self.sessions = {ticket: session for ticket, session in self.sessions.items() if session.is_open}
         session = await self.batcher.open(state)
         for x in frames:
             y = await self.batcher.step(session, x)
@@ -64,12 +65,18 @@ class Replica:
 
     async def step(self, ticket: str, x: np.ndarray) -> np.ndarray | None:
         """The output of a step; None where the session is not here."""
-        session = self.sessions.get(ticket)
-        return await self.batcher.step(session, x) if session and session.is_open else None
+        try:
+            return await self.batcher.step(self.sessions[ticket], x)
+        except (KeyError, fastrnn.aio.SessionClosedError):
+            self.sessions.pop(ticket, None)
+            return None
 
     async def state(self, ticket: str) -> Any:
-        session = self.sessions.get(ticket)
-        return await self.batcher.state(session) if session and session.is_open else None
+        try:
+            return await self.batcher.state(self.sessions[ticket])
+        except (KeyError, fastrnn.aio.SessionClosedError):
+            self.sessions.pop(ticket, None)
+            return None
 
     async def close(self, ticket: str) -> None:
         if ticket in self.sessions:

@@ -372,10 +372,12 @@ class Params(_core.Params):
         Parameters
         ----------
         path : str or path
-            Any name. A file that is there is replaced.
+            Any name but those that end in .npz or .safetensors, which `load` reads. A file that is there is replaced.
 
         Raises
         ------
+        ValueError
+            Such a name, or that of a device, pipe or socket.
         OSError
             The file can't be written; what was there stays.
 
@@ -390,8 +392,11 @@ class Params(_core.Params):
         """
         from fastrnn._formats import path_name, replace
 
+        name = path_name(path)
+        if name.endswith((".npz", ".safetensors")):
+            raise ValueError(f"path: expected another ending than those of files that load() reads, got {name!r}")
         embedding = _embedding.packed(self._weights.get(EMBEDDING), self._dtype)
-        replace(path_name(path), self._packed.image([tuple(part) for part in self._parts()], embedding))
+        replace(name, self._packed.image([tuple(part) for part in self._parts()], embedding))
 
     def _transposed(self) -> _core.Transposed:
         """The weights as the way back multiplies them: made when they are first wanted."""

@@ -157,12 +157,19 @@ def _array_cure(name: str, value: object, dtype: np.dtype[Any]) -> str:
     )
 
 
-def as_array(name: str, value: object, type_num: int) -> Array:
-    """An array of NumPy, or of a subclass that adds no meaning to the numbers."""
+def _are_integers(value: object) -> bool:
+    try:
+        return np.asarray(value).dtype.kind in "iu"
+    except Exception:
+        return False
+
+
+def as_array(name: str, value: object, type_num: int, vocabulary: int = 0) -> Array:
+    """An array of NumPy, or of a subclass that adds no meaning to the numbers; it may be of tokens of a vocabulary."""
     refuse_mask(name, value)
     if not issubclass(type(value), np.ndarray):
-        cure = _array_cure(name, value, DTYPES[type_num])
-        raise TypeError(f"{name}: expected a numpy.ndarray, got {type_name(value)}{cure}")
+        dtype = np.dtype(np.int64) if vocabulary and _are_integers(value) else DTYPES[type_num]
+        raise TypeError(f"{name}: expected a numpy.ndarray, got {type_name(value)}{_array_cure(name, value, dtype)}")
     return np.asarray(value)
 
 
@@ -227,8 +234,13 @@ def fail_token(x: Any, vocabulary: int, lengths: list[int] | None, batch_first: 
     raise ValueError(f"{expected} {np.asarray(x)[place]}{f' at x{[*place]}' if place else ''}")
 
 
-def fail_x(x: Array, input_size: int, type_num: int, batch_first: bool) -> NoReturn:
+def fail_x(x: Array, input_size: int, type_num: int, batch_first: bool, vocabulary: int = 0) -> NoReturn:
     refuse_integers(x, type_num)
+    if vocabulary and x.ndim in (1, 2) and x.shape[-1] != input_size and x.dtype.kind == "f":
+        expected = f"tokens, which are integers, or vectors of {input_size}"
+        raise ValueError(
+            f"x: expected {expected}, got {x.dtype} {x.shape}; x.astype('int64') makes tokens of whole numbers"
+        )
     layout = f"({'B, T' if batch_first else 'T, B'}, {input_size})"
     if x.ndim not in (2, 3):
         raise ValueError(f"x: expected {layout} or (T, {input_size}), got {x.ndim} axes: {x.shape}")

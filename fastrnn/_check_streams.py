@@ -142,10 +142,15 @@ def token_of_session(x: object, vocabulary: int) -> int:
 
 def seconds(name: str, value: object) -> float:
     """A length of time."""
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name}: expected a number of seconds, got {_check.type_name(value)}")
-    number = float(value)
-    if not 0 <= number < 1e9:
+    try:
+        if isinstance(value, (bool, str)):
+            raise TypeError
+        number = float(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name}: expected a number of seconds, got {_check.type_name(value)}") from None
+    except OverflowError:
+        number = np.inf
+    if not 0 <= number <= 1e9:
         raise ValueError(f"{name}: expected seconds from 0 to 1e9, got {_check.shown(value)}")
     return number
 
@@ -155,10 +160,6 @@ def fail_pool_chunk(x: Array, rows: int | None, input_size: int) -> NoReturn:
     expected = f"{_numbers_or_tokens(x, steps, input_size)} for {streams}"
     cure = "; [id] is a list of one" if rows is None and x.ndim == 3 and x.shape[0] == 1 else ""
     raise ValueError(f"x: expected {expected}, got {x.shape}{cure}")
-
-
-def fail_stream_params(params: object) -> NoReturn:
-    _check.fail_params(params)
 
 
 def fail_stream_direction(direction: str) -> NoReturn:

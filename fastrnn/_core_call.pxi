@@ -115,7 +115,7 @@ cdef cnp.ndarray read_x(Call *call, x, Packed packed, batch_first):
     else:
         call.batch_first = _check.flag("batch_first", batch_first, or_none=True)
     if not cnp.PyArray_CheckExact(x):
-        x = _check.as_array("x", x, packed.type_num)
+        x = _check.as_array("x", x, packed.type_num, packed.vocabulary)
     cdef cnp.ndarray array = x
     cdef int ndim = cnp.PyArray_NDIM(array)
     call.c.tokens = FRNN_NO_TOKENS
@@ -129,7 +129,7 @@ cdef cnp.ndarray read_x(Call *call, x, Packed packed, batch_first):
         or cnp.PyArray_DIM(array, ndim - 1) != packed.input_size
         or not is_dense(array, packed.type_num)
     ):
-        _check.fail_x(array, packed.input_size, packed.type_num, call.batch_first)
+        _check.fail_x(array, packed.input_size, packed.type_num, call.batch_first, packed.vocabulary)
     cdef int time = ndim == 3 and call.batch_first, row = not time
     cdef Py_ssize_t T = cnp.PyArray_DIM(array, time), B = cnp.PyArray_DIM(array, row) if ndim == 3 else 1
     # NumPy counts an axis of 0 as 1.

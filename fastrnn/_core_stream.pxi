@@ -113,7 +113,7 @@ cdef inline cnp.ndarray read_step(StepInput *to, x, Packed packed, Py_ssize_t ro
         to.data, to.row, to.tokens, to.ndim = &to.token, 0, FRNN_TOKENS_64, may_lack_rows
         return None
     if not cnp.PyArray_CheckExact(x):
-        x = _check.as_array("x", x, packed.type_num)
+        x = _check.as_array("x", x, packed.type_num, packed.vocabulary)
     cdef cnp.ndarray array = x
     cdef bint names_rows = packed.vocabulary and cnp.PyArray_ISINTEGER(array), is_readable
     cdef int ndim = cnp.PyArray_NDIM(array) + names_rows
@@ -149,7 +149,7 @@ cdef class Stream:
         if unexpected:
             _keywords.fail_stream(unexpected)
         if not isinstance(params, Params) or (<Params>params)._packed is None:
-            _check_streams.fail_stream_params(params)
+            _check.fail_params(params)
         self._params = params
         self.packed = self._params._packed
         if not self.packed.forward:

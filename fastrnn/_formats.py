@@ -48,6 +48,8 @@ def path_name(path: object) -> str:
     name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     if not isinstance(name, str):
         raise TypeError(f"path: expected a str or os.PathLike, got {type(path).__name__}")
+    if "\0" in name or not os.path.basename(name):
+        raise ValueError(f"path: expected the name of a file, got {name!r}")
     return name
 
 
@@ -74,6 +76,8 @@ def write(
 def replace(name: str, data: bytes) -> None:
     """Write a file under another name in the same folder, then rename it: no reader ever finds half a file."""
     final = os.path.realpath(name)  # through a link, as open() would
+    if os.path.exists(final) and not (os.path.isfile(final) or os.path.isdir(final)):  # which a rename would end
+        raise ValueError(f"path: expected a file or a name that is free, got a device, pipe or socket: {name!r}")
     temporary = os.path.join(os.path.dirname(final), f".{secrets.token_hex(8)}.tmp")
     try:
         try:

@@ -41,6 +41,7 @@ def read_input(path: str, input_size: int) -> Array:
     with said_of(path, "an .npy file of float16, float32 or float64"):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(array, np.ndarray):
+            array.close()
             raise ValueError("an .npz file")
         if array.dtype not in (np.float16, np.float32, np.float64):
             raise ValueError(str(array.dtype))

@@ -52,7 +52,8 @@ class Batcher:
 
     Notes
     -----
-    Its thread begins with the first session, and ends with `shutdown`, which the end of a ``with`` block calls too.
+    Its thread begins with the first session, and ends with `shutdown`, which the end of a ``with`` block calls too; the
+    batcher stays as long as its thread.
 
     Examples
     --------

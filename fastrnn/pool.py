@@ -42,9 +42,10 @@ class StreamPool(_core.StreamPool):
 
     Notes
     -----
-    The id of a stream is an int of up to 63 bits, which a process gives only once: the id of a closed stream is that of
-    no other stream, of this pool or of another one. ``len(pool)`` is the number of open streams, ``id in pool`` says
-    whether one is open, and ``list(pool)`` are all of them.
+    The id of a stream is an int of up to 63 bits, which a process gives only once: the id of a closed stream is that
+    of no other stream, of this pool or of another one. Copies of a pool keep its ids, and so does a pool that was
+    pickled in another process, whose ids may be those of other pools here. ``len(pool)`` is the number of open
+    streams, ``id in pool`` says whether one is open, and ``list(pool)`` are all of them.
 
     One thread at a time uses a pool. A short call keeps the interpreter lock. A longer one, from 10 or 20 us on,
     releases it while it computes, so other threads go on, and one that calls this same pool meets a RuntimeError.

@@ -2,9 +2,10 @@
 
     python tools/simulate_arrivals.py --sessions 1000 --period 32 --first 20 --further 3
 
-Every session has a frame each period. A batch of n steps takes first + further (n - 1) microseconds; what follows the
-rules of `fastrnn.aio.Batcher`: a batch begins when the oldest step that waits has waited for the window, or when
-`max_batch` wait, as soon as no other batch is at work. tools/measure_sessions.py measures the two times.
+Every session has a frame each period. A batch of n steps takes first + further (n - 1) microseconds, which
+tools/measure_sessions.py measures. As in `fastrnn.aio.Batcher` it begins when the oldest step that waits has waited
+for the window, or when `max_batch` wait, as soon as no other batch is at work. Deadlines, steps of a session behind
+each other, and batches that begin early since nobody else can come are not simulated.
 """
 
 from __future__ import annotations

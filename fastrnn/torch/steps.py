@@ -60,10 +60,12 @@ def _stack(layer: Any, x: Any, states: tuple[Any, ...], marks: Marks) -> tuple[A
 def _direction(layer: Any, place: int, x: Any, states: list[Any], marks: Marks) -> tuple[Any, list[Any]]:
     """One layer in one direction: y, and its final states (B, ..)."""
     single, steps = _single(layer, place, x.shape[-1]), range(len(x))
-    y = [x] * len(x)
+    y, resets = [x] * len(x), marks.resets
+    if resets is not None and marks.lengths is not None:  # one past a row's end is none
+        resets = resets & (torch.arange(len(x), device=x.device).unsqueeze(1) < marks.lengths)
     for t in reversed(steps) if layer.bidirectional and place % 2 else steps:
-        if marks.resets is not None:
-            states = [state.masked_fill(marks.resets[t].unsqueeze(1), 0) for state in states]
+        if resets is not None:
+            states = [state.masked_fill(resets[t].unsqueeze(1), 0) for state in states]
         given = tuple(state.unsqueeze(0) for state in states)
         y[t], after = type(single).forward(single, x[t : t + 1], given if len(given) > 1 else given[0])
         news = [state.squeeze(0) for state in (after if isinstance(after, tuple) else (after,))]

@@ -154,8 +154,13 @@ static void check_pools(const subject *s, const batch *even, const result *expec
 static void check_stream(const subject *s)
 {
     const layer *l = s->l;
-    if (l->spec.reverse)
+    if (l->spec.reverse) {
+        frnn_stream *stream;
+        frnn_pool *pool;
+        must(frnn_stream_new(l->params, 1, &stream) == FRNN_REVERSE, "no stream runs in reverse");
+        must(frnn_pool_new(l->params, 1, &pool) == FRNN_REVERSE, "no pool runs in reverse");
         return;
+    }
     batch even = *s->b;
     even.ragged = false;
     even.resets = NULL; /* which a step does not take */

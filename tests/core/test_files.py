@@ -280,6 +280,18 @@ IsADirectoryError: [Errno 21] Is a directory: 'folder.npz'
 IsADirectoryError: [Errno 21] Is a directory: 'folder.safetensors'
 >>> save("folder.npz")
 IsADirectoryError: [Errno 21] Is a directory: 'folder.npz'
+>>> save("pipe.npz")
+ValueError: path: expected a file or a name that is free, got a device, pipe or socket: 'pipe.npz'
+>>> params.save_image("pipe.npz")
+ValueError: path: expected another ending than those of files that load() reads, got 'pipe.npz'
+>>> params.save_image("pipe")
+ValueError: path: expected a file or a name that is free, got a device, pipe or socket: 'pipe'
+>>> params.save_image("folder.npz/")
+ValueError: path: expected the name of a file, got 'folder.npz/'
+>>> params.save_image("")
+ValueError: path: expected the name of a file, got ''
+>>> params.save_image("a\0b")
+ValueError: path: expected the name of a file, got 'a\x00b'
 >>> load("ours.npz", cell="gru")
 ValueError: cell: expected 'lstm', as ours.npz says, got 'gru'
 >>> load("ours.npz", cell="LSTM")
@@ -331,11 +343,13 @@ def test_wrong_calls(tmp_path: Path, call: str, error: str, message: str, monkey
         example(clip=0.5).save(f"ours{suffix}")
         write(Path(f"theirs{suffix}"), {f"encoder.{name}": array for name, array in weights.items()})
         Path(f"folder{suffix}").mkdir()
+    for name in ("pipe", "pipe.npz"):
+        os.mkfifo(name)
     write(Path("empty.npz"), {"a": np.zeros(3)})
     write(Path("half.npz"), {name: array.astype("float16") for name, array in weights.items()})
     here = sorted(os.listdir())
     with raises_as_said(error, message):
-        eval(call, {"os": os, "fastrnn": fastrnn, "load": fastrnn.load, "save": example().save})
+        eval(call, {"os": os, "fastrnn": fastrnn, "load": fastrnn.load, "save": example().save, "params": example()})
     assert sorted(os.listdir()) == here
 
 

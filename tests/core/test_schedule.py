@@ -401,6 +401,8 @@ BAD = {
     r"x: expected \(3,\) for one stream, got \(4, 3\)": lambda: add_to_new(numbers(4)),
     "x: expected float32 .*, got float64; x.astype": lambda: add_to_new(numbers().astype("f8")),
     "x: expected a numpy.ndarray, got list; ": lambda: add_to_new([0.0, 0.0, 0.0]),
+    "deadline: expected seconds from 0 to 1e9, got 1": lambda: add_to_new(numbers(), 10**400),
+    "deadline: expected a number of seconds, got ndarray": lambda: add_to_new(numbers(), np.zeros(2)),
     "deadline: expected seconds from 0 to 1e9, got -0.1": lambda: add_to_new(numbers(), -0.1),
     r"session: expected a Session, which open\(\) gives, got int": lambda: schedule_of().close(3),
     "session: expected one of this batcher, got another one's": lambda: schedule_of().close(schedule_of().open(0.0)),

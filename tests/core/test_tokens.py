@@ -482,9 +482,15 @@ def test_streams_of_a_pool_stay_as_they_were_where_a_token_is_wrong() -> None:
         (np.array(1), ValueError, r"x: expected tokens \(T, B\) or \(T,\), got \(\)"),
         (np.zeros((5, 3), bool), TypeError, "x: expected float32"),
         (np.zeros((5, 4, 2), "float32"), ValueError, r"x: expected \(T, B, 3\), got \(5, 4, 2\)"),
+        (
+            np.zeros((5, 4), "float32"),
+            ValueError,
+            r"x: expected tokens, .* or vectors of 3, .*x.astype\('int64'\) makes",
+        ),
+        ([[1, 2], [0, 1]], TypeError, r"got list; numpy.ascontiguousarray\(x, dtype='int64'\) makes one"),
     ],
 )
-def test_wrong_tokens(x: np.ndarray, error: type[Exception], said: str) -> None:
+def test_wrong_tokens(x: Any, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         fastrnn.lstm(x, small(ROWS))
 

@@ -100,6 +100,17 @@ def test_by_steps_is_the_reference(call: tuple[Any, Any, Any, Marks]) -> None:
     near([a.detach() for a in flat(Steps(layer, marks)(x, state))], arrays)
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_reset_past_a_rows_end_is_none(bidirectional: bool) -> None:
+    layer, x, lengths = nn.LSTM(3, 4, bidirectional=bidirectional).double(), torch.randn(5, 2, 3).double(), [3, 5]
+    state = tuple(torch.randn(1 + bidirectional, 2, 4).double() for _ in range(2))
+    resets = torch.zeros(5, 2, dtype=torch.bool)
+    resets[4, 0] = resets[3, 0] = True
+    counts = torch.tensor(lengths)
+    got, expected = (Steps(layer, Marks(each, counts))(x, state) for each in (resets, None))
+    near([a.detach() for a in flat(got)], [a.detach() for a in flat(expected)])
+
+
 @some
 @given(call=marked_calls(), wanted=st.booleans(), training=st.booleans())
 def test_layer(call: tuple[Any, Any, Any, Marks], wanted: bool, training: bool) -> None:

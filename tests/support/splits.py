@@ -33,7 +33,7 @@ SPLITS = {
     "rows": Split((40, 100), 1, 1, 64, 30, "the batch is dealt out in 2 parts"),
     "directions": Split((40, 160), 2, 2, 1, 30, "the two directions run side by side"),
     "units": Split((64, 400), 1, 1, 1, 60, "2 share the units of a layer"),
-    "layers": Split((64, 112), 3, 1, 1, 100, "2 take the layers"),
+    "layers": Split((64, 80), 4, 1, 1, 250, "2 take the layers"),
 }
 ONE_THREAD = {
     "brief": Split((5, 12), 1, 1, 1, 3),  # the interpreter lock is kept

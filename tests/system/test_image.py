@@ -215,6 +215,18 @@ def test_columns_of_bytes_have_a_limit(program: Path, folder: Path) -> None:
     assert check(program, [folder / "wide.frnn", folder / "wider.frnn"]) == ["done", BROKEN]
 
 
+@pytest.mark.parametrize("proj", [130_000, 130_001])
+def test_columns_of_a_projections_bytes_have_a_limit(program: Path, folder: Path, proj: int) -> None:
+    """Of U, which as many columns are multiplied with as the projection has rows."""
+    image = image_of(folder / "narrow.frnn", "lstm", (1, 2), proj=1, precision="int8")
+    (mask,) = struct.unpack_from("<I", image, 192)
+    sizes = [8, 8 * proj, 8 * 4, 8 * 4, proj * 2, 24, 8 * 4, 8 * 4, proj * 4, 0]  # bytes of W, U, b, d, V, p and so on
+    body = bytes(sum(64 * -(-size // 64) for k, size in enumerate(sizes) if mask >> k & 1))
+    wide = image[:40] + struct.pack("<Q", proj) + image[48:256] + body
+    (folder / "projected.frnn").write_bytes(corrected(wide))
+    assert check(program, [folder / "projected.frnn"]) == ["done" if proj == 130_000 else BROKEN]
+
+
 @pytest.mark.parametrize("block", C, ids=lambda block: block.name)
 def test_c_of_the_documents(block: Block, c_library: Library, folder: Path) -> None:
     """It prints what Python's stream computes of the layer that the Python above it has made."""
