@@ -16,6 +16,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -75,6 +76,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--sequences", type=int, default=2000)
     arguments = parser.parse_args()
+    os.chdir(Path(__file__).parent)  # Ray's processes look for modules here first: not in a checkout, unbuilt
     if arguments.address:
         ray.init(arguments.address)
     else:

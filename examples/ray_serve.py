@@ -181,6 +181,7 @@ if __name__ == "__main__":
     parser.add_argument("--sessions", type=int, default=24)
     parser.add_argument("--steps", type=int, default=60)
     arguments = parser.parse_args()
+    os.chdir(Path(__file__).parent)  # Ray's processes look for modules here first: not in a checkout, unbuilt
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     serve.start(proxy_location="Disabled")
