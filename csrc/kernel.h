@@ -52,8 +52,8 @@ typedef struct frnn_embedding {
     size_t V; /* rows; 0: there is no embedding */
     const char *rows;
     ptrdiff_t row; /* bytes from one to the next, which may overlap */
-    const char
-        *table[2][FRNN_MOST_STAGES]; /* of each direction and stage: bias + W E[v], a row of sums a token, or NULL */
+    /* Of each direction and stage: bias + W E[v], a row of sums a token, or NULL. */
+    const char *table[2][FRNN_MOST_STAGES];
     size_t table_bytes;
 } frnn_embedding;
 
@@ -61,8 +61,7 @@ typedef struct frnn_embedding {
 typedef struct frnn_lookup {
     frnn_tokens tokens;
     const frnn_embedding *embedding;
-    const char *const
-        *table; /* of each stage, rows of its kept sums; NULL: W is multiplied with rows of the embedding */
+    const char *const *table; /* of each stage, rows of its kept sums; NULL: rows of the embedding are multiplied */
 } frnn_lookup;
 
 /* A token at an address. It was checked before, but the caller may write to its array meanwhile: then it is row 0. */

@@ -126,7 +126,7 @@ class Schedule(Generic[Caller]):
         self.counters = Counters()
         self.is_at_work = False
         self._leaving: list[int] = []  # streams of sessions that have ended
-        self._sessions: dict[int, Session] = {}  # by their streams
+        self.sessions: dict[int, Session] = {}  # those that are open, by their streams
         self._idle: OrderedDict[Session, None] = OrderedDict()  # those without a step; the one used last is last
         self._ready: list[tuple[int, Step[Caller]]] = []  # a heap, the oldest first; steps without a row were dropped
         self._deadlines: list[tuple[float, int, float, Step[Caller]]] = []  # a heap: when batches with these are to end
@@ -145,7 +145,7 @@ class Schedule(Generic[Caller]):
     def open(self, now: float, state: Any = None) -> Session:
         self._close_streams()
         session = Session(self.pool.open(state), now)
-        self._sessions[session._stream] = session
+        self.sessions[session._stream] = session
         self._idle[session] = None
         self.counters.opened += 1
         return session
@@ -157,7 +157,7 @@ class Schedule(Generic[Caller]):
         session._end = end
         dropped = [step.caller for step in [*session._steps] if self.drop(step, session._used)]
         self._idle.pop(session, None)
-        del self._sessions[session._stream]
+        del self.sessions[session._stream]
         self._leaving.append(session._stream)
         self._close_streams()
         self.counters.closed += 1
@@ -179,7 +179,7 @@ class Schedule(Generic[Caller]):
     def is_open(self, session: Session) -> bool:
         if not isinstance(session, Session):
             raise TypeError(f"session: expected a Session, which open() gives, got {_check.type_name(session)}")
-        if session.is_open and self._sessions.get(session._stream) is not session:
+        if session.is_open and self.sessions.get(session._stream) is not session:
             raise ValueError("session: expected one of this batcher, got another one's")
         return session.is_open
 
@@ -266,11 +266,14 @@ class Schedule(Generic[Caller]):
 
     def _keep_deadline(self, session: Session) -> None:
         """Sees to it that a batch with the session's first step begins in time for all of its steps."""
+        steps = session._steps
+        if len(steps) == 1 and steps[0].deadline == np.inf:
+            return
         each = self.expected_seconds()
-        end, i = min((step.deadline - i * each, i) for i, step in enumerate(session._steps))
+        end, i = min((step.deadline - i * each, i) for i, step in enumerate(steps))
         if end < np.inf:
             self._kept += 1
-            heapq.heappush(self._deadlines, (end, self._kept, session._steps[i].arrived, session._steps[0]))
+            heapq.heappush(self._deadlines, (end, self._kept, steps[i].arrived, steps[0]))
 
     def _take_row(self) -> int:
         if not self._free:
@@ -299,7 +302,7 @@ class Schedule(Generic[Caller]):
         """When a batch is to begin, if nothing else comes till then; None: there is none, or one is at work."""
         if self.is_at_work or not self._ready_count:
             return None
-        if self._ready_count >= min(self.max_batch, len(self._sessions)):
+        if self._ready_count >= min(self.max_batch, len(self.sessions)):
             return now
         while self._ready[0][1].row < 0:
             heapq.heappop(self._ready)
@@ -350,9 +353,11 @@ class Schedule(Generic[Caller]):
         self._close_streams()
         seconds, n = now - batch.begun, len(batch.steps)
         self.counters.ended(n, seconds, sum(step.deadline < now for step in batch.steps))
-        self.counters.failed += n if failed else 0
-        old = self._seconds.get(n.bit_length(), seconds)
-        self._seconds[n.bit_length()] = old + _RECENT * (seconds - old)
+        if failed:
+            self.counters.failed += n
+        else:
+            old = self._seconds.get(n.bit_length(), seconds)
+            self._seconds[n.bit_length()] = old + _RECENT * (seconds - old)
         for step in batch.steps:
             step.session._at_work = False
             self._rest(step.session, now)
@@ -367,17 +372,37 @@ class Schedule(Generic[Caller]):
         """Steps that wait."""
         return self._waiting
 
+
+class BatcherBase(Generic[Caller]):
+    """What batchers say of themselves, whoever their callers are."""
+
+    _params: AnyParams
+    _schedule: Schedule[Caller]
+
+    @property
+    def params(self) -> AnyParams:
+        """The weights."""
+        return self._params
+
+    @property
+    def counters(self) -> Counters:
+        """What has been counted so far: the object itself, which goes on counting."""
+        return self._schedule.counters
+
+    @property
+    def waiting(self) -> int:
+        """Steps that wait now."""
+        return self._schedule.waiting
+
     def __len__(self) -> int:
         """Sessions that are open."""
-        return len(self._sessions)
+        return len(self._schedule.sessions)
 
     def __bool__(self) -> bool:
         return True
 
-    @property
-    def sessions(self) -> list[Session]:
-        """Those that are open."""
-        return [*self._sessions.values()]
+    def __repr__(self) -> str:
+        return f"<Batcher of {self._params!r}, {len(self)} sessions>"
 
 
 def answer(use: Callable[[], Any], future: Any) -> None:

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn._counters import Counters
 from fastrnn._schedule import (
     Batch,
+    BatcherBase,
     OverloadedError,
     Schedule,
     Session,
@@ -33,7 +33,7 @@ T = TypeVar("T")
 _INLINE_SECONDS = 1e-3  # a batch that is expected to be as short as this runs in the loop's thread
 
 
-class Batcher:
+class Batcher(BatcherBase[Future]):
     """Runs steps of sessions together that wait at the same time: ``y = await batcher.step(session, x)``.
 
     A session is a stream of its own, with the bits that it has alone. Steps that wait run as a batch when `max_batch`
@@ -124,28 +124,6 @@ class Batcher:
         self._executor: ThreadPoolExecutor | None = None
         self._is_closed = False
 
-    @property
-    def params(self) -> AnyParams:
-        """The weights."""
-        return self._params
-
-    @property
-    def counters(self) -> Counters:
-        """What has been counted so far: the object itself, which goes on counting."""
-        return self._schedule.counters
-
-    @property
-    def waiting(self) -> int:
-        """Steps that wait now."""
-        return self._schedule.waiting
-
-    def __len__(self) -> int:
-        """Sessions that are open."""
-        return len(self._schedule)
-
-    def __bool__(self) -> bool:
-        return True
-
     async def open(self, state: Any = None) -> Session:
         """Open a session.
 
@@ -233,7 +211,7 @@ class Batcher:
         if self._is_closed:
             return
         await self._when_idle(lambda: None)
-        for session in self._schedule.sessions:
+        for session in [*self._schedule.sessions.values()]:
             self._refuse(session, self._schedule.close(session))
         self._is_closed = True
         for handle in (self._timer, self._expiry):
@@ -243,14 +221,11 @@ class Batcher:
             self._executor.shutdown(wait=False)
 
     async def __aenter__(self) -> Batcher:
-        self._get_loop()
+        await self._when_idle(lambda: None)
         return self
 
     async def __aexit__(self, *unused: object) -> None:
         await self.aclose()
-
-    def __repr__(self) -> str:
-        return f"<Batcher of {self._params!r}, {len(self)} sessions>"
 
     def _get_loop(self) -> asyncio.AbstractEventLoop:
         try:
@@ -258,8 +233,6 @@ class Batcher:
         except RuntimeError:
             cure = "loop.call_soon_threadsafe() takes a function there, and fastrnn.batching.Batcher is for threads"
             raise RuntimeError(f"batcher: expected a call in its event loop, got one outside of it; {cure}") from None
-        if self._is_closed:
-            raise RuntimeError("batcher: expected an open one, got a closed one")
         if self._loop is None:
             self._loop = loop
         if self._loop is not loop:
@@ -267,7 +240,6 @@ class Batcher:
         return loop
 
     def _add(self, session: Session, x: Array | int, deadline: float | None) -> Step[Future]:
-        self._schedule.check_open(session)
         loop = self._get_loop()
         now = loop.time()
         step = self._schedule.add(now, session, x, deadline, loop.create_future())
@@ -283,6 +255,8 @@ class Batcher:
     async def _when_idle(self, use: Callable[[], T]) -> T:
         """What needs the pool: now, or as soon as the batch that is at work is back."""
         loop = self._get_loop()
+        if self._is_closed:
+            raise RuntimeError("batcher: expected an open one, got a closed one")
         if not self._schedule.is_at_work:
             return use()
         future = loop.create_future()
@@ -316,6 +290,7 @@ class Batcher:
         is_long = self._schedule.expected_seconds(unknown=np.inf) > _INLINE_SECONDS
         batch = self._schedule.take(now, lambda future: not future.done())
         if batch is None:
+            self._arrange_expiry()
             return
         if not is_long:
             self._end(batch, batch.outcome())

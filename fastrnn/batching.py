@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn._counters import Counters
 from fastrnn._schedule import (
     Batch,
+    BatcherBase,
     OverloadedError,
     Schedule,
     Session,
@@ -31,7 +31,7 @@ Array = NDArray[Any]
 T = TypeVar("T")
 
 
-class Batcher:
+class Batcher(BatcherBase[Future[Array]]):
     """Runs steps of sessions together that wait at the same time: ``y = batcher.step(session, x)``, in any thread.
 
     It does what `fastrnn.aio.Batcher` does, in a thread of its own.
@@ -96,28 +96,6 @@ class Batcher:
         self._is_shut = False
         self._process = os.getpid()
 
-    @property
-    def params(self) -> AnyParams:
-        """The weights."""
-        return self._params
-
-    @property
-    def counters(self) -> Counters:
-        """What has been counted so far: the object itself, which goes on counting."""
-        return self._schedule.counters
-
-    @property
-    def waiting(self) -> int:
-        """Steps that wait now."""
-        return self._schedule.waiting
-
-    def __len__(self) -> int:
-        """Sessions that are open."""
-        return len(self._schedule)
-
-    def __bool__(self) -> bool:
-        return True
-
     def open(self, state: Any = None) -> Session:
         """Open a session: `state` is as `StreamPool.open` takes it, zeros if not given."""
         opened = list[Session]()
@@ -164,8 +142,6 @@ class Batcher:
         self._check_process()
         future: Future[Array] = Future()
         with self._changed:
-            self._schedule.check_open(session)
-            self._check()
             step = self._schedule.add(time.monotonic(), session, x, deadline, future)
             try:
                 self._arrange()
@@ -202,7 +178,7 @@ class Batcher:
             return
         with self._changed:
             self._is_shut = True
-            refused = [(session, self._schedule.close(session)) for session in self._schedule.sessions]
+            refused = [(session, self._schedule.close(session)) for session in [*self._schedule.sessions.values()]]
             self._changed.notify()
         for session, futures in refused:
             self._refuse(session, futures)
@@ -214,9 +190,6 @@ class Batcher:
 
     def __exit__(self, *unused: object) -> None:
         self.shutdown()
-
-    def __repr__(self) -> str:
-        return f"<Batcher of {self._params!r}, {len(self)} sessions>"
 
     def _check_process(self) -> None:
         """Before the lock is taken, which another thread may have had when this process was forked."""

@@ -303,16 +303,14 @@ def test_a_closed_batcher() -> None:
             await batcher.step(a, x)
         batcher.close(a)
         await batcher.aclose()
-        with pytest.raises(RuntimeError, match=r"^batcher: expected an open one, got a closed one$"):
-            await batcher.open()
+        for use in (batcher.open, batcher.__aenter__):
+            with pytest.raises(RuntimeError, match=r"^batcher: expected an open one, got a closed one$"):
+                await use()
 
     asyncio.run(main())
 
 
 def test_outside_of_a_loop() -> None:
-    session = in_loop(aio.Batcher.open)
-    with pytest.raises(aio.SessionClosedError):
-        aio.Batcher(SMALL).submit(session, sequences(SMALL, 1, 1)[0, 0])
     batcher = aio.Batcher(SMALL)
     session = asyncio.run(batcher.open())
     with pytest.raises(
@@ -382,6 +380,21 @@ def test_a_cancelled_open_leaves_no_session(monkeypatch: pytest.MonkeyPatch) -> 
                 batcher.close(opening.result())
 
     in_loop(work)
+
+
+def test_a_session_expires_whose_step_was_cancelled_as_its_batch_began() -> None:
+    x = sequences(SMALL, 1, 1)[0, 0]
+
+    async def work(batcher: aio.Batcher) -> None:
+        session = await batcher.open()
+        assert batcher._expiry
+        batcher._expiry.cancel()
+        batcher._expiry = None  # as if it had found the session with a step
+        batcher.submit(session, x).cancel()
+        while session.is_open:
+            await asyncio.sleep(1e-3)
+
+    in_loop(work, expire=0.01)
 
 
 def test_a_cancelled_step_lets_the_next_be_in_time() -> None:

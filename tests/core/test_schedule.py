@@ -177,7 +177,7 @@ class World:
 
     def check(self) -> None:
         assert self.schedule.waiting == len(self.steps)
-        assert set(self.schedule.sessions) == set(self.sessions())
+        assert set(self.schedule.sessions.values()) == set(self.sessions())
 
 
 WHAT = ["open", "close", "add", "add", "add", "add", "drop", "go", "wait", "begin", "begin", "end", "end"]
@@ -386,6 +386,7 @@ def test_a_failed_batch_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     schedule.finish(0.0, batch, failed=True)
     assert not any(part.any() for part in schedule.state(a))
     assert schedule.counters.failed == 1
+    assert schedule.expected_seconds(unknown=7.0) == 7.0  # it says nothing of what others take
 
 
 BAD = {
