@@ -13,11 +13,13 @@ callers.py        prepared calls, and threads that make them
 c_programs.py     programs in C, with sanitizers and the scalar kernels
 apart.py          code and functions in processes of their own
 preloaded.py      c/fault_preload.c from within such a process: counts and refusals
+gallery.py        pages of the gallery, run
 usage.py          memory, threads and files of this process
 layer_files.py    files that `load` reads
 command_line.py   the command `fastrnn`, its files and its output
 torch_models.py, keras_layers.py, onnx_models.py    models of these frameworks; each needs its package
 torch_gradients.py    calls of PyTorch's layers with all of their gradients
+gallery.py        pages of the gallery, run
 onnx_chains.py    random chains of ONNX operators that end in a given array
 
 `tests` is on the path of pytest (`pythonpath` in pyproject.toml), of the scripts in it, and of each process that
