@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
 
-from fastrnn import _check, _core, _embedding
+from fastrnn import _check, _core, _embedding, _html
 from fastrnn._arrays import (
     EMBEDDING,
     Array,
@@ -420,6 +420,14 @@ class Params(_core.Params):
         return {name: value for name, value in self._shown_options().items() if name != "batch_first"}
 
     def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._shown().items())})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: sizes and options, in a table."""
+        return _html.table(type(self).__name__, self._shown().items())
+
+    def _shown(self) -> dict[str, Any]:
+        """Sizes and options, by the names that a repr has them under."""
         shown: dict[str, Any] = {"input_size": self.input_size, "hidden_size": self.hidden_size}
         shown |= {"num_layers": self.num_layers, "direction": self.direction}
         if self.proj_size:
@@ -428,8 +436,7 @@ class Params(_core.Params):
             shown["embedding"] = "one-hot" if self._one_hot else self._weights[EMBEDDING].shape
         shown |= self._shown_options()
         shown |= {"dtype": self.dtype.name} | ({"precision": self._narrow} if self._narrow else {})
-        shown |= {"target": self.target, "nbytes": self.nbytes}
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+        return shown | {"target": self.target, "nbytes": self.nbytes}
 
     def __reduce__(self) -> tuple[Any, ...]:
         from fastrnn.params import _rebuild  # whose module is part of the format of pickles, and imports this one

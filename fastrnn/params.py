@@ -41,8 +41,8 @@ class RNNParams(Params):
         ones go with float32 arithmetic, and are made of floats by rounding: to float16, or to bytes of a scale a row.
     embedding : (V, I) ndarray, "one-hot" or None
         Lets calls take tokens as x: integers, each of which stands for a row of this array, to the bits that x made of
-        these rows has. The array becomes one of the `weights`, as ``embedding``, and may be given there instead. Rows
-        of "one-hot" are those of the identity matrix, V = I, which is not stored.
+        these rows has. The array becomes one of the `Params.weights`, as ``embedding``, and may be given there instead.
+        Rows of "one-hot" are those of the identity matrix, V = I, which is not stored.
     activation : str or (str, float, float)
         ``"tanh"``, ``"relu"``, ``"sigmoid"``, ``"softsign"``, ``"hard_sigmoid"`` or ``"linear"``. The last two also
         with alpha and beta: ``("hard_sigmoid", 0.2, 0.5)`` is ``max(0, min(1, 0.2 x + 0.5))`` (alone: ``x / 6 + 0.5``),

@@ -7,12 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import _check, _core, _keywords
+from fastrnn import _check, _core, _html, _keywords
 from fastrnn._arrays import Array
 from fastrnn.functional import Lengths, Resets
 from fastrnn.params import AnyParams, Params
 
 __all__ = ["Trace", "trace"]
+
+_MEANINGS = {
+    "i": "input gate",
+    "f": "forget gate",
+    "g": "candidate",
+    "o": "output gate",
+    "r": "reset gate",
+    "z": "update gate",
+    "n": "candidate",
+    "c": "cell state",
+    "h": "hidden state",
+}
 
 
 class Trace(Mapping[str, Array]):
@@ -60,6 +72,11 @@ class Trace(Mapping[str, Array]):
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name}: {array.shape}" for name, array in self._arrays.items())
         return f"Trace({shapes})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the arrays, what they are, and their shapes, in a table."""
+        rows = [(name, _MEANINGS[name[0]], array.shape) for name, array in self._arrays.items()]
+        return _html.table("Trace", rows, ("array", "what it is", "shape"))
 
 
 @_keywords.of_traces

@@ -130,8 +130,8 @@ def session(
 
     The session has the calls of ONNX Runtime's ``InferenceSession``. The model is cut at its RNN, LSTM, GRU and
     DynamicQuantizeLSTM nodes. Those that can't be cut stay in ONNX Runtime: nodes in bodies of If, Loop and Scan and in
-    functions, those with attributes that params do not carry, those whose weights are not constants. `Session.report`
-    says which and why.
+    functions, those with attributes that params do not carry, those whose weights are not constants. The session's
+    ``report`` says which and why.
 
     Parameters
     ----------

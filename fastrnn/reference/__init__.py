@@ -30,8 +30,8 @@ PyTorch's ReLU, Hardsigmoid and Hardtanh have it.
 
 References
 ----------
-.. [1] J. L. Elman, "Finding structure in time", Cognitive Science 14, 1990.
-.. [2] S. Hochreiter and J. Schmidhuber, "Long short-term memory", Neural Computation 9, 1997.
+.. [1] Jeffrey L. Elman, "Finding structure in time", Cognitive Science 14, 1990.
+.. [2] Sepp Hochreiter and Jürgen Schmidhuber, "Long short-term memory", Neural Computation 9, 1997.
 .. [3] F. A. Gers, J. Schmidhuber and F. Cummins, "Learning to forget: continual prediction with LSTM",
    Neural Computation 12, 2000.
 .. [4] F. A. Gers, N. N. Schraudolph and J. Schmidhuber, "Learning precise timing with LSTM recurrent networks",
@@ -41,7 +41,7 @@ References
 .. [6] K. Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical machine translation",
    EMNLP 2014.
 .. [7] The operators RNN, GRU and LSTM of the ONNX specification (`clip`, `input_forget`, the activations).
-.. [8] P. J. Werbos, "Backpropagation through time: what it does and how to do it", Proceedings of the IEEE 78, 1990.
+.. [8] Paul J. Werbos, "Backpropagation through time: what it does and how to do it", Proceedings of the IEEE 78, 1990.
 .. [9] A. Graves and J. Schmidhuber, "Framewise phoneme classification with bidirectional LSTM and other neural network
    architectures", Neural Networks 18, 2005: the whole gradient of an LSTM, where [2]_ and [3]_ cut it at the gates.
 """
