@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from support.environment import ROOT
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+SITE = ROOT / "docs" / "site"  # its pages are documents from the top of the repository, included
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for path in ROOT.glob("docs/**/*.md") if SITE not in path.parents)])
 FENCE = re.compile(r"(?P<indent>\s*)(?P<fence>```+|~~~+)\s*(?P<language>.*?)\s*")
 
 
