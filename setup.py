@@ -1,7 +1,8 @@
 """Builds the one extension. Metadata is in pyproject.toml; flags that results depend on are in csrc/targets.mk.
 
 CC names the compiler: gcc or clang; on Windows one that builds for MinGW-w64, the first of these on the PATH.
-FASTRNN_SANITIZE=address,undefined, or thread, builds with these sanitizers and with assertions.
+FASTRNN_SANITIZE=address,undefined, or thread, builds with these sanitizers and with assertions, for the targets of this
+processor alone: a target that it can't run is scalar by another name.
 FASTRNN_WERROR=1 makes warnings errors.
 """
 
@@ -36,6 +37,7 @@ SIMD = ["-fno-sanitize=undefined"] if SANITIZE else []
 LEVEL = "-O1" if "address" in SANITIZE else "-O2"
 MODE = [*SANITIZERS, "-fno-sanitize-recover=all", LEVEL, "-g", "-UNDEBUG"] if SANITIZE else ["-O2", "-DNDEBUG", "-g0"]
 SOURCES = sorted(glob("csrc/*.c"))
+BITS = (32, 64)
 
 # What functional.py documents.
 FUNCTION = """
@@ -64,19 +66,27 @@ class BuildExtension(build_ext):
         more = [*SIMD, *(FLAGS["windows_gcc"] if windows and "__clang__" not in defined else [])]
         if "address" in SANITIZE and "__clang__" not in defined:
             more += ["--param=asan-instrumentation-with-call-threshold=0"]  # calls: a third of the time to compile
-        targets = [target for name in FLAGS.keys() & defined for target in FLAGS[name]]  # of this processor
+        targets = [target for name in FLAGS.keys() & defined for target in FLAGS[name]]
+        unusable = self.unusable(targets, defined) if SANITIZE else []
         jobs = [
             (f"csrc/targets/{target}.c", bits, [*FLAGS[target], *(more if target != "scalar" else [])])
             for target in [*targets, "scalar"]
-            for bits in (32, 64)
+            for bits in BITS
+            if target not in unusable
         ]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = list(pool.map(lambda job: self.compile_target(*job), jobs))
         ext.extra_objects = objects
         ext.extra_link_args = [*(WINDOWS_LINK if windows else ["-pthread"]), *SANITIZERS]
+        ext.extra_link_args += [f"-Wl,--defsym=frnn_{name}_{n}=frnn_scalar_{n}" for name in unusable for n in BITS]
         if windows:
             ext.define_macros.append(("MS_WIN64", ""))  # which Python's headers define for Microsoft's compiler alone
         super().build_extension(ext)
+
+    def unusable(self, targets: list[str], defined: dict[str, str]) -> list[str]:
+        """Those whose flags define what the flags for this processor do not."""
+        known = defined.keys() | ask_compiler([*self.compiler.compiler_so, "-march=native"]).keys()
+        return [name for name in targets if ask_compiler([*self.compiler.compiler_so, *FLAGS[name]]).keys() - known]
 
     def compile_target(self, source: str, bits: int, flags: list[str]) -> str:
         (built,) = self.compiler.compile(

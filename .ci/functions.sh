@@ -11,7 +11,7 @@ begin() {
     top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
     work=$(mktemp -d)
     trap finish EXIT
-    export CI=true PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+    export CI=true PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_COMPILE=1
     unset FASTRNN_TARGET FASTRNN_NUM_THREADS FASTRNN_SANITIZE FASTRNN_WERROR PYTHONPATH
     FASTRNN_EXPECT_TARGETS=$(expected_targets)
     export FASTRNN_EXPECT_TARGETS

@@ -118,9 +118,9 @@ def test_split_work(cell: str, rows: int, directions: tuple[str, ...], threads: 
     """Enough work for every thread, over rows of all lengths."""
     rng = np.random.default_rng(rows)
     weights = make_weights(rng, cell, (70, 130), layers=2, directions=directions)
-    lengths = rng.integers(0, 401, rows)
-    lengths[[0, -1]] = 0, 400
-    x = rng.normal(size=(400, rows, 70)).astype("f4")
+    lengths = rng.integers(0, 201, rows)
+    lengths[[0, -1]] = 0, 200
+    x = rng.normal(size=(200, rows, 70)).astype("f4")
     case = Case(cell, weights, x, lengths=lengths)
     assert_same_bits(case.run(threads=threads), case.run(threads=1))
 

@@ -420,7 +420,7 @@ def test_long_work(cell: str, precision: str, directions: tuple[str, ...]) -> No
     rng = np.random.default_rng(len(precision))
     weights = make_weights(rng, cell, (70, 130), layers=2, directions=directions)
     for B in (1, 2, 7, 24, 110):
-        T = 60 if B < 100 else 8
+        T = 30 if B < 100 else 8
         lengths = rng.integers(0, T + 1, B)
         lengths[0] = T
         x = rng.normal(size=(T, B, 70)).astype("f4")

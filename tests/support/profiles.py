@@ -6,7 +6,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-EXAMPLES = {"default": 40, "ci": 60, "quick": 20, "few": 6, "thorough": 4000}  # of most tests; some have a multiple
+EXAMPLES = {"default": 40, "ci": 40, "quick": 20, "few": 6, "thorough": 4000}  # of most tests; some have a multiple
 SAME_EACH_TIME = {"ci", "quick", "few"}
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default")
