@@ -77,6 +77,7 @@ def test_small_integers_are_exact(target: str, cell: str, flag: bool, sizes: tup
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(("inputs", "hidden"), [(16, 16), (256, 64), (256, 256), (1024, 1024)])
 def test_float32_over_a_hundred_steps(target: str, cell: str, inputs: int, hidden: int) -> None:

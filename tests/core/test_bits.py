@@ -110,6 +110,7 @@ def test_last_step_is_that_of_the_sequence(target: str, case: Case) -> None:
     assert_same_bits(case.but(return_sequences=True).run(target)[1:2], (h_n,))
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("threads", [2, 5])
 @pytest.mark.parametrize("directions", [("",), ("_reverse",), ("", "_reverse")])
 @pytest.mark.parametrize("cell", CELLS)
@@ -125,6 +126,7 @@ def test_split_work(cell: str, rows: int, directions: tuple[str, ...], threads: 
     assert_same_bits(case.run(threads=threads), case.run(threads=1))
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("rows", [1, 2, 7, 24, 40])
 def test_long_work(cell: str, rows: int) -> None:

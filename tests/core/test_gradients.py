@@ -190,6 +190,7 @@ def test_finite_differences(cell: str, flag: bool, sequences: bool) -> None:
 FLOAT32 = 1.5e-6  # of the largest entry: most are within 5e-7, and the worst, as PyTorch's, at 10e-7
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(("hidden", "rows"), [(64, 8), (256, 8), (512, 2)])
 @pytest.mark.parametrize(("cell", "flag"), FORMS)
 def test_float32_over_a_hundred_steps(cell: str, flag: bool, hidden: int, rows: int) -> None:

@@ -233,6 +233,7 @@ def numbers(*shape: int) -> np.ndarray:
     return np.random.default_rng(4).uniform(-1, 1, shape).astype(np.float32)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("n", [1, 5, 97, 131])
@@ -442,6 +443,7 @@ def test_copies_are_independent(kind: Any) -> None:
 # (d)
 
 
+@pytest.mark.large
 def test_two_threads_at_once() -> None:
     """While one call computes, others into the same pool are refused and change nothing."""
     params, x = layer("lstm", 300, 300), numbers(1, 3000, 300)
