@@ -13,7 +13,6 @@ callers.py        prepared calls, and threads that make them
 c_programs.py     programs in C, with sanitizers and the scalar kernels
 apart.py          code and functions in processes of their own
 preloaded.py      c/fault_preload.c from within such a process: counts and refusals
-gallery.py        pages of the gallery, run
 usage.py          memory, threads and files of this process
 layer_files.py    files that `load` reads
 command_line.py   the command `fastrnn`, its files and its output
