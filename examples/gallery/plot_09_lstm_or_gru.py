@@ -54,8 +54,8 @@ print(f"GRU / LSTM: {sizes['gru'] / sizes['lstm']}")
 # Time
 # ----
 # One thread; a sequence of 50 steps alone, 16 of them side by side, and a step of training with these (there and
-# back). Times of a busy machine vary. So we take turns, LSTM then GRU then LSTM again, and print the median of 21
-# turns each. Where PyTorch is installed, its layers of the same sizes take their turns as well.
+# back). Times of a busy machine vary. So we take turns, LSTM then GRU then LSTM again, and print the median of each.
+# Where PyTorch is installed, its layers of the same sizes take their turns as well.
 
 
 def medians(calls, turns=11):
