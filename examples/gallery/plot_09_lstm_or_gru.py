@@ -216,7 +216,7 @@ plt.show()
 # -1 and 1 (Weiss, Goldberg and Yahav, 2018). Many models that are already trained are LSTMs as well.
 #
 # Two tasks prove little, and neither cell wins on all of those that have been tried (Chung et al., 2014; Jozefowicz
-# et al., 2015; Greff et al., 2017). Try both on yours: in the code above it is one word.
+# et al., 2015). Try both on yours: in the code above it is one word.
 #
 # Exercises
 # ---------
