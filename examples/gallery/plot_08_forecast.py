@@ -68,7 +68,7 @@ class Recurrent:
     """A layer of 16 units. Its input is the true value of today; with feedback, also what it had expected for today.
 
     It learns from a chunk of the series at a time, and goes over all of it `passes` times. When it learns again, with
-    more of the past, it goes on from where it was, for a quarter of the passes.
+    more of the past, it goes on from where it was, for a quarter of the passes of the time before.
     """
 
     def __init__(self, cell, passes, chunk, feedback=False, seed=0):
