@@ -119,6 +119,7 @@ def test_sunspots_can_be_forecast() -> None:
     assert np.isclose(naive, np.sqrt(np.mean(np.diff(spots)[199:] ** 2)))
     assert len(relative(page, "sun_errors")) == 18
     assert all(0.4 < value < 0.75 for value in relative(page, "sun_errors"))
+    assert 0.55 < page["sun_errors"]["linear, p = 9"][0] < 0.65
     assert min(page["sun_scores"]["naive"]) > 3
     layers = [score for name, scores in page["sun_scores"].items() if name != "naive" for score in scores]
     assert max(map(abs, layers)) < 2, "the page says that layers and the linear forecast are level"
