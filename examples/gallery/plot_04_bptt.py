@@ -103,8 +103,8 @@ for name in whole:
 
 # %%
 # And each part is a sum over copies. :math:`\partial E_t / \partial U_k` belongs to the copy of U that step k used.
-# It is zero for k > t: the future does not change the past. It gets smaller the further back k lies, which the next
-# page looks into.
+# It is zero for k > t: the future does not change the past. On the whole it gets smaller the further back k lies,
+# which the next page looks into.
 
 h = forward(x, W, U, b)
 of_copies = np.zeros((T, T))  # [t, k]: the norm of dE_t / dU_k
