@@ -3,7 +3,7 @@ Vanishing and exploding gradients
 =================================
 
 How much does a loss at step 100 feel of the state at step t? By the chain rule it is a product of as many matrices as
-there are steps between:
+there are steps between, that of the last step first:
 
 .. math:: \frac{\partial E_{100}}{\partial h_t} = \frac{\partial E_{100}}{\partial h_{100}}
           \prod_{k=t+1}^{100} \frac{\partial h_k}{\partial h_{k-1}}, \qquad
@@ -30,7 +30,7 @@ T, H = 100, 32
 
 
 def gradient_norms(params, x, of):
-    """The norm of dE/dh_t or dE/dc_t for t = 1, 2 .. T, where E is the sum of the last h over sqrt(H)."""
+    """The norm of dE/dh_t or dE/dc_t for t = 1, 2 .. T - 1, where E is the sum of the last h over sqrt(H)."""
     trace = fastrnn.trace(x, params)
     names = ("h_l0", "c_l0") if "c_l0" in trace else ("h_l0",)
     norms = []
@@ -201,8 +201,8 @@ plt.show()
 # first? Chance is 25 %. All layers have 32 units and the same optimiser, and see the same number of sequences.
 #
 # LSTM and GRU are trained twice: with first weights as usual, and with gates that begin almost closed to the new
-# and open to the old. For a GRU that is a bias of 4 at z. For an LSTM it is 5 at f and -5 at i, as Tallec and
-# Ollivier (2018) advise: what is remembered for 100 steps needs a bias of about ln 100 = 4.6.
+# and open to the old. For a GRU that is a bias of 4 at z. For an LSTM it is 5 at f and -5 at i, after Tallec and
+# Ollivier (2018): what is remembered for 100 steps needs a bias of about ln 100 = 4.6.
 
 
 def sequences(rng, B):

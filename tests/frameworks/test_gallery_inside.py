@@ -60,6 +60,7 @@ def test_vanishing() -> None:
         assert (page["tanh_norms"][radius] <= bound * (1 + 1e-9)).all()
         assert (page["sigmoid_norms"][radius] <= bound * 0.25 ** (100.0 - steps) * (1 + 1e-9)).all()
     assert page["tanh_norms"][0.9][0] < 1e-4
+    assert page["tanh_norms"][1.1][0] < 1, "the page says that tanh stops it from growing"
     assert page["tanh_norms"][2.0][0] > 1e4
     assert abs(page["slopes"]["tanh"].max() - 1) < 1e-12
     assert abs(page["slopes"]["sigmoid"].max() - 0.25) < 1e-12
