@@ -136,8 +136,8 @@ axis.legend(loc="center right")
 plt.show()
 
 # %%
-# First it learns which letters are frequent, then short words and line ends, then the poem by heart. That is all it
-# can do with so little text. To learn a language takes a language's worth of text; ``examples/char_lm`` has been
+# First it learns which letters are frequent, then short words, then the poem by heart. That is all it can do with so
+# little text. To learn a language takes a language's worth of text; ``examples/char_lm`` has been
 # trained on more.
 #
 # Exercises

@@ -159,7 +159,7 @@ print(f"{f[jane]:.2f} * {c[jane - 1]:.2f} + {i[jane]:.2f} * {g[jane]:.2f} = {c[j
 # %%
 # Read it from left to right. At "John" the input gate opens and c takes the sign of a man. Between the names f
 # stays near 1 and i near 0, so c lasts. The output gate is shut, so h is near 0: the head sees nothing. At the
-# blank o opens for one word, and h is what c has held all along. At "Jane" f closes and i opens: the old is gone,
+# blank o opens for one word, and h shows what c has held all along. At "Jane" f closes and i opens: the old is gone,
 # and the new is there.
 #
 # Exercises
