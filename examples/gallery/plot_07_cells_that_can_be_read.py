@@ -8,7 +8,7 @@ quotes. It needs them to guess what comes next.
 
 This page looks for such cells in the model of ``examples/char_lm``: two LSTM layers of 320 units, trained on Python
 source text. It finds them by search. For a question with an answer :math:`a_t` at each character, such as "are we
-inside quotes?", the best of the 640 cells is the one with the largest correlation
+inside quotes?", the best of the 640 cells is the one with the largest correlation, of either sign:
 
 .. math:: \rho = \frac{\mathrm{cov}(c, a)}{\sigma_c\, \sigma_a}
 """
@@ -139,8 +139,9 @@ for name in [name for name in asked if name not in COUNTS]:
 # %%
 # Drawn over the text
 # -------------------
-# The text is the part of a file of the second half where most happens: 12 lines with the most changes of the
-# answers. A character has the colour of the cell after it was read.
+# The text is from the files of the second half: the 12 lines where most happens. Each yes-or-no answer changes there,
+# and the one that changes least does so more often than in other lines. A character has the colour of the cell after it
+# was read.
 
 
 def busiest(lines=12):

@@ -114,6 +114,9 @@ def test_cells_that_can_be_read() -> None:
         expected = np.corrcoef(values.ravel(), page["asked"][name][:, page["search"]].ravel())[0, 1]
         np.testing.assert_allclose(at_search, expected, atol=1e-4)
     assert np.mean(page["best_of_each"] > 0.5) < 0.1
+    drawn = page["texts"][page["file"]][page["begin"] : page["end"]]
+    assert "don't" in drawn, "the page speaks of it"
+    assert "  for " in drawn, "the page speaks of it"
 
 
 def strings_of_tokenize(texts, answers) -> None:  # type: ignore[no-untyped-def]
