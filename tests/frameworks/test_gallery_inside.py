@@ -149,6 +149,8 @@ def test_precision() -> None:
         assert of_random[precision] < most
         assert abs(bits[precision] - bits["float32"]) < 0.01
         assert all(least[precision] > 0 for least in page["times"].values())
+        of_step = page["relative_error"](page["outputs"][precision], page["exact"], axis=(1, 2))
+        assert of_step[-100:].mean() < 1.5 * of_step[100:200].mean(), "the page says that errors do not grow"
     assert 1 < bits["float32"] < 2.5
     assert page["layers"]["int8"].nbytes < page["layers"]["float16"].nbytes < page["layers"]["float32"].nbytes
 
