@@ -176,7 +176,7 @@ long_x, long_wanted = echo(np.random.default_rng(0), T=2000, B=32, delay=3)
 weights = first_weights(np.random.default_rng(0))
 memory = {T: loss_and_gradients(long_x[:T], long_wanted[:T], weights)[3] for T in (10, 40, 2000)}
 for T, nbytes in memory.items():
-    print(f"{T} steps: the way back keeps {nbytes / 1024:.0f} KB")
+    print(f"{T} steps: the way back keeps {nbytes / 1000:.0f} kB")
 
 # %%
 # What it can't learn is a dependency longer than the chunk. Each delay below is trained twice on the same 12,000

@@ -33,7 +33,7 @@ model = char_lm.load_model()
 trained = fastrnn.LSTMParams(model.lstm, embedding=model.embedding)
 layers = {precision: trained.to(precision) for precision in PRECISIONS}
 for precision, params in layers.items():
-    print(f"{precision:9}  {params.nbytes / 2**20:.1f} MB")
+    print(f"{precision:9}  {params.nbytes / 1e6:.1f} MB")
 
 # %%
 # The error of the outputs
