@@ -75,7 +75,7 @@ x, level, best = people(2000)
 one_to_one = (person_model(x).argmax(-1) == level).mean()
 one_to_one_best = (best == level).mean()
 print(
-    f"one to one: {one_to_one:.1%} of 2000 new people are right, {one_to_one_best:.1%} for who knows all but the chance"
+    f"one to one: {one_to_one:.1%} of 2000 new people are right, {one_to_one_best:.1%} for one who knows all but chance"
 )
 
 left, right = figure()
@@ -192,7 +192,7 @@ plt.show()
 # --------------------------
 # An output for every input, at once. Each word gets a tag: what kind of word is it? Some words are a noun in one
 # place and a verb in another ("they watch the play", "we play the watch"), so the word alone is not enough; what came
-# before decides. ``word alone`` below is the best that a list of words with one tag each can do.
+# before decides. ``word_alone`` below is the best that a list of words with one tag each can do.
 
 TAGS = ["DET", "PRON", "ADJ", "NOUN", "VERB"]
 KINDS = {
