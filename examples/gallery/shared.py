@@ -105,9 +105,9 @@ class Model:
         return value, state
 
     def write(self, first, count, temperature, rng):
-        """A letter, and letters after it, each drawn from the softmax that the letters so far lead to."""
+        """A letter, and letters after it, each drawn from the softmax of logits / temperature; 0: the likeliest."""
         stream, ids = fastrnn.Stream(self.params), [first]
         for _ in range(count):
             logits = self.outputs(stream.step(ids[-1]))
-            ids.append(int((logits + temperature * rng.gumbel(size=len(logits))).argmax()))  # a draw from their softmax
+            ids.append(int((logits + temperature * rng.gumbel(size=len(logits))).argmax()))  # the Gumbel-max trick
         return ids
