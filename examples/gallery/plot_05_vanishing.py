@@ -16,7 +16,7 @@ stands a task of 100 steps that Elman layers fail.
 
 import matplotlib.pyplot as plt
 import numpy as np
-from shared import Model, clip
+from shared import LAYERS, Model, clip
 
 import fastrnn
 
@@ -121,7 +121,7 @@ biases = [0, 1, 2, 4]
 
 def gated(cell, bias):
     rng = np.random.default_rng(1)
-    G, kind = {"lstm": (4, fastrnn.LSTMParams), "gru": (3, fastrnn.GRUParams)}[cell]
+    kind, G = LAYERS[cell]
     of_gates = np.zeros(G * H)
     of_gates[H : 2 * H] = bias  # the second gate: f of an LSTM (i, f, g, o), z of a GRU (r, z, n)
     W, U = (rng.uniform(-0.5, 0.5, (G * H, H)) / H**0.5 for _ in range(2))
