@@ -7,10 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from support.environment import package
 from support.gallery import GALLERY, run_page
-
-package("matplotlib")
 
 
 def test_ways_to_use_a_layer() -> None:
