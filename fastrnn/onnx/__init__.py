@@ -158,7 +158,7 @@ def session(
     TypeError
         An argument of another type.
     ValueError
-        Not an ONNX file, or `cut` names a node that there is not, or that can't be cut.
+        Not an ONNX file, or ``cut`` names a node that there is not, or that can't be cut.
     OSError
         A file cannot be read.
     ImportError

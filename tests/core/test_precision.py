@@ -412,6 +412,7 @@ def test_no_state_is_a_state_of_zeros(case: Case, target: str) -> None:
     assert_same_bits(case.but(state=None).run(target), case.but(state=zeros).run(target))
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("precision", NARROW)
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("directions", [("",), ("", "_reverse")])

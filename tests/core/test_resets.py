@@ -125,6 +125,7 @@ def test_a_reset_is_a_cut_with_narrow_weights(target: str, case: Case, precision
     assert_same_bits(got, as_laid_out(case, by_cuts(case, target=target, precision=precision)))
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("every", [1, 9, 10_000])
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("cell", CELLS)
@@ -265,6 +266,7 @@ def test_no_gradient_flows_over_a_reset(cell: str, checkpoint: int | None, threa
     assert all(a[:, [0, 1, 3, 4]].any(axis=(0, 2)).all() for a in parts(got.state))
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_gradients_of_shared_work(cell: str, split: str) -> None:

@@ -299,6 +299,7 @@ def test_copies_are_independent(kind: Any) -> None:
 # (c)
 
 
+@pytest.mark.large
 def test_two_threads_at_once() -> None:
     """While one call computes, others into the same stream are refused and change nothing."""
     params, x = layer("lstm", 300, 300), numbers(3000, 1, 300)
