@@ -10,8 +10,10 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from bench import versions
 from bench.arguments import CALLS, PRECISION, TRAINING, Chosen, make_parser, needed, read
 from bench.cases import MODELS, Case
+from bench.isa import hold
 from bench.machine import describe
 from bench.peers import OURS
 from bench.results import TITLES, Run, describe_limits, describe_machine, table_head, table_row
@@ -69,7 +71,9 @@ def load(chosen: Chosen, path: Path) -> Run:
 
 def measure(chosen: Chosen) -> Run:
     """Measure and print, a row as soon as it is known."""
-    with chosen.kind.bench(chosen.peers, chosen.arguments.threads) as bench:
+    free = hold(chosen.arguments.isa, chosen.peers) if chosen.arguments.isa else {}
+    with chosen.kind.bench([name for name in chosen.peers if name not in free], chosen.arguments.threads) as bench:
+        bench.missing |= free
         run = begin(bench, chosen)
         for name, value in [*describe_machine(run), *describe_limits(run.limits)]:
             print(f"{name + ':':24}{value}")
@@ -146,6 +150,10 @@ def main() -> None:
         needed("matplotlib", "--page")
     if arguments.files:
         return write(chosen, [load(chosen, path) for path in arguments.files])
+    if arguments.compare:
+        named = arguments.case or arguments.cases or arguments.quick or arguments.published or arguments.full
+        cases = chosen.cases if named else [Case.parse(text) for text in versions.CASES]
+        return versions.compare_all(arguments.compare, cases, arguments.threads)
     needed("tqdm", "the progress bar")
     try:
         run = measure(chosen)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from bench import grids
 from bench.cases import Case, find
+from bench.isa import HELD
 from bench.peers import OURS
 from bench.precision import cases as precision_cases
 from bench.precision.run import PrecisionBench, PrecisionRun
@@ -81,6 +82,12 @@ def parse_threads(text: str) -> int:
     return int(text)
 
 
+def parse_python(text: str) -> str:
+    if not os.access(text, os.X_OK) or os.path.isdir(text):
+        raise ValueError(f"expected the Python of an environment, such as env/bin/python, got {text!r}")
+    return os.path.abspath(text)
+
+
 def parse_file(text: str) -> Path:
     path = Path(text)
     if not path.is_file():
@@ -117,6 +124,14 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--threads", type=as_argument(parse_threads), default=1, metavar="N", help="for all; 1 if not given"
     )
+    parser.add_argument(
+        "--compare",
+        nargs=2,
+        type=as_argument(parse_python),
+        metavar=("BEFORE", "AFTER"),
+        help="time fastrnn of two environments beside each other, by their Pythons, and no peers",
+    )
+    parser.add_argument("--isa", choices=[*HELD], help="hold all to these instructions; ONNX Runtime can't be held")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write results to a file, as they come")
     parser.add_argument(
         "--resume", action="store_true", help="go on with the file of --json, and measure again what was disturbed"
@@ -158,6 +173,8 @@ def check_together(parser: argparse.ArgumentParser, arguments: argparse.Namespac
     if arguments.resume and not arguments.json:
         parser.error("--resume: expected --json with it")
     for name in (name for name in ONE_GRID if getattr(arguments, name)):
+        if arguments.compare:
+            parser.error(f"--{name}: expected no --compare, which times calls alone")
         if arguments.quick or arguments.published or arguments.full:
             parser.error(f"--{name}: expected no --quick, --published or --full, since it has one grid of its own")
         if arguments.readme and ONE_GRID[name].readme is None:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.isa import march
 from bench.roofline import Level, Limits
 
 MULTIPLY_ADD, READ, SIGMOID, BARRIER = range(4)  # as in limits.c
@@ -35,7 +36,7 @@ def compile_loops(folder: Path) -> tuple[ctypes.CDLL, str]:
     """The library of limits.c, and the compiler's own name for itself."""
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[:1]
     arm = platform.machine().lower() in ("aarch64", "arm64")
-    flags = ["-mcpu=native"] if arm else ["-march=native", "-mprefer-vector-width=512"]
+    flags = ["-mcpu=native"] if arm else [f"-march={march()}", "-mprefer-vector-width=512"]
     built = folder / "limits.so"
     source = Path(__file__).with_suffix(".c")
     command = [*compiler, "-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", *flags, "-pthread"]

@@ -11,22 +11,17 @@
  *     stack, each a chunk behind the one below (a wavefront). What is expected to be fastest is taken, and one thread where
  *     more would gain too little.
  *
- * The numbers below were measured on one machine (a Xeon with AVX-512, 2 MB of L2 and a slow third level). On others
- * machines they are wrong by factors, but by the same factors on both sides of a comparison. */
+ * How fast the machine is, rates.c measures. The numbers below say how these rates make up a call. */
 #include "plan.h"
 
-#define MULTIPLIES_PER_LANE 5e9 /* a second, in tiles of many rows */
-#define SCALAR_MULTIPLIES 2e8   /* a second where a fused multiply-add is a call */
-#define HALVES 0.9              /* of these, where weights are halves: they are made wide first */
-#define DOTS 4.0                /* times these, where four products of bytes are one instruction */
-#define NEAR_BYTES 120e9        /* read from L2 in a second */
-#define FAR_BYTES 25e9          /* read from beyond L2 in a second */
-#define OVERLAP 0.25            /* part of the shorter of reading and multiplying that adds to the longer */
-#define CELL_SECONDS 20e-9      /* of the epilogue of a block of units: gates and state */
-#define STEP_SECONDS 60e-9      /* of a stage of a step, whatever its size */
-#define MEET_SECONDS 500e-9     /* of a barrier */
-#define WORTH_IT 0.9            /* more threads are taken where they need at most this part of one thread's time */
-#define TRIFLE_SECONDS 60e-6    /* a call that is expected to be as short as this runs on one thread */
+#include "rates.h"
+
+#define HALVES 0.9           /* of the rate of multiplying, where weights are halves: they are made wide first */
+#define DOTS 4.0             /* times that rate, where four products of bytes are one instruction */
+#define OVERLAP 0.25         /* part of the shorter of reading and multiplying that adds to the longer */
+#define STEP_SECONDS 60e-9   /* of a stage of a step, whatever its size */
+#define WORTH_IT 0.9         /* more threads are taken where they need at most this part of one thread's time */
+#define TRIFLE_SECONDS 60e-6 /* a call that is expected to be as short as this runs on one thread */
 
 enum {
     HOISTED_ROWS = 192, /* of an x product: enough that its panels are read rarely */
@@ -62,13 +57,26 @@ static double advantage(const frnn_params *params)
     }
 }
 
-static double multiplies_per_second(const frnn_params *params)
+/* Params, and how fast they are run. */
+typedef struct model {
+    const frnn_params *params;
+    frnn_rates rates;
+} model;
+
+static model known(const frnn_params *params)
 {
-    const size_t lanes = params->kernels->width;
-    return lanes > 1 ? MULTIPLIES_PER_LANE * (double)lanes * advantage(params) : SCALAR_MULTIPLIES;
+    model m = {params, frnn_rates_known(params->kernels)};
+    m.rates.multiplies *= params->kernels->width > 1 ? (double)params->kernels->width * advantage(params) : 1;
+    return m;
 }
 
-double frnn_multiply_seconds(const frnn_params *params, double terms) { return terms / multiplies_per_second(params); }
+static model measured(const frnn_params *params)
+{
+    frnn_rates_measured(params->kernels);
+    return known(params);
+}
+
+double frnn_multiply_seconds(const frnn_params *params, double terms) { return terms / known(params).rates.multiplies; }
 
 double frnn_step_seconds(const frnn_params *params)
 {
@@ -79,51 +87,52 @@ double frnn_step_seconds(const frnn_params *params)
             bytes += (double)(stage->W.bytes + stage->U.bytes);
             terms += frnn_matrix_terms(&stage->W) + frnn_matrix_terms(&stage->U);
         }
-    const double reading = bytes / NEAR_BYTES, multiplying = terms / multiplies_per_second(params);
+    const frnn_rates rates = known(params).rates;
+    const double reading = bytes / rates.near_bytes, multiplying = terms / rates.multiplies;
     return reading > multiplying ? reading : multiplying;
 }
 
 bool frnn_table_pays(const frnn_params *params, double row_bytes, double row_terms, double table_bytes)
 {
     enum { SCATTERED = 2 }; /* times the time of reading rows in order */
+    const frnn_rates rates = known(params).rates;
     return frnn_stays_near(params, table_bytes) ||
-           row_terms / multiplies_per_second(params) > SCATTERED * row_bytes / FAR_BYTES;
+           row_terms / rates.multiplies > SCATTERED * row_bytes / rates.far_bytes;
 }
 
 bool frnn_stays_near(const frnn_params *params, double bytes) { return bytes < 0.75 * (double)params->l2_bytes; }
 
-static double read_seconds(const frnn_params *params, double bytes)
+static double read_seconds(const model *m, double bytes)
 {
-    const double near = frnn_stays_near(params, bytes) ? bytes : 0.5 * (double)params->l2_bytes;
-    return near / NEAR_BYTES + (bytes - near) / FAR_BYTES;
+    const double near = frnn_stays_near(m->params, bytes) ? bytes : 0.5 * (double)m->params->l2_bytes;
+    return near / m->rates.near_bytes + (bytes - near) / m->rates.far_bytes;
 }
 
 /* Seconds in which a thread that changes to another layer reads W and U into L2; 0 where they stay there. */
-static double reload_seconds(const frnn_params *params, const frnn_layer *layer)
+static double reload_seconds(const model *m, const frnn_layer *layer)
 {
     double bytes = 0;
     for (int s = 0; s < layer->stages; s++)
         bytes += (double)(layer->stage[s].W.bytes + layer->stage[s].U.bytes);
-    return frnn_stays_near(params, bytes) ? 0 : bytes / FAR_BYTES;
+    return frnn_stays_near(m->params, bytes) ? 0 : bytes / m->rates.far_bytes;
 }
 
 /* Seconds of one step of one layer in one direction, for some rows and one of `unit_threads` equal parts of the units. */
-static double step_seconds(const frnn_params *params, const frnn_layer *layer, size_t rows, size_t unit_threads,
-                           bool hoist)
+static double step_seconds(const model *m, const frnn_layer *layer, size_t rows, size_t unit_threads, bool hoist)
 {
-    const double rate = multiplies_per_second(params);
+    const double rate = m->rates.multiplies;
     const double row_count = (double)rows, part = 1 / (double)unit_threads;
     double seconds = 0;
     for (int s = 0; s < layer->stages; s++) {
         const frnn_stage *stage = &layer->stage[s];
         const double x = frnn_matrix_terms(&stage->W) * part, h = frnn_matrix_terms(&stage->U) * part;
         const double bytes = (double)(hoist ? stage->U.bytes : stage->W.bytes + stage->U.bytes) * part;
-        const double read = read_seconds(params, bytes);
+        const double read = read_seconds(m, bytes);
         const double alone = (hoist ? h : x + h) * row_count / rate;
         seconds +=
             (hoist ? x * row_count / rate : 0) + (alone > read ? alone + OVERLAP * read : read + OVERLAP * alone);
-        seconds += row_count * (double)stage->blocks * part * CELL_SECONDS + STEP_SECONDS;
-        seconds += unit_threads > 1 ? MEET_SECONDS : 0;
+        seconds += row_count * (double)stage->blocks * part * m->rates.cell_seconds + STEP_SECONDS;
+        seconds += unit_threads > 1 ? m->rates.meet_seconds : 0;
     }
     return seconds;
 }
@@ -133,9 +142,10 @@ size_t frnn_plan_sharers(const frnn_params *params, size_t rows, size_t most)
     frnn_layer way_back = params->layers[0]; /* which multiplies by U alone */
     for (int s = 0; s < way_back.stages; s++)
         way_back.stage[s].W = (frnn_matrix){0};
-    const bool pays =
-        step_seconds(params, &way_back, rows, most, true) < step_seconds(params, &way_back, rows, 1, true);
-    return most > 1 && pays ? most : 1;
+    if (most < 2)
+        return 1;
+    const model m = measured(params);
+    return step_seconds(&m, &way_back, rows, most, true) < step_seconds(&m, &way_back, rows, 1, true) ? most : 1;
 }
 
 /* Whether the x part of a chunk is one product, and why. */
@@ -162,26 +172,28 @@ static frnn_plan with_chunk(const frnn_params *params, size_t T, size_t rows, fr
 }
 
 /* Seconds of one step of all layers in one direction. */
-static double stack_seconds(const frnn_params *params, size_t rows, const frnn_plan *plan)
+static double stack_seconds(const model *m, size_t rows, const frnn_plan *plan)
 {
+    const frnn_params *params = m->params;
     double seconds = 0;
     for (size_t l = 0; l < params->spec.num_layers; l++) {
         const frnn_layer *layer = &params->layers[l * params->D];
-        seconds += step_seconds(params, layer, rows, plan->unit_threads, plan->x_part == FRNN_X_AHEAD);
-        seconds += plan->layer_threads > 1 ? reload_seconds(params, layer) / (double)plan->chunk : 0;
+        seconds += step_seconds(m, layer, rows, plan->unit_threads, plan->x_part == FRNN_X_AHEAD);
+        seconds += plan->layer_threads > 1 ? reload_seconds(m, layer) / (double)plan->chunk : 0;
     }
     return seconds;
 }
 
-static frnn_plan make(const frnn_params *params, size_t T, size_t B, size_t threads, frnn_plan split)
+static frnn_plan make(const model *m, size_t T, size_t B, size_t threads, frnn_plan split)
 {
+    const frnn_params *params = m->params;
     const size_t rows = at_least_one((B + split.parts - 1) / split.parts), strands = split.parts * params->D;
     frnn_plan plan = with_chunk(params, T, rows, split);
-    double seconds = stack_seconds(params, rows, &plan);
+    double seconds = stack_seconds(m, rows, &plan);
     if ((double)plan.chunk * seconds > FRNN_DEAF_SECONDS) {
         plan.chunk = at_least_one((size_t)(FRNN_DEAF_SECONDS / seconds));
         plan.x_part = x_part_of(params, plan.chunk, rows);
-        seconds = stack_seconds(params, rows, &plan);
+        seconds = stack_seconds(m, rows, &plan);
     }
     seconds *= (double)T;
     if (plan.layer_threads > 1)
@@ -190,15 +202,16 @@ static frnn_plan make(const frnn_params *params, size_t T, size_t B, size_t thre
     const size_t together = plan.unit_threads * plan.layer_threads;
     const size_t at_once = smaller(strands, at_least_one(threads / together));
     plan.threads = at_once * together;
-    plan.seconds = seconds * (double)((strands + at_once - 1) / at_once) + (plan.threads > 1 ? FRNN_WAKE_SECONDS : 0);
+    plan.seconds =
+        seconds * (double)((strands + at_once - 1) / at_once) + (plan.threads > 1 ? m->rates.wake_seconds : 0);
     return plan;
 }
 
 /* Parts of the batch: a multiple of `wanted`, and so many that no part's step takes longer than FRNN_DEAF_SECONDS. */
-static size_t parts_of(const frnn_params *params, size_t B, size_t wanted)
+static size_t parts_of(const model *m, size_t B, size_t wanted)
 {
     const frnn_plan whole = {.chunk = 1, .unit_threads = 1, .layer_threads = 1};
-    const double longest = stack_seconds(params, at_least_one(B), &whole) / FRNN_DEAF_SECONDS;
+    const double longest = stack_seconds(m, at_least_one(B), &whole) / FRNN_DEAF_SECONDS;
     const size_t most = at_least_one(B / ROWS_ENOUGH);
     const size_t least = longest < (double)most ? at_least_one((size_t)longest) : most;
     return (least + wanted - 1) / wanted * wanted;
@@ -208,37 +221,73 @@ static size_t parts_of(const frnn_params *params, size_t B, size_t wanted)
 static size_t next_count(size_t n, size_t most) { return n < most && 2 * n > most ? most : 2 * n; }
 
 typedef struct search {
-    const frnn_params *params;
+    model model;
     size_t T, B, threads;
     frnn_plan on_one, best;
+    frnn_plan *choices; /* all that were considered, `most` at most */
+    size_t count, most;
 } search;
+
+static void choose(search *s, frnn_plan plan)
+{
+    if (s->count < s->most)
+        s->choices[s->count] = plan;
+    s->count++;
+}
 
 static void consider(search *s, size_t parts, size_t unit_threads, size_t layer_threads)
 {
     const frnn_plan split = {
-        .parts = parts_of(s->params, s->B, parts), .unit_threads = unit_threads, .layer_threads = layer_threads};
-    if (unit_threads * layer_threads > 1 && split.parts * s->params->D * unit_threads * layer_threads > s->threads)
+        .parts = parts_of(&s->model, s->B, parts), .unit_threads = unit_threads, .layer_threads = layer_threads};
+    if (unit_threads * layer_threads > 1 &&
+        split.parts * s->model.params->D * unit_threads * layer_threads > s->threads)
         return; /* strands whose threads wait for each other must all run at once */
-    const frnn_plan plan = make(s->params, s->T, s->B, s->threads, split);
+    const frnn_plan plan = make(&s->model, s->T, s->B, s->threads, split);
+    choose(s, plan);
     if (plan.seconds < WORTH_IT * s->on_one.seconds && plan.seconds < s->best.seconds)
         s->best = plan;
 }
 
+static void consider_all(search *s)
+{
+    const size_t most_parts = smaller(s->B, s->threads);
+    for (size_t parts = 1; parts <= most_parts; parts = next_count(parts, most_parts))
+        for (size_t unit_threads = 1; parts * unit_threads <= s->threads;
+             unit_threads = next_count(unit_threads, s->threads / parts))
+            if (parts * unit_threads * s->model.params->D > 1)
+                consider(s, parts, unit_threads, 1);
+    if (s->model.params->D == 1 && s->model.params->spec.num_layers > 1)
+        consider(s, 1, 1, smaller(s->threads, s->model.params->spec.num_layers));
+}
+
+static search begin(model m, size_t T, size_t B, size_t threads)
+{
+    const frnn_plan alone = {.parts = parts_of(&m, B, 1), .unit_threads = 1, .layer_threads = 1};
+    search s = {.model = m, .T = T, .B = B, .threads = threads, .on_one = make(&m, T, B, 1, alone)};
+    s.best = s.on_one;
+    return s;
+}
+
 frnn_plan frnn_make_plan(const frnn_params *params, size_t T, size_t B, size_t threads)
 {
-    const frnn_plan alone = {.parts = parts_of(params, B, 1), .unit_threads = 1, .layer_threads = 1};
-    search s = {.params = params, .T = T, .B = B, .threads = threads, .on_one = make(params, T, B, 1, alone)};
-    s.best = s.on_one;
+    search s = begin(known(params), T, B, threads);
     if (threads > 1 && B > 0 && s.on_one.seconds > TRIFLE_SECONDS) {
-        for (size_t parts = 1, most = smaller(B, threads); parts <= most; parts = next_count(parts, most))
-            for (size_t unit_threads = 1; parts * unit_threads <= threads;
-                 unit_threads = next_count(unit_threads, threads / parts))
-                consider(&s, parts, unit_threads, 1);
-        if (params->D == 1 && params->spec.num_layers > 1)
-            consider(&s, 1, 1, smaller(threads, params->spec.num_layers));
+        s = begin(measured(params), T, B, threads);
+        consider_all(&s);
     }
     s.best.alone = s.on_one.seconds;
     return s.best;
+}
+
+size_t frnn_plan_choices(const frnn_params *params, size_t T, size_t B, size_t threads, frnn_plan *choices, size_t most)
+{
+    search s = begin(threads > 1 ? measured(params) : known(params), T, B, threads);
+    s.choices = choices;
+    s.most = most;
+    choose(&s, s.on_one);
+    if (threads > 1 && B > 0)
+        consider_all(&s);
+    return s.count;
 }
 
 size_t frnn_plan_step_parts(const frnn_params *params, size_t rows, size_t threads)
@@ -246,12 +295,17 @@ size_t frnn_plan_step_parts(const frnn_params *params, size_t rows, size_t threa
     const frnn_plan step = {.chunk = 1, .x_part = FRNN_X_ONE_STEP, .parts = 1, .unit_threads = 1, .layer_threads = 1};
     if (threads < 2)
         return 1;
-    const double alone = stack_seconds(params, rows, &step);
+    model m = known(params);
+    double alone = stack_seconds(&m, rows, &step);
+    if (alone > TRIFLE_SECONDS) {
+        m = measured(params);
+        alone = stack_seconds(&m, rows, &step);
+    }
     double best = WORTH_IT * alone;
     size_t best_parts = 1;
     for (size_t parts = 2, most = smaller(rows, threads); alone > TRIFLE_SECONDS && parts <= most;
          parts = next_count(parts, most)) {
-        const double seconds = stack_seconds(params, (rows + parts - 1) / parts, &step) + FRNN_WAKE_SECONDS;
+        const double seconds = stack_seconds(&m, (rows + parts - 1) / parts, &step) + m.rates.wake_seconds;
         if (seconds < best) {
             best = seconds;
             best_parts = parts;
@@ -264,4 +318,22 @@ double frnn_plan_patience(const frnn_plan *plan)
 {
     const double least = 4 * FRNN_WAKE_SECONDS, most = 100 * FRNN_WAKE_SECONDS, afforded = plan->seconds / 16;
     return afforded < least ? least : afforded > most ? most : afforded;
+}
+
+void frnn_plan_fit(frnn_rates *rates, const frnn_params *small, size_t rows, double many, double one,
+                   const frnn_params *huge, double one_far)
+{
+    const frnn_stage *near = &small->layers[0].stage[0], *far = &huge->layers[0].stage[0];
+    const double near_terms = frnn_matrix_terms(&near->W) + frnn_matrix_terms(&near->U),
+                 far_terms = frnn_matrix_terms(&far->W) + frnn_matrix_terms(&far->U),
+                 near_bytes = (double)(near->W.bytes + near->U.bytes),
+                 far_bytes = (double)(far->W.bytes + far->U.bytes), kept = 0.5 * (double)small->l2_bytes,
+                 least = 0.2; /* of a look, whatever is taken off */
+    const double guessed = rates->multiplies, rate = (double)rows * near_terms / (many - STEP_SECONDS);
+    rates->multiplies = rate / (double)small->kernels->width;
+    rates->cell_seconds *= guessed / rates->multiplies;
+    const double read = one - OVERLAP * near_terms / rate - STEP_SECONDS;
+    rates->near_bytes = near_bytes / (read > least * one ? read : least * one);
+    const double read_far = one_far - OVERLAP * far_terms / rate - STEP_SECONDS - kept / rates->near_bytes;
+    rates->far_bytes = (far_bytes - kept) / (read_far > least * one_far ? read_far : least * one_far);
 }

@@ -3,6 +3,7 @@
 #define FRNN_PLAN_H
 
 #include "kernel.h"
+#include "rates.h"
 
 /* What is done with the x part of a chunk, and why. */
 typedef enum frnn_x_part {
@@ -37,9 +38,19 @@ enum {
 
 frnn_plan frnn_make_plan(const frnn_params *params, size_t T, size_t B, size_t threads);
 
+/* The ways that frnn_make_plan chooses from, that of one thread first, with the seconds that each is expected to take:
+ * writes `most` at most, and answers how many there are. */
+size_t frnn_plan_choices(const frnn_params *params, size_t T, size_t B, size_t threads, frnn_plan *choices,
+                         size_t most);
+
 /* frnn_run under a given plan. parts <= B unless 1; unit_threads or layer_threads is 1; layer_threads > 1 is for a stack
  * in one direction. */
 frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, frnn_plan plan);
+
+/* What rates follow from the seconds of a step of an RNN whose U stays in L2, for some rows (many) and for one, and of one
+ * whose U does not, for one row. `rates` has what was known before. */
+void frnn_plan_fit(frnn_rates *rates, const frnn_params *small, size_t rows, double many, double one,
+                   const frnn_params *huge, double one_far);
 
 /* Seconds that so many multiplications are expected to take, in tiles of many rows. */
 double frnn_multiply_seconds(const frnn_params *params, double terms);

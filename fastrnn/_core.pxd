@@ -11,6 +11,10 @@ cdef extern from "pages.h" nogil:
     void frnn_pages_release()
 
 
+cdef extern from "threads.h" nogil:
+    double frnn_seconds()
+
+
 cdef extern from "fastrnn.h" nogil:
     ctypedef enum frnn_status:
         FRNN_OK
@@ -208,3 +212,31 @@ cdef extern from "fastrnn.h" nogil:
     void frnn_pool_set_states(frnn_pool *pool, size_t n, const frnn_id *ids, const frnn_array *states)
     frnn_id frnn_pool_latest(const frnn_pool *pool)
     frnn_status frnn_pool_restore(frnn_pool *pool, size_t n, const frnn_id *ids, frnn_id latest)
+
+
+cdef extern from "kernel.h" nogil:
+    ctypedef struct frnn_kernels:
+        pass
+
+    ctypedef struct frnn_target_kernels "struct frnn_target":
+        const frnn_kernels *kernels[2]
+
+
+cdef extern from "rates.h" nogil:
+    ctypedef struct frnn_rates:
+        double multiplies, near_bytes, far_bytes, cell_seconds, meet_seconds, wake_seconds
+
+    frnn_rates frnn_rates_known(const frnn_kernels *kernels)
+    frnn_rates frnn_rates_measured(const frnn_kernels *kernels)
+    void frnn_rates_set(const frnn_rates *rates)
+
+
+cdef extern from "plan.h" nogil:
+    ctypedef struct frnn_plan:
+        size_t chunk, parts, unit_threads, layer_threads, threads
+        double seconds
+
+    frnn_plan frnn_make_plan(const frnn_params *params, size_t T, size_t B, size_t threads)
+    size_t frnn_plan_choices(const frnn_params *params, size_t T, size_t B, size_t threads, frnn_plan *choices,
+                             size_t most)
+    frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, frnn_plan plan)

@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The binding: it owns memory, checks what every call must check, and makes one call into C.
 
-It is one extension, since two would have two pools of threads; its text stands in this file and five more.
+It is one extension, since two would have two pools of threads; its text stands in this file and six more.
 C's declarations are in `_core.pxd`.
 
 (a) `_core_params.pxi`: `Packed` holds the weights of one target, made by `params.py`.
@@ -10,7 +10,8 @@ C's declarations are in `_core.pxd`.
 (c) `_core_stream.pxi`: `Stream` keeps what a call makes, so a step creates no object.
 (d) `_core_pool.pxi`: `StreamPool` does so for streams that come and go.
 (e) `_core_samples.pxi`: `Samples` shows whether arrays of another library have changed since they were packed.
-(f) Nothing here computes a number of a result.
+(f) `_core_plan.pxi`: what the plan knows of the machine, and the ways that it chooses from.
+(g) Nothing here computes a number of a result.
 """
 cimport cython
 cimport numpy as cnp
@@ -18,11 +19,13 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stddef cimport ptrdiff_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 import operator
 import os
 import threading
+
+import numpy as np
 
 from fastrnn import _check, _check_streams, _keywords
 
@@ -113,3 +116,4 @@ include "_core_functions.pxi"  # setup.py writes it: rnn, lstm and so on, one a 
 include "_core_stream.pxi"
 include "_core_pool.pxi"
 include "_core_samples.pxi"
+include "_core_plan.pxi"

@@ -36,6 +36,7 @@ def resolve_target(target: str | None, of_bytes: bool = False) -> TargetName:
 
     Instructions for products of bytes are for weights that are bytes: others have the target's base.
     """
+    pin_rates()
     usable = usable_targets()
     source = "target"
     if target is None:
@@ -50,6 +51,33 @@ def resolve_target(target: str | None, of_bytes: bool = False) -> TargetName:
         raise ValueError(f"{source}: expected one of {', '.join(usable)}, got {_check.shown(target)}, {why}{meant}")
     found, base = next((name, base) for name, _, base in _core.TARGETS if name == target)  # a plain str, of a subclass
     return found if of_bytes else base
+
+
+_RATES = ("multiplies", "near_bytes", "far_bytes", "cell_seconds", "meet_seconds", "wake_seconds")
+
+
+def pin_rates() -> None:
+    """Let the plan take the rates that FASTRNN_PLAN names, where it is set."""
+    text = os.environ.get("FASTRNN_PLAN", "")
+    if text == _pinned[0]:
+        return
+    pairs = dict(re.findall(r"(\w+)=([0-9.e+-]+)(?:,|$)", text))
+    try:
+        rates = {name: float(pairs[name]) for name in _RATES} if text else None
+        if rates and not (
+            len(pairs) == text.count("=") == len(_RATES) and all(0 < x < math.inf for x in rates.values())
+        ):
+            raise ValueError
+    except (KeyError, ValueError):
+        wanted = ",".join(f"{name}=NUMBER" for name in _RATES)
+        raise ValueError(
+            f"FASTRNN_PLAN: expected {wanted}, as show_config() prints it, got {_check.shown(text)}"
+        ) from None
+    _core.set_rates(rates)
+    _pinned[0] = text
+
+
+_pinned = [""]  # FASTRNN_PLAN, as it was read last
 
 
 def _cpu_quota() -> float:
@@ -126,8 +154,23 @@ def get_num_threads() -> int:
     return _core.get_default_threads()
 
 
+def _rates_in_use() -> str:
+    try:
+        pin_rates()
+        index = [name for name, _, _ in _core.TARGETS].index(resolve_target(None))
+    except ValueError as error:
+        return f"none; {error}"
+    rates = _core.measured_rates(index, 0)
+    return "FASTRNN_PLAN=" + ",".join(f"{name}={value:.3g}" for name, value in rates.items())
+
+
 def show_config() -> None:
-    """Print the version, the targets, the compiler and the threads.
+    """Print the version, the targets, the compiler, the threads, and how fast the plan takes this machine to be.
+
+    The plan's numbers are of float32: products a second in a lane of a vector; bytes of weights that are read in a
+    second from the second-level cache, and from beyond it; seconds of a block's gates and states, of two threads that
+    meet, and of waking a thread. They are measured in some milliseconds, here or by the first call that may be worth
+    several threads. With the line that is printed in the environment they are taken as they stand.
 
     Examples
     --------
@@ -145,4 +188,5 @@ def show_config() -> None:
     print(f"targets usable: {', '.join(usable_targets())} (in this build: {built})")
     print(f"compiler: {_core.COMPILER}")
     print(f"threads: {get_num_threads()}")
+    print(f"plan: {_rates_in_use()}")
     print(f"numpy: {np.__version__}")

@@ -26,7 +26,7 @@ from support.environment import ROOT
 sys.path.append(str(ROOT))  # last, so that fastrnn itself is the installed one
 
 from bench import __main__ as program
-from bench import cold, grids, numpy_loop, page, readme, run, versions, worker
+from bench import choices, cold, grids, isa, numpy_loop, page, readme, run, versions, worker
 from bench import limits as machine_limits
 from bench.cases import CELLS, MODELS, Case, Data, find
 from bench.peers import PEERS, Call
@@ -535,17 +535,47 @@ def test_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 def test_versions_are_timed_beside_each_other(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """bench/versions.py: a row a case, the geometric mean, and a failure where a case is slower than is allowed."""
+    """A row a case, the geometric mean, and a warning where a case has become slower."""
     cases = ["--case", "lstm-T1-B1-I3-H5", "--case", "gru-T3-B2-I3-H5"]
-    arguments = [sys.executable, "--threads", "1", "--rounds", "5", *cases]
-    monkeypatch.setattr(sys, "argv", ["versions", *arguments, "--least", "0"])
-    versions.main()
-    rows = capsys.readouterr().out.splitlines()
-    assert [row.split(" | ")[0] for row in rows[2:4]] == ["| lstm-T1-B1-I3-H5", "| gru-T3-B2-I3-H5"]
-    assert rows[-1].startswith("2 cases, geometric mean ")
-    monkeypatch.setattr(sys, "argv", ["versions", *arguments, "--least", "1000"])
-    with pytest.raises(SystemExit, match=r"^slower: lstm-T1-B1-I3-H5 on 1 "):
-        versions.main()
+    monkeypatch.setattr(sys, "argv", ["bench", "--compare", sys.executable, sys.executable, *cases])
+    monkeypatch.setattr(versions, "MOST_SECONDS", 0.5)
+    for warned in (0.0, 1000.0):
+        monkeypatch.setattr(versions, "WARNED", warned)
+        program.main()
+        rows = capsys.readouterr().out.splitlines()
+        assert [row.split(" | ")[0] for row in rows[2:4]] == ["| lstm-T1-B1-I3-H5", "| gru-T3-B2-I3-H5"]
+        assert rows[5].startswith("2 cases, threads: 1, geometric mean ")
+        assert [row.split(" (")[0] for row in rows[6:]] == ["warning: slower than before: lstm-T1-B1-I3-H5"][
+            : int(warned)
+        ]
+
+
+def test_peers_are_held_to_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in isa.HELD["avx2"]:
+        monkeypatch.setenv(name, "")  # and what it was before comes back
+    assert isa.march() == "native"
+    left_out = isa.hold("avx2", ["torch", "onnxruntime", "onnxruntime_int8"])
+    assert left_out == dict.fromkeys(["onnxruntime", "onnxruntime_int8"], "it can't be held to avx2")
+    assert isa.march() == "haswell"
+    assert os.environ["FASTRNN_TARGET"] == "avx2"
+
+
+def test_choices_of_the_plan_are_judged(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["choices", "--calls", "3", "--rounds", "2", "--threads", "3"])
+    choices.main()
+    assert re.search(
+        r"^3 calls: [\d.]+% within 5 % of the best way, least [\d.]+$", capsys.readouterr().out, re.MULTILINE
+    )
+
+
+def test_ways_of_a_call_are_those_of_its_size() -> None:
+    judged = choices.judge(Case.parse("lstm-T20-B6-I8-H16-L3"), threads=4, rounds=1)
+    ways = {(way.parts, way.unit_threads, way.layer_threads) for way in judged.ways}
+    assert {(1, 1, 1), (2, 1, 1), (4, 1, 1), (1, 2, 1), (1, 4, 1), (2, 2, 1), (1, 1, 3)} == ways
+    assert judged.chosen is judged.ways[0]  # so small that threads are not worth a thought
+    assert {way.parts for way in choices.judge(Case.parse("gru-T9-B1-I8-H16-bi"), 2, 1).ways} == {1}
+    assert 0 < judged.of_best <= 1
+    assert judged.of_one == 1
 
 
 @pytest.mark.parametrize("text", versions.CASES)
