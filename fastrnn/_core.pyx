@@ -35,6 +35,7 @@ cnp.import_array()
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() noexcept
     PyObject *PyErr_Occurred() noexcept
+    long PyLong_AsLongAndOverflow(object number, int *overflow) noexcept
     int PyErr_CheckSignals() noexcept  # leaves its error set: of cpython.exc it would be raised at once
     PyObject *PyTuple_GET_ITEM(PyObject *, Py_ssize_t) noexcept  # of cpython.tuple it would be one more reference
     Py_ssize_t Py_REFCNT(PyObject *) noexcept

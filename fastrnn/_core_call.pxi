@@ -179,10 +179,14 @@ cdef cnp.ndarray new_y(Call *call, Packed packed, bint sequences, out, cnp.ndarr
 
 
 cdef Py_ssize_t threads_of(threads) except -1:
+    cdef int overflow
+    cdef long n
     if threads is None:
         return default_threads if default_threads else first_default_threads()
-    if type(threads) is int and threads == 1:
-        return 1
+    if type(threads) is int:
+        n = PyLong_AsLongAndOverflow(threads, &overflow)
+        if not overflow and 1 <= n <= FRNN_MOST_THREADS:
+            return n
     return _check.threads(threads)
 
 
