@@ -117,6 +117,12 @@ static double reload_seconds(const model *m, const frnn_layer *layer)
     return frnn_stays_near(m->params, bytes) ? 0 : bytes / m->rates.far_bytes;
 }
 
+/* Threads arrive at a barrier one after the other. */
+static double meet_seconds(const model *m, size_t threads)
+{
+    return threads > 1 ? m->rates.meet_seconds * 0.5 * (double)threads : 0;
+}
+
 /* Seconds of one step of one layer in one direction, for some rows and one of `unit_threads` equal parts of the units. */
 static double step_seconds(const model *m, const frnn_layer *layer, size_t rows, size_t unit_threads, bool hoist)
 {
@@ -132,7 +138,7 @@ static double step_seconds(const model *m, const frnn_layer *layer, size_t rows,
         seconds +=
             (hoist ? x * row_count / rate : 0) + (alone > read ? alone + OVERLAP * read : read + OVERLAP * alone);
         seconds += row_count * (double)stage->blocks * part * m->rates.cell_seconds + STEP_SECONDS;
-        seconds += unit_threads > 1 ? m->rates.meet_seconds : 0;
+        seconds += meet_seconds(m, unit_threads);
     }
     return seconds;
 }

@@ -29,6 +29,16 @@ def test_each_split_has_the_same_bits(cell: str, split: str) -> None:
 
 
 @pytest.mark.parametrize("split", SPLITS)
+def test_more_threads_than_processors_have_the_same_bits(split: str) -> None:
+    """64 of them, as on a large machine, whatever this one has."""
+    rng = np.random.default_rng(8)
+    params, x = SPLITS[split].make(rng, "lstm")
+    x = np.concatenate([x] * 3, axis=1)
+    assert re.search(r"^(?:[3-9]|\d\d) threads: ", params.explain(len(x), x.shape[1], 64), re.MULTILINE)
+    assert_same_bits(flat(fastrnn.lstm(x, params, threads=64)), flat(fastrnn.lstm(x, params, threads=1)))
+
+
+@pytest.mark.parametrize("split", SPLITS)
 def test_explain_names_the_split(split: str) -> None:
     """The plan of an LSTM of each of these sizes is the split that the size is named for."""
     params, x = SPLITS[split].make(np.random.default_rng(7), "lstm")
