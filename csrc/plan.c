@@ -16,11 +16,12 @@
 
 #include "rates.h"
 
-#define HALVES 0.9           /* of the rate of multiplying, where weights are halves: they are made wide first */
-#define DOTS 4.0             /* times that rate, where four products of bytes are one instruction */
-#define OVERLAP 0.25         /* part of the shorter of reading and multiplying that adds to the longer */
-#define STEP_SECONDS 60e-9   /* of a stage of a step, whatever its size */
-#define WORTH_IT 0.9         /* more threads are taken where they need at most this part of one thread's time */
+#define HALVES 0.9         /* of the rate of multiplying, where weights are halves: they are made wide first */
+#define DOTS 4.0           /* times that rate, where four products of bytes are one instruction */
+#define OVERLAP 0.25       /* part of the shorter of reading and multiplying that adds to the longer */
+#define STEP_SECONDS 60e-9 /* of a stage of a step, whatever its size */
+#define UNEVEN 1.07  /* times its share of a step: threads that meet wait for the slowest, each time another one */
+#define WORTH_IT 0.9 /* more threads are taken where they need at most this part of one thread's time */
 #define TRIFLE_SECONDS 60e-6 /* a call that is expected to be as short as this runs on one thread */
 
 enum {
@@ -73,7 +74,9 @@ static model known(const frnn_params *params)
 static model measured(const frnn_params *params)
 {
     frnn_rates_measured(params->kernels);
-    return known(params);
+    model m = known(params);
+    m.rates.wake_seconds = frnn_rates_wake(&m.rates);
+    return m;
 }
 
 double frnn_multiply_seconds(const frnn_params *params, double terms) { return terms / known(params).rates.multiplies; }
@@ -126,18 +129,21 @@ static double meet_seconds(const model *m, size_t threads)
 /* Seconds of one step of one layer in one direction, for some rows and one of `unit_threads` equal parts of the units. */
 static double step_seconds(const model *m, const frnn_layer *layer, size_t rows, size_t unit_threads, bool hoist)
 {
-    const double rate = m->rates.multiplies;
-    const double row_count = (double)rows, part = 1 / (double)unit_threads;
+    const double rate = m->rates.multiplies, row_count = (double)rows;
     double seconds = 0;
     for (int s = 0; s < layer->stages; s++) {
         const frnn_stage *stage = &layer->stage[s];
+        const size_t most_blocks = (stage->blocks + unit_threads - 1) / unit_threads; /* of a thread */
+        const double part = (unit_threads > 1 ? UNEVEN : 1) * (double)most_blocks / (double)stage->blocks;
         const double x = frnn_matrix_terms(&stage->W) * part, h = frnn_matrix_terms(&stage->U) * part;
         const double bytes = (double)(hoist ? stage->U.bytes : stage->W.bytes + stage->U.bytes) * part;
         const double read = read_seconds(m, bytes);
         const double alone = (hoist ? h : x + h) * row_count / rate;
         seconds +=
             (hoist ? x * row_count / rate : 0) + (alone > read ? alone + OVERLAP * read : read + OVERLAP * alone);
-        seconds += row_count * (double)stage->blocks * part * m->rates.cell_seconds + STEP_SECONDS;
+        seconds +=
+            row_count * (double)stage->blocks * part * m->rates.cell_seconds * (double)stage->gates / FRNN_MOST_GATES;
+        seconds += STEP_SECONDS;
         seconds += meet_seconds(m, unit_threads);
     }
     return seconds;
@@ -342,4 +348,12 @@ void frnn_plan_fit(frnn_rates *rates, const frnn_params *small, size_t rows, dou
     rates->near_bytes = near_bytes / (read > least * one ? read : least * one);
     const double read_far = one_far - OVERLAP * far_terms / rate - STEP_SECONDS - kept / rates->near_bytes;
     rates->far_bytes = (far_bytes - kept) / (read_far > least * one_far ? read_far : least * one_far);
+}
+
+double frnn_plan_fit_meeting(const frnn_params *params, double alone, double shared)
+{
+    const frnn_stage *stage = &params->layers[0].stage[0];
+    const double least = 50e-9, part = UNEVEN * (double)((stage->blocks + 1) / 2) / (double)stage->blocks;
+    const double left = shared - part * (alone - STEP_SECONDS) - STEP_SECONDS;
+    return left > least ? left : least;
 }

@@ -52,6 +52,9 @@ frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, f
 void frnn_plan_fit(frnn_rates *rates, const frnn_params *small, size_t rows, double many, double one,
                    const frnn_params *huge, double one_far);
 
+/* What two threads need to meet: from the seconds of a step of a layer that runs alone, and of one whose units they share. */
+double frnn_plan_fit_meeting(const frnn_params *params, double alone, double shared);
+
 /* Seconds that so many multiplications are expected to take, in tiles of many rows. */
 double frnn_multiply_seconds(const frnn_params *params, double terms);
 

@@ -2,9 +2,9 @@
  *
  * (a) multiplies: some tiles of rows through a layer whose U takes half of L2.
  * (b) near: one row through the same layer. far: one through a layer whose U takes several times L2.
- * (c) wake and meet: a worker of the pool is woken some times, and exchanges messages with the caller.
- * Other work only ever adds time, so a rate is that of the shortest of some looks. Where others took much longer the machine was
- * busy, and a later call measures once more. */
+ * (c) wake: a worker of the pool is woken some times. meet: it shares the units of a tiny layer with the caller.
+ * Other work only ever adds time, so a rate is that of the shortest of some looks; a wake is the median. Where others took much
+ * longer the machine was busy, and a later call measures once more. */
 #include "rates.h"
 
 #include <math.h>
@@ -17,13 +17,15 @@
 
 enum {
     LOOKS = 5,             /* at each rate */
-    MEETINGS = 100,        /* of a look */
     MOST_MEASUREMENTS = 4, /* with the same kernels */
-    MOST_TARGETS = 8
+    MOST_TARGETS = 8,
+    TINY_BYTES = 16 << 10, /* of U, where threads meet often */
+    HUGE_BYTES = 4 << 20   /* of U, at least, where it does not stay in L2 */
 };
 
 #define LOOK_SECONDS 0.2e-3 /* of one look, about */
-#define WAIT_SECONDS 1e-3   /* for a worker, or for its messages of a look */
+#define IDLE_SECONDS 0.5e-3 /* of a worker before it is woken: after a longer sleep it takes longer */
+#define WAIT_SECONDS 2e-3   /* for it */
 #define BUSY 1.3            /* the median look over the shortest, of a machine that is busy */
 #define LATER_SECONDS 1.0   /* from a measurement that was disturbed to the next one */
 
@@ -58,18 +60,18 @@ static frnn_rates latest(const record *found, const frnn_kernels *kernels)
     return count ? found->rates[count - 1] : guess(kernels);
 }
 
-/* Whose kernels they are. */
+/* Whose kernels they are; those of a target that adds instructions for bytes are its base's. */
 static const frnn_target *target_of(const frnn_kernels *kernels, size_t *index, frnn_dtype *dtype)
 {
     for (*index = 0; *index < frnn_target_count(); ++*index)
         for (*dtype = FRNN_FLOAT32; *dtype < FRNN_DTYPES; ++*dtype)
-            if (frnn_target_at(*index)->kernels[*dtype] == kernels)
+            if (frnn_target_at(*index)->kernels[*dtype] == kernels && !frnn_target_at(*index)->dots)
                 return frnn_target_at(*index);
     return NULL;
 }
 
 typedef struct looks {
-    double seconds[LOOKS];
+    double seconds[LOOKS]; /* the shortest first */
     size_t n;
 } looks;
 
@@ -81,9 +83,11 @@ static void keep(looks *all, double seconds)
     all->seconds[i] = seconds;
 }
 
-static bool is_disturbed(const looks *all) { return all->seconds[all->n / 2] > BUSY * all->seconds[0]; }
+static double median(const looks *all) { return all->seconds[all->n / 2]; }
 
-/* An RNN of zeros whose U takes so many bytes. */
+static bool is_disturbed(const looks *all) { return !all->n || median(all) > BUSY * all->seconds[0]; }
+
+/* An RNN of zeros whose U takes so many bytes; NULL: there is no memory. */
 static frnn_params *make_layer(const frnn_target *target, frnn_dtype dtype, size_t bytes)
 {
     const size_t number = dtype == FRNN_FLOAT32 ? 4 : 8, H = (size_t)sqrt((double)(bytes / number)) / 16 * 16;
@@ -107,133 +111,106 @@ static frnn_params *make_layer(const frnn_target *target, frnn_dtype dtype, size
     return params;
 }
 
-static double bytes_of(const frnn_params *params)
-{
-    return (double)(params->layers[0].stage[0].W.bytes + params->layers[0].stage[0].U.bytes);
-}
-
-static double terms_of(const frnn_params *params)
-{
-    return frnn_matrix_terms(&params->layers[0].stage[0].W) + frnn_matrix_terms(&params->layers[0].stage[0].U);
-}
-
-/* Seconds of a step of so many rows, of which one is expected to take so many; no looks where there is no memory. */
-static looks look_at_steps(const frnn_params *params, size_t B, double expected)
+/* Seconds of a step of so many rows, of which one is expected to take so many. No looks: there is no memory. */
+static looks look_at_steps(const frnn_params *params, size_t B, size_t threads, double expected)
 {
     const double wanted = LOOK_SECONDS / expected;
     const size_t T = wanted < 4 ? 4 : wanted > 1000 ? 1000 : (size_t)wanted;
     const size_t H = params->spec.hidden_size, number = params->number_bytes;
-    const frnn_plan plan = {
-        .chunk = T, .x_part = FRNN_X_SMALL, .parts = 1, .unit_threads = 1, .layer_threads = 1, .threads = 1};
+    const frnn_plan plan = {.chunk = T,
+                            .x_part = FRNN_X_SMALL,
+                            .parts = 1,
+                            .unit_threads = threads,
+                            .layer_threads = 1,
+                            .threads = threads,
+                            .seconds = LOOK_SECONDS};
     looks all = {0};
-    char *x = calloc(T * B + 2 * B * H, number), *y = x + T * B * number, *h_n = y + B * H * number;
+    char *memory = calloc(T * B + 2 * B * H, number);
+    if (!memory)
+        return all;
     const frnn_call call = {.T = T,
                             .B = B,
-                            .x = {x, (ptrdiff_t)(B * number), (ptrdiff_t)number},
-                            .y = y,
+                            .x = {memory, (ptrdiff_t)(B * number), (ptrdiff_t)number},
+                            .y = memory + T * B * number,
                             .y_row = (ptrdiff_t)(H * number),
-                            .final = {h_n},
-                            .threads = 1};
-    for (size_t i = 0; x && i <= LOOKS; i++) {
+                            .final = {memory + (T + H) * B * number},
+                            .threads = threads};
+    for (size_t i = 0; i <= LOOKS; i++) {
         const double begun = frnn_seconds();
         if (frnn_run_planned(params, &call, plan) != FRNN_OK)
             break;
         if (i > 0) /* the first one warms up */
             keep(&all, (frnn_seconds() - begun) / (double)T);
     }
-    free(x);
+    free(memory);
     return all;
 }
 
-typedef struct exchange {
-    _Alignas(64) atomic_size_t ping;
-    _Alignas(64) atomic_size_t pong;
-    _Alignas(64) atomic_bool over;
-    double begun, woken; /* when the worker was called, and when it ran */
-    double met;          /* seconds of all meetings; 0: not all of them took place */
-} exchange;
-
-static bool wait_for(const atomic_size_t *number, size_t wanted, const atomic_bool *over, double until)
-{
-    for (size_t i = 0; atomic_load_explicit(number, memory_order_acquire) != wanted; i++) {
-        if (atomic_load_explicit(over, memory_order_relaxed) || frnn_seconds() > until)
-            return false;
-        frnn_pause(i);
-    }
-    return true;
-}
+/* When a worker that was called came. */
+typedef struct calling {
+    atomic_bool came;
+    double woken;
+} calling;
 
 static void take_part(void *context, size_t i, frnn_thread_context where)
 {
-    exchange *e = context;
-    const double until = frnn_seconds() + WAIT_SECONDS;
-    size_t k = 1;
+    calling *c = context;
     if (i == 1 && !where.caller) {
-        e->woken = frnn_seconds();
-        atomic_store_explicit(&e->pong, k, memory_order_release);
-        while (wait_for(&e->ping, k, &e->over, until + WAIT_SECONDS) && k <= MEETINGS)
-            atomic_store_explicit(&e->pong, ++k, memory_order_release);
+        c->woken = frnn_seconds();
+        atomic_store(&c->came, true);
     }
-    if (i == 0 && !where.alone && wait_for(&e->pong, k, &e->over, until)) {
-        const double begun = frnn_seconds();
-        for (; k <= MEETINGS; k++) {
-            atomic_store_explicit(&e->ping, k, memory_order_release);
-            if (!wait_for(&e->pong, k + 1, &e->over, until + WAIT_SECONDS))
-                break;
-        }
-        e->met = k > MEETINGS ? frnn_seconds() - begun : 0;
-    }
-    if (i == 0)
-        atomic_store(&e->over, true);
+    const double until = frnn_seconds() + WAIT_SECONDS;
+    for (size_t n = 0; i == 0 && !where.alone && !atomic_load(&c->came) && frnn_seconds() < until; n++)
+        frnn_pause(n);
 }
 
 static void do_nothing(void *context) { (void)context; }
 
-/* False: no second thread came, or not in time. */
-static bool look_at_threads(looks *wakes, looks *meetings)
+/* Seconds until a worker that slept runs. No looks: none came. */
+static looks look_at_wakes(void)
 {
+    looks all = {0};
     for (size_t i = 0; i <= LOOKS; i++) {
-        exchange e = {.begun = frnn_seconds()};
-        if (!frnn_parallel(2, 2, take_part, do_nothing, &e) || e.met == 0)
-            return false;
-        for (const double begun = frnn_seconds(); frnn_seconds() < begun + 50e-6;)
-            frnn_pause(0); /* until the worker sleeps */
-        if (i > 0) {
-            keep(wakes, e.woken - e.begun);
-            keep(meetings, e.met / MEETINGS);
-        }
+        calling c = {0};
+        const double begun = frnn_seconds();
+        if (!frnn_parallel(2, 2, take_part, do_nothing, &c) || !atomic_load(&c.came))
+            break;
+        if (i > 0) /* the first one is started */
+            keep(&all, c.woken - begun);
+        for (const double now = frnn_seconds(); frnn_seconds() < now + IDLE_SECONDS;)
+            frnn_pause(0);
     }
-    return true;
+    return all;
 }
 
-/* Measures what can be measured into rates that are known. False: the machine was busy. */
+/* What can be measured, into rates that are known. False: the machine was busy, or out of memory. */
 static bool measure(const frnn_target *target, frnn_dtype dtype, frnn_rates *rates)
 {
-    const size_t l2 = frnn_l2_bytes(), large = (size_t)4 << 20;
-    frnn_params *small = make_layer(target, dtype, l2 / 2),
-                *huge = make_layer(target, dtype, l2 > large / 4 ? 4 * l2 : large);
-    looks all[5] = {{{0}, 0}};
-    bool is_quiet = small && huge;
-    if (is_quiet) {
-        const size_t rows = 4 * small->kernels->max_rows;
-        const double terms = terms_of(small), many = terms * (double)rows;
-        all[0] = look_at_steps(small, rows, many / (rates->multiplies * (double)small->kernels->width));
-        all[1] = look_at_steps(small, 1, bytes_of(small) / rates->near_bytes);
-        all[2] = look_at_steps(huge, 1, bytes_of(huge) / rates->far_bytes);
-        if (all[0].n && all[1].n && all[2].n)
-            frnn_plan_fit(rates, small, rows, all[0].seconds[0], all[1].seconds[0], huge, all[2].seconds[0]);
-        is_quiet = look_at_threads(&all[3], &all[4]);
-        if (is_quiet) {
-            rates->wake_seconds = all[3].seconds[LOOKS / 2];
-            rates->meet_seconds = all[4].seconds[0];
+    const size_t l2 = frnn_l2_bytes(), rows = 4 * target->kernels[dtype]->max_rows;
+    const double multiplies = rates->multiplies * (double)target->kernels[dtype]->width, number = dtype ? 8 : 4;
+    frnn_params *layers[] = {make_layer(target, dtype, TINY_BYTES), make_layer(target, dtype, l2 / 2),
+                             make_layer(target, dtype, l2 > HUGE_BYTES / 4 ? 4 * l2 : HUGE_BYTES)};
+    frnn_params *const tiny = layers[0], *const small = layers[1], *const huge = layers[2];
+    bool is_quiet = false;
+    if (tiny && small && huge) {
+        const double terms = (double)(l2 / 2) / number;
+        const looks many = look_at_steps(small, rows, 1, terms * (double)rows / multiplies),
+                    one = look_at_steps(small, 1, 1, terms * number / rates->near_bytes),
+                    far = look_at_steps(huge, 1, 1, HUGE_BYTES / rates->far_bytes),
+                    alone = look_at_steps(tiny, 1, 1, rates->meet_seconds), wake = look_at_wakes(),
+                    shared = look_at_steps(tiny, 1, 2, rates->meet_seconds);
+        if (many.n && one.n && far.n)
+            frnn_plan_fit(rates, small, rows, many.seconds[0], one.seconds[0], huge, far.seconds[0]);
+        if (wake.n && alone.n && shared.n) {
+            rates->wake_seconds = median(&wake);
+            rates->meet_seconds = frnn_plan_fit_meeting(tiny, alone.seconds[0], shared.seconds[0]);
         }
+        is_quiet = wake.n && !is_disturbed(&many) && !is_disturbed(&one) && !is_disturbed(&far) &&
+                   !is_disturbed(&alone) && !is_disturbed(&shared);
     }
-    for (size_t i = 0; i < 5; i++)
-        is_quiet = is_quiet && all[i].n && (i == 3 || !is_disturbed(&all[i]));
-    if (small)
-        frnn_params_free(small);
-    if (huge)
-        frnn_params_free(huge);
+    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
+        if (layers[i])
+            frnn_params_free(layers[i]);
     return is_quiet;
 }
 
@@ -250,12 +227,13 @@ frnn_rates frnn_rates_measured(const frnn_kernels *kernels)
     size_t index;
     frnn_dtype dtype;
     const frnn_target *target = target_of(kernels, &index, &dtype);
-    if (atomic_load(&is_set) || !target || index >= MOST_TARGETS || kernels->width == 1 || !frnn_target_usable(target))
+    if (atomic_load(&is_set) || !target || index >= MOST_TARGETS || kernels->width == 1)
         return frnn_rates_known(kernels);
     record *found = &records[index][dtype];
     const size_t count = atomic_load(&found->count);
     frnn_rates rates = latest(found, kernels);
-    if (count == MOST_MEASUREMENTS || (count && frnn_seconds() < atomic_load(&found->again_at)) || !begin())
+    if (count == MOST_MEASUREMENTS || (count && frnn_seconds() < atomic_load(&found->again_at)) ||
+        !frnn_target_usable(target) || !begin())
         return rates;
     const bool is_quiet = measure(target, dtype, &rates);
     found->rates[count] = rates;
@@ -273,6 +251,12 @@ frnn_rates frnn_rates_known(const frnn_kernels *kernels)
         return as_set;
     const frnn_target *target = target_of(kernels, &index, &dtype);
     return target && index < MOST_TARGETS ? latest(&records[index][dtype], kernels) : guess(kernels);
+}
+
+double frnn_rates_wake(const frnn_rates *rates)
+{
+    return atomic_load_explicit(&is_set, memory_order_relaxed) ? rates->wake_seconds
+                                                               : frnn_recent_wake(rates->wake_seconds);
 }
 
 void frnn_rates_set(const frnn_rates *rates)

@@ -21,6 +21,8 @@ enum {
 };
 
 #define IDLE_SECONDS 0.03
+#define FORGET_SECONDS 0.02           /* after which half of what a wake took more or less than usual is forgotten */
+#define NEW_PART 0.3                  /* of a wake in what is remembered of some */
 #define STACK_BYTES ((size_t)1 << 20) /* a worker's stack: the system's default may be too small */
 
 typedef struct job {
@@ -29,6 +31,7 @@ typedef struct job {
     size_t n, next;     /* tasks: all, the next to take */
     atomic_size_t done; /* finished; written with the lock held */
     size_t helpers;     /* workers that may still join */
+    double posted;      /* seconds; 0: a worker has joined */
 } job;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of all that follows */
@@ -38,6 +41,26 @@ static pthread_t threads_of_pool[FRNN_MOST_THREADS];
 static size_t workers;
 static atomic_size_t forks; /* of this process and of those that it comes from, since the pool was first used */
 static int kept_off = -1;   /* the processor that workers may not use: that of the last caller */
+
+static _Atomic(double) recent_wake, recent_at; /* of the last wakes; when the last one was */
+
+/* A worker joins the job, or none did till its end. Called with the lock held. */
+static void remember_wake(job *j)
+{
+    if (j->posted == 0)
+        return;
+    const double now = frnn_seconds(), wake = now - j->posted,
+                 before = frnn_recent_wake(wake); /* wakes of long ago do not count */
+    atomic_store_explicit(&recent_wake, before + NEW_PART * (wake - before), memory_order_relaxed);
+    atomic_store_explicit(&recent_at, now, memory_order_relaxed);
+    j->posted = 0;
+}
+
+double frnn_recent_wake(double usual)
+{
+    const double ago = frnn_seconds() - atomic_load_explicit(&recent_at, memory_order_relaxed);
+    return usual + (atomic_load_explicit(&recent_wake, memory_order_relaxed) - usual) / (1 + ago / FORGET_SECONDS);
+}
 
 /* Takes tasks of a job until none is left to take. Called and left with the lock held. */
 static void work_on(job *j, bool by_caller)
@@ -60,6 +83,7 @@ static void *worker(void *unused)
         while (!current || !current->helpers || current->next == current->n)
             pthread_cond_wait(&posted, &lock);
         current->helpers--;
+        remember_wake(current);
         work_on(current, false);
     }
     return NULL;
@@ -166,6 +190,7 @@ static bool post(job *j)
     const bool posts = vacant && j->helpers;
     if (posts) {
         keep_workers_off_caller();
+        j->posted = frnn_seconds();
         current = j;
         for (size_t i = 0; i < j->helpers; i++)
             pthread_cond_signal(&posted);
@@ -210,8 +235,10 @@ bool frnn_parallel(size_t n, size_t threads, frnn_task *task, frnn_idle *idle, v
             idle(context);
             pthread_mutex_lock(&lock);
         }
-    if (current == &j) /* not so in a child, which may have made calls since */
+    if (current == &j) { /* not so in a child, which may have made calls since */
         current = NULL;
+        remember_wake(&j);
+    }
     pthread_mutex_unlock(&lock);
     return frnn_forks() == before;
 }

@@ -23,6 +23,9 @@ typedef void frnn_task(void *context, size_t i, frnn_thread_context where);
 typedef void frnn_idle(void *context);
 bool frnn_parallel(size_t n, size_t threads, frnn_task *task, frnn_idle *idle, void *context);
 
+/* Seconds that a worker is expected to take until it runs: as it did lately, and the usual ones the longer that is ago. */
+double frnn_recent_wake(double usual);
+
 /* How often this process, or the ones that it comes from, have been forked since the pool was first used. Where the number
  * changes during a call, all its other threads are gone. */
 size_t frnn_forks(void);
