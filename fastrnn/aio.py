@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,8 +30,6 @@ __all__ = ["Batcher", "OverloadedError", "Session", "SessionClosedError", "Sessi
 Array = NDArray[Any]
 Future = asyncio.Future[Any]
 T = TypeVar("T")
-
-_INLINE_SECONDS = 1e-3  # a batch that is expected to be as short as this runs in the loop's thread
 
 
 class Batcher(BatcherBase[Future]):
@@ -68,8 +67,9 @@ class Batcher(BatcherBase[Future]):
 
     Notes
     -----
-    One event loop uses a batcher. A batch that is expected to take less than a millisecond runs in the loop's thread; a
-    longer one in a thread of its own, while the loop goes on.
+    One event loop uses a batcher. A batch that is expected to take at most `sys.getswitchinterval()`, 5 ms, runs in the
+    loop's thread: a busy loop would let another thread wait for the interpreter for as long. A longer one runs in a
+    thread of its own, while the loop goes on.
 
     Cancelling a step that waits takes it back: its session has not moved. One that has begun moves its session, and its
     output is lost. An error of a batch is that of each of its steps, and no session has moved.
@@ -287,7 +287,8 @@ class Batcher(BatcherBase[Future]):
         if due is None or due > now:
             self._arrange(now)
             return
-        is_long = self._schedule.expected_seconds(unknown=np.inf) > _INLINE_SECONDS
+        # A thread that is done waits for the interpreter for so long, where the loop is busy.
+        is_long = self._schedule.expected_seconds(unknown=np.inf) > sys.getswitchinterval()
         batch = self._schedule.take(now, lambda future: not future.done())
         if batch is None:
             self._arrange_expiry()
