@@ -43,12 +43,12 @@ def test_what_is_measured_is_possible(target: str, dtype: int) -> None:
     index = [name for name, _, _ in _core.TARGETS].index(target)
     code = f"from fastrnn import _core; print(_core.measured_rates({index}, {dtype}))"
     rates = eval(run_python(code, FASTRNN_PLAN="").stdout)
-    bounds = {
-        "multiplies": (1e8, 1e11),
-        "near_bytes": (1e9, 1e13),
-        "far_bytes": (1e8, 1e13),
-        "cell_seconds": (1e-10, 1e-6),
-        "meet_seconds": (1e-9, 1e-3),
+    bounds = {  # a sanitizer's are a hundred times as slow as others
+        "multiplies": (1e6, 1e11),
+        "near_bytes": (1e7, 1e13),
+        "far_bytes": (1e7, 1e13),
+        "cell_seconds": (1e-10, 1e-4),
+        "meet_seconds": (1e-9, 1e-2),
         "wake_seconds": (1e-7, 1e-1),
     }
     assert rates.keys() == bounds.keys()
@@ -57,18 +57,21 @@ def test_what_is_measured_is_possible(target: str, dtype: int) -> None:
     assert (rates["multiplies"] in (2e8, 5e9)) == (target == "scalar"), "guesses are of scalar alone"
 
 
+@pytest.mark.skipif(TARGETS[0] == "scalar", reason="scalar's rates are guesses, whatever is set")
 def test_the_environment_is_what_counts() -> None:
     config.pin_rates()
-    assert _core.measured_rates(0, 0) == as_dict(PINNED)
+    index = [name for name, _, _ in _core.TARGETS].index(TARGETS[0])
+    assert _core.measured_rates(index, 0) == as_dict(PINNED)
     with pytest.MonkeyPatch.context() as patch:
         other = PINNED.replace("meet_seconds=5e-7", "meet_seconds=1e-3")
         assert other != PINNED
         patch.setenv("FASTRNN_PLAN", other)
-        params = fastrnn.LSTMParams({"weight_ih": np.ones((1600, 8), "f4"), "weight_hh": np.ones((1600, 400), "f4")})
+        weights = {"weight_ih": np.ones((1600, 8), "f4"), "weight_hh": np.ones((1600, 400), "f4")}
+        params = fastrnn.LSTMParams(weights, target=TARGETS[0])
         assert "One thread: " in params.explain(100, threads=2)  # who meets for so long shares nothing
     config.pin_rates()
     assert "2 threads: " in params.explain(100, threads=2)
-    assert _core.measured_rates(0, 0) == as_dict(PINNED)
+    assert _core.measured_rates(index, 0) == as_dict(PINNED)
 
 
 @pytest.mark.parametrize(
