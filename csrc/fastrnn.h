@@ -159,7 +159,8 @@ frnn_status frnn_params_read(const void *image, size_t bytes, const frnn_target 
 frnn_status frnn_params_load(const char *path, const frnn_target *target, frnn_params **params);
 
 /* Writes how a call of T steps and B rows would run on at most so many threads, and why, as lines of text. It writes at
- * most `size` bytes, the last being 0, and answers how many the whole text needs. */
+ * most `size` bytes, the last being 0, and answers how many the whole text needs. What is expected is learnt from calls, so
+ * another time the text may be another one. */
 size_t frnn_explain(const frnn_params *params, size_t T, size_t B, size_t threads, char *text, size_t size);
 
 enum { FRNN_MOST_THREADS = 256 }; /* the calling one included */

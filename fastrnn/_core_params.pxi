@@ -116,8 +116,12 @@ cdef class Packed:
         return image
 
     def explain(self, size_t T, size_t B, size_t threads):
-        cdef bytearray text = bytearray(frnn_explain(self.params, T, B, threads, NULL, 0))
-        frnn_explain(self.params, T, B, threads, text, len(text))
+        cdef bytearray text
+        cdef size_t size = 0, needed = 1024
+        while needed > size:  # as the second text may be, which is another one
+            size = needed
+            text = bytearray(size)
+            needed = frnn_explain(self.params, T, B, threads, text, size)
         return text.decode().rstrip("\0\n")
 
 
