@@ -64,17 +64,17 @@ typedef struct model {
     frnn_rates rates;
 } model;
 
-static model known(const frnn_params *params)
+static model model_of(const frnn_params *params, frnn_rates rates)
 {
-    model m = {params, frnn_rates_known(params->kernels)};
-    m.rates.multiplies *= params->kernels->width > 1 ? (double)params->kernels->width * advantage(params) : 1;
-    return m;
+    rates.multiplies *= params->kernels->width > 1 ? (double)params->kernels->width * advantage(params) : 1;
+    return (model){params, rates};
 }
+
+static model known(const frnn_params *params) { return model_of(params, frnn_rates_known(params->kernels)); }
 
 static model measured(const frnn_params *params)
 {
-    frnn_rates_measured(params->kernels);
-    model m = known(params);
+    model m = model_of(params, frnn_rates_measured(params->kernels));
     m.rates.wake_seconds = frnn_rates_wake(&m.rates);
     return m;
 }
@@ -151,11 +151,11 @@ static double step_seconds(const model *m, const frnn_layer *layer, size_t rows,
 
 size_t frnn_plan_sharers(const frnn_params *params, size_t rows, size_t most)
 {
+    if (most < 2)
+        return 1;
     frnn_layer way_back = params->layers[0]; /* which multiplies by U alone */
     for (int s = 0; s < way_back.stages; s++)
         way_back.stage[s].W = (frnn_matrix){0};
-    if (most < 2)
-        return 1;
     const model m = measured(params);
     return step_seconds(&m, &way_back, rows, most, true) < step_seconds(&m, &way_back, rows, 1, true) ? most : 1;
 }

@@ -44,13 +44,16 @@ static int kept_off = -1;   /* the processor that workers may not use: that of t
 
 static _Atomic(double) recent_wake, recent_at; /* of the last wakes; when the last one was */
 
-/* A worker joins the job, or none did till its end. Called with the lock held. */
-static void remember_wake(job *j)
+/* A worker joins the job, or none has till its end: then a wake takes so long at least, and only what is longer than
+ * expected says something. Called with the lock held. */
+static void remember_wake(job *j, bool joins)
 {
     if (j->posted == 0)
         return;
     const double now = frnn_seconds(), wake = now - j->posted,
                  before = frnn_recent_wake(wake); /* wakes of long ago do not count */
+    if (!joins && wake < before)
+        return;
     atomic_store_explicit(&recent_wake, before + NEW_PART * (wake - before), memory_order_relaxed);
     atomic_store_explicit(&recent_at, now, memory_order_relaxed);
     j->posted = 0;
@@ -83,7 +86,7 @@ static void *worker(void *unused)
         while (!current || !current->helpers || current->next == current->n)
             pthread_cond_wait(&posted, &lock);
         current->helpers--;
-        remember_wake(current);
+        remember_wake(current, true);
         work_on(current, false);
     }
     return NULL;
@@ -237,7 +240,7 @@ bool frnn_parallel(size_t n, size_t threads, frnn_task *task, frnn_idle *idle, v
         }
     if (current == &j) { /* not so in a child, which may have made calls since */
         current = NULL;
-        remember_wake(&j);
+        remember_wake(&j, false);
     }
     pthread_mutex_unlock(&lock);
     return frnn_forks() == before;
