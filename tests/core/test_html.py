@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 import fastrnn
+from fastrnn import _html
 
 WEIGHTS = {"weight_ih": np.ones((12, 5), "float32"), "weight_hh": np.ones((12, 4), "float32")}
 
@@ -62,3 +63,5 @@ def test_text_is_escaped() -> None:
     kind = type("<b>&\"'", (fastrnn.GRUParams,), {})
     title, _ = cells(kind(WEIGHTS)._repr_html_())
     assert title == "<b>&\"'"
+    text = "</td><script>&"
+    assert cells(_html.table(text, [(text, text)], (text, text))) == (text, [[text, text], [text, text]])
