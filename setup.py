@@ -22,6 +22,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import PlatformError
+from setuptools.modified import newer_group
 
 CYTHON = Path("build/cython")  # for what Cython writes and reads
 SANITIZE = os.environ.get("FASTRNN_SANITIZE", "")
@@ -61,7 +62,13 @@ class BuildExtension(build_ext):
             self.compiler = choose_windows_compiler(self.compiler)
 
     def build_extension(self, ext: Extension) -> None:
+        """Compile and link, unless what is there was made of the same text in the same way."""
         defined = ask_compiler(self.compiler.compiler_so)
+        settings = [*self.compiler.compiler_so, defined["__VERSION__"], *MODE, *WARNINGS, numpy.__version__]
+        write(CYTHON / "settings.txt", "\n".join(settings))
+        made_of = [*ext.sources, *ext.depends, CYTHON / "settings.txt"]
+        if not (self.force or newer_group(made_of, self.get_ext_fullpath(ext.name))):
+            return
         windows = "_WIN32" in defined
         more = [*SIMD, *(FLAGS["windows_gcc"] if windows and "__clang__" not in defined else [])]
         if "address" in SANITIZE and "__clang__" not in defined:
@@ -140,8 +147,14 @@ def write_functions(path: Path) -> None:
     """Write the binding's function of each cell: one a row of csrc/cells.def, so that its errors bear its name."""
     with open("csrc/cells.def", encoding="utf-8") as file:
         names = re.findall(r"^FRNN_CELL\(\w+, (\w+),", file.read(), re.MULTILINE)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(FUNCTION.format(*row) for row in enumerate(names)), encoding="utf-8")
+    write(path, "".join(FUNCTION.format(*row) for row in enumerate(names)))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whose text is another one: what is made of it is made anew."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 extension = Extension(
@@ -150,7 +163,7 @@ extension = Extension(
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_26_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION")],
     extra_compile_args=[*EXACT, *WARNINGS, *MODE, "-pthread"],
-    depends=[path for path in glob("csrc/**/*", recursive=True) if os.path.isfile(path)],
+    depends=["setup.py", *glob("fastrnn/*.px[di]"), *filter(os.path.isfile, glob("csrc/**/*", recursive=True))],
 )
 
 write_functions(CYTHON / "_core_functions.pxi")
