@@ -37,11 +37,12 @@ class Way(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A call, the ways that it may be run in, that of one thread first, and the one that was chosen."""
+    """A call, and the ways that it may be run in, that of one thread first."""
 
     case: Case
     ways: list[Way]
-    chosen: Way
+    chosen: Way  # most often
+    repeated: float  # the speed of the way that was fastest in the first rounds, in the others, of the fastest there
 
     @property
     def of_best(self) -> float:
@@ -50,7 +51,7 @@ class Judged(NamedTuple):
 
     @property
     def of_one(self) -> float:
-        """The speed of the choice, of that of one thread."""
+        """The same, of that of one thread."""
         return self.ways[0].seconds / self.chosen.seconds
 
 
@@ -65,26 +66,39 @@ def random_cases(seed: int) -> Iterator[Case]:
             yield Case(cell, T, B, I, H, L, bi)
 
 
-def judge(case: Case, threads: int, rounds: int) -> Judged:
+def judge(case: Case, threads: int, practice: int, rounds: int) -> Judged:
     """Time each way, in turns; of some calls in a row the last one counts, as in a loop."""
     x, weights = case.arrays()
     params = PARAMS[case.function](weights, **case.options)
-    found, chosen = _core.time_ways(params._packed, x, threads, rounds, 3)
+    found, choices = _core.time_ways(params._packed, x, threads, practice, rounds, 3)
     ways = [
         Way(parts, units, layers, n, expected, statistics.median(taken))
         for parts, units, layers, n, expected, taken in found
     ]
-    return Judged(case, ways, ways[chosen])
+    earlier, later = ([statistics.median(taken[half]) for *_, taken in found] for half in halves(rounds))
+    return Judged(case, ways, ways[statistics.mode(choices)], min(later) / later[earlier.index(min(earlier))])
+
+
+def halves(rounds: int) -> tuple[slice, slice]:
+    return slice(None, rounds // 2), slice(rounds // 2, None)
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.choices", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--calls", type=int, default=300, help="random calls")
     parser.add_argument("--threads", type=int, default=2, help="that a call may take")
-    parser.add_argument("--rounds", type=int, default=9, help="times of each way, of which the median counts")
+    parser.add_argument(
+        "--practice", type=int, default=200, help="calls of each case from which the plan learns before"
+    )
+    parser.add_argument("--rounds", type=int, default=15, help="times of each way, of which the median counts")
     parser.add_argument("--seed", type=int, default=0, help="of the calls")
     parser.add_argument("--case", action="append", metavar="CASE", help="instead of random calls; repeatable")
     return parser
+
+
+def describe(ratios: list[float]) -> str:
+    near = sum(ratio >= 0.95 for ratio in ratios) / len(ratios)
+    return f"{near:.1%} within 5 % of the best way, least {min(ratios):.2f}"
 
 
 def main() -> None:
@@ -94,14 +108,15 @@ def main() -> None:
     cases = map(Case.parse, arguments.case) if arguments.case else random_cases(arguments.seed)
     judged = []
     for _, case in zip(range(arguments.calls), cases):
-        judged.append(judge(case, arguments.threads, arguments.rounds))
+        judged.append(judge(case, arguments.threads, arguments.practice, arguments.rounds))
         if arguments.case or judged[-1].of_best < 0.95 or judged[-1].of_one < 0.97:
-            print(f"\n{case}: {judged[-1].of_best:.2f} of the best, {judged[-1].of_one:.2f} of one thread")
+            one = judged[-1]
+            print(f"\n{case}: {one.of_best:.2f} of the best, {one.of_one:.2f} of one thread")
             for way in judged[-1].ways:
                 print(f"  {'* ' if way is judged[-1].chosen else '  '}{way}", flush=True)
     of_best, of_one = [one.of_best for one in judged], [one.of_one for one in judged]
-    near = sum(ratio >= 0.95 for ratio in of_best) / len(judged)
-    print(f"\n{len(judged)} calls: {near:.1%} within 5 % of the best way, least {min(of_best):.2f}")
+    print(f"\n{len(judged)} calls: {describe(of_best)}")
+    print(f"what was fastest in the first rounds, in the others: {describe([one.repeated for one in judged])}")
     print(f"over one thread: geometric mean {statistics.geometric_mean(of_one):.2f}, least {min(of_one):.2f}")
 
 

@@ -3,6 +3,7 @@
  * A stack in one direction is one strand a part of the batch, through all layers. A bidirectional stack is run layer by
  * layer, since each layer needs both directions of the one below over the whole sequence. */
 #include "strand.h"
+#include "trials.h"
 
 typedef struct ranked {
     size_t length, row;
@@ -43,6 +44,7 @@ typedef struct phase {
     frnn_progress progress;
     const frnn_record *record; /* these two as of frnn_strand */
     const frnn_tape *marks;
+    bool alone;  /* no other thread was to be had */
     void *local; /* memory for the scratch of a strand that is the only one */
     size_t local_bytes;
 } phase;
@@ -82,6 +84,8 @@ static void take_part(void *context, size_t i, frnn_thread_context where)
 {
     phase *p = context;
     const size_t strands = p->plan.parts * p->params->D;
+    if (where.caller)
+        p->alone = where.alone;
     frnn_strand_run(&p->strands[i % strands], i < strands, where, p->local, p->local_bytes);
 }
 
@@ -115,7 +119,8 @@ typedef struct running {
     const frnn_tape *tape;     /* from which x is read, and where outputs of whole layers go; NULL: none */
     const frnn_record *record; /* these two as of frnn_strand */
     const frnn_tape *marks;
-    size_t *rows; /* of the batch, to be written, the longest first; NULL: not wanted */
+    size_t *rows;            /* of the batch, to be written, the longest first; NULL: not wanted */
+    const frnn_trial *trial; /* that it is; NULL: none */
 } running;
 
 static running all_of(const frnn_params *params, const frnn_call *call)
@@ -212,9 +217,21 @@ static frnn_status run(const running *r, frnn_plan plan, uint64_t mode)
     atomic_init(&p.progress.status, FRNN_OK);
     run_phases(r, &p, &all);
     steps_so_far += r->until - r->from;
+    if (r->trial && (plan.threads == 1 || !p.alone) && frnn_is_on(&p.progress))
+        frnn_trials_end(r->trial);
     free(arena.memory);
     frnn_leave_float_mode(p.progress.mode);
     return (frnn_status)atomic_load(&p.progress.status);
+}
+
+/* All steps of a call, in the way that the plan takes, which learns from it. */
+static frnn_status run_and_learn(running *all, bool taped)
+{
+    const uint64_t mode = frnn_enter_float_mode(); /* the plan computes too, and would leave flags */
+    frnn_trial trial;
+    const frnn_plan plan = frnn_trials_next(all->params, all->call, taped, &trial);
+    all->trial = trial.kind ? &trial : NULL;
+    return run(all, plan, mode);
 }
 
 frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, frnn_plan plan)
@@ -227,11 +244,10 @@ frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, f
 
 frnn_status frnn_run(const frnn_params *params, const frnn_call *call)
 {
-    const running all = all_of(params, call);
+    running all = all_of(params, call);
     if (call->tokens && !frnn_tokens_are_known(params, call))
         return FRNN_NO_SUCH_TOKEN;
-    const uint64_t mode = frnn_enter_float_mode(); /* the plan computes too, and would leave flags */
-    return run(&all, frnn_make_plan(params, call->T, call->B, call->threads), mode);
+    return run_and_learn(&all, false);
 }
 
 frnn_status frnn_run_taped(const frnn_params *params, const frnn_call *call, size_t segment, frnn_tape **tape)
@@ -246,8 +262,7 @@ frnn_status frnn_run_taped(const frnn_params *params, const frnn_call *call, siz
     all.rows = made->rows;
     all.record = frnn_tape_is_marked(made) ? NULL : &made->all;
     all.marks = frnn_tape_is_marked(made) ? made : NULL;
-    const uint64_t mode = frnn_enter_float_mode();
-    const frnn_status status = run(&all, frnn_make_plan(params, call->T, call->B, call->threads), mode);
+    const frnn_status status = run_and_learn(&all, true);
     if (status == FRNN_OK)
         *tape = made;
     else
@@ -277,8 +292,14 @@ frnn_status frnn_run_again(const frnn_record *record, const frnn_pull *pull)
         call.initial[s] = (frnn_array){frnn_tape_mark(tape, s, record->from / tape->segment, 0, 0),
                                        (ptrdiff_t)(tape->B * row), (ptrdiff_t)row};
     }
-    const running some = {params,         &call, record->from, record->until, record->first,
-                          record->layers, tape,  record,       NULL,          NULL};
+    const running some = {.params = params,
+                          .call = &call,
+                          .from = record->from,
+                          .until = record->until,
+                          .first = record->first,
+                          .layers = record->layers,
+                          .tape = tape,
+                          .record = record};
     const uint64_t mode = frnn_enter_float_mode();
     return run(&some, frnn_make_plan(params, steps, tape->B, pull->threads), mode);
 }

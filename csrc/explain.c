@@ -2,7 +2,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "plan.h"
+#include "trials.h"
 
 typedef struct text {
     char *at;
@@ -125,7 +125,7 @@ static void say_threads(text *t, const frnn_params *params, const frnn_plan *pla
 
 size_t frnn_explain(const frnn_params *params, size_t T, size_t B, size_t threads, char *to, size_t size)
 {
-    const frnn_plan plan = frnn_make_plan(params, T, B, threads);
+    const frnn_plan plan = frnn_trials_best(params, T, B, threads);
     const size_t rows = (B + plan.parts - 1) / plan.parts, strands = plan.parts * params->D;
     text t = {.at = to, .size = size};
     say(&t, "T=%zu steps, B=%zu row%s, at most %zu thread%s: %zu strand%s of %zu row%s.\n", T, B, plural(B), threads,

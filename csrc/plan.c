@@ -22,7 +22,6 @@
 #define STEP_SECONDS 60e-9 /* of a stage of a step, whatever its size */
 #define UNEVEN 1.07  /* times its share of a step: threads that meet wait for the slowest, each time another one */
 #define WORTH_IT 0.9 /* more threads are taken where they need at most this part of one thread's time */
-#define TRIFLE_SECONDS 60e-6 /* a call that is expected to be as short as this runs on one thread */
 
 enum {
     HOISTED_ROWS = 192, /* of an x product: enough that its panels are read rarely */
@@ -232,74 +231,69 @@ static size_t parts_of(const model *m, size_t B, size_t wanted)
 /* The next number of threads to try: powers of two, and the most. */
 static size_t next_count(size_t n, size_t most) { return n < most && 2 * n > most ? most : 2 * n; }
 
-typedef struct search {
+/* Ways to run a call on their way into an array. */
+typedef struct listing {
     model model;
     size_t T, B, threads;
-    frnn_plan on_one, best;
-    frnn_plan *choices; /* all that were considered, `most` at most */
-    size_t count, most;
-} search;
+    frnn_plan *ways;
+    size_t count;
+} listing;
 
-static void choose(search *s, frnn_plan plan)
-{
-    if (s->count < s->most)
-        s->choices[s->count] = plan;
-    s->count++;
-}
-
-static void consider(search *s, size_t parts, size_t unit_threads, size_t layer_threads)
+static void list(listing *l, size_t parts, size_t unit_threads, size_t layer_threads)
 {
     const frnn_plan split = {
-        .parts = parts_of(&s->model, s->B, parts), .unit_threads = unit_threads, .layer_threads = layer_threads};
-    if (unit_threads * layer_threads > 1 &&
-        split.parts * s->model.params->D * unit_threads * layer_threads > s->threads)
+        .parts = parts_of(&l->model, l->B, parts), .unit_threads = unit_threads, .layer_threads = layer_threads};
+    if (l->count == FRNN_MOST_WAYS || (unit_threads * layer_threads > 1 &&
+                                       split.parts * l->model.params->D * unit_threads * layer_threads > l->threads))
         return; /* strands whose threads wait for each other must all run at once */
-    const frnn_plan plan = make(&s->model, s->T, s->B, s->threads, split);
-    choose(s, plan);
-    if (plan.seconds < WORTH_IT * s->on_one.seconds && plan.seconds < s->best.seconds)
-        s->best = plan;
+    l->ways[l->count++] = make(&l->model, l->T, l->B, l->threads, split);
 }
 
-static void consider_all(search *s)
+static void list_all(listing *l)
 {
-    const size_t most_parts = smaller(s->B, s->threads);
+    const size_t most_parts = smaller(l->B, l->threads);
     for (size_t parts = 1; parts <= most_parts; parts = next_count(parts, most_parts))
-        for (size_t unit_threads = 1; parts * unit_threads <= s->threads;
-             unit_threads = next_count(unit_threads, s->threads / parts))
-            if (parts * unit_threads * s->model.params->D > 1)
-                consider(s, parts, unit_threads, 1);
-    if (s->model.params->D == 1 && s->model.params->spec.num_layers > 1)
-        consider(s, 1, 1, smaller(s->threads, s->model.params->spec.num_layers));
+        for (size_t unit_threads = 1; parts * unit_threads <= l->threads;
+             unit_threads = next_count(unit_threads, l->threads / parts))
+            if (parts * unit_threads * l->model.params->D > 1)
+                list(l, parts, unit_threads, 1);
+    if (l->model.params->D == 1 && l->model.params->spec.num_layers > 1)
+        list(l, 1, 1, smaller(l->threads, l->model.params->spec.num_layers));
 }
 
-static search begin(model m, size_t T, size_t B, size_t threads)
+static frnn_plan on_one_thread(const model *m, size_t T, size_t B)
 {
-    const frnn_plan alone = {.parts = parts_of(&m, B, 1), .unit_threads = 1, .layer_threads = 1};
-    search s = {.model = m, .T = T, .B = B, .threads = threads, .on_one = make(&m, T, B, 1, alone)};
-    s.best = s.on_one;
-    return s;
+    const frnn_plan alone = {.parts = parts_of(m, B, 1), .unit_threads = 1, .layer_threads = 1};
+    return make(m, T, B, 1, alone);
+}
+
+size_t frnn_plan_ways(const frnn_params *params, size_t T, size_t B, size_t threads, double trifle, frnn_plan *ways)
+{
+    model m = known(params);
+    ways[0] = on_one_thread(&m, T, B);
+    listing l = {.T = T, .B = B, .threads = threads, .ways = ways, .count = 1};
+    if (threads > 1 && B > 0 && ways[0].seconds > trifle) {
+        l.model = measured(params);
+        ways[0] = on_one_thread(&l.model, T, B);
+        list_all(&l);
+    }
+    return l.count;
+}
+
+frnn_plan frnn_plan_fastest(const frnn_plan *ways, size_t count)
+{
+    frnn_plan fastest = ways[0];
+    for (size_t i = 1; i < count; i++)
+        if (ways[i].seconds < WORTH_IT * ways[0].seconds && ways[i].seconds < fastest.seconds)
+            fastest = ways[i];
+    fastest.alone = ways[0].seconds;
+    return fastest;
 }
 
 frnn_plan frnn_make_plan(const frnn_params *params, size_t T, size_t B, size_t threads)
 {
-    search s = begin(known(params), T, B, threads);
-    if (threads > 1 && B > 0 && s.on_one.seconds > TRIFLE_SECONDS) {
-        s = begin(measured(params), T, B, threads);
-        consider_all(&s);
-    }
-    s.best.alone = s.on_one.seconds;
-    return s.best;
-}
-
-size_t frnn_plan_choices(const frnn_params *params, size_t T, size_t B, size_t threads, frnn_plan *choices, size_t most)
-{
-    search s = begin(threads > 1 ? measured(params) : known(params), T, B, threads);
-    s.choices = choices;
-    s.most = most;
-    choose(&s, s.on_one);
-    if (threads > 1 && B > 0)
-        consider_all(&s);
-    return s.count;
+    frnn_plan ways[FRNN_MOST_WAYS];
+    return frnn_plan_fastest(ways, frnn_plan_ways(params, T, B, threads, FRNN_TRIFLE_SECONDS, ways));
 }
 
 size_t frnn_plan_step_parts(const frnn_params *params, size_t rows, size_t threads)
@@ -309,13 +303,13 @@ size_t frnn_plan_step_parts(const frnn_params *params, size_t rows, size_t threa
         return 1;
     model m = known(params);
     double alone = stack_seconds(&m, rows, &step);
-    if (alone > TRIFLE_SECONDS) {
+    if (alone > FRNN_TRIFLE_SECONDS) {
         m = measured(params);
         alone = stack_seconds(&m, rows, &step);
     }
     double best = WORTH_IT * alone;
     size_t best_parts = 1;
-    for (size_t parts = 2, most = smaller(rows, threads); alone > TRIFLE_SECONDS && parts <= most;
+    for (size_t parts = 2, most = smaller(rows, threads); alone > FRNN_TRIFLE_SECONDS && parts <= most;
          parts = next_count(parts, most)) {
         const double seconds = stack_seconds(&m, (rows + parts - 1) / parts, &step) + m.rates.wake_seconds;
         if (seconds < best) {

@@ -36,12 +36,21 @@ enum {
 /* The most that a thread may take until it looks whether the call goes on. */
 #define FRNN_DEAF_SECONDS 30e-3
 
-frnn_plan frnn_make_plan(const frnn_params *params, size_t T, size_t B, size_t threads);
+/* A call that is expected to be as short as this runs on one thread. */
+#define FRNN_TRIFLE_SECONDS 60e-6
 
-/* The ways that frnn_make_plan chooses from, that of one thread first, with the seconds that each is expected to take:
- * writes `most` at most, and answers how many there are. */
-size_t frnn_plan_choices(const frnn_params *params, size_t T, size_t B, size_t threads, frnn_plan *choices,
-                         size_t most);
+enum {
+    FRNN_MOST_WAYS = 64 /* to run a call, where threads are doubled until there are FRNN_MOST_THREADS */
+};
+
+/* The ways to run a call, that of one thread first, with the seconds that each is expected to take: writes FRNN_MOST_WAYS
+ * at most, and answers how many. A call that is expected to take `trifle` seconds at most has one way. */
+size_t frnn_plan_ways(const frnn_params *params, size_t T, size_t B, size_t threads, double trifle, frnn_plan *ways);
+
+/* The way that is expected to be the fastest; that of one thread, the first, where others gain too little. */
+frnn_plan frnn_plan_fastest(const frnn_plan *ways, size_t count);
+
+frnn_plan frnn_make_plan(const frnn_params *params, size_t T, size_t B, size_t threads);
 
 /* frnn_run under a given plan. parts <= B unless 1; unit_threads or layer_threads is 1; layer_threads > 1 is for a stack
  * in one direction. */

@@ -253,10 +253,11 @@ frnn_rates frnn_rates_known(const frnn_kernels *kernels)
     return target && index < MOST_TARGETS ? latest(&records[index][dtype], kernels) : guess(kernels);
 }
 
+bool frnn_rates_are_set(void) { return atomic_load_explicit(&is_set, memory_order_relaxed); }
+
 double frnn_rates_wake(const frnn_rates *rates)
 {
-    return atomic_load_explicit(&is_set, memory_order_relaxed) ? rates->wake_seconds
-                                                               : frnn_recent_wake(rates->wake_seconds);
+    return frnn_rates_are_set() ? rates->wake_seconds : frnn_recent_wake(rates->wake_seconds);
 }
 
 void frnn_rates_set(const frnn_rates *rates)

@@ -25,5 +25,6 @@ double frnn_rates_wake(const frnn_rates *rates);
 
 /* From now on these are known, of all kernels but scalar's, which are not measured either. NULL: none was set. */
 void frnn_rates_set(const frnn_rates *rates);
+bool frnn_rates_are_set(void);
 
 #endif

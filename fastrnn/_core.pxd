@@ -236,7 +236,19 @@ cdef extern from "plan.h" nogil:
         size_t chunk, parts, unit_threads, layer_threads, threads
         double seconds
 
-    frnn_plan frnn_make_plan(const frnn_params *params, size_t T, size_t B, size_t threads)
-    size_t frnn_plan_choices(const frnn_params *params, size_t T, size_t B, size_t threads, frnn_plan *choices,
-                             size_t most)
+    enum: FRNN_MOST_WAYS
+    size_t frnn_plan_ways(const frnn_params *params, size_t T, size_t B, size_t threads, double trifle, frnn_plan *ways)
     frnn_status frnn_run_planned(const frnn_params *params, const frnn_call *call, frnn_plan plan)
+
+
+cdef extern from "trials.h" nogil:
+    ctypedef struct frnn_trial_kind:
+        pass
+
+    ctypedef struct frnn_trial:
+        frnn_trial_kind *kind
+        double begun
+
+    frnn_plan frnn_trials_next(const frnn_params *params, const frnn_call *call, bint taped, frnn_trial *trial)
+    void frnn_trials_end(const frnn_trial *trial)
+    frnn_plan frnn_trials_best(const frnn_params *params, size_t T, size_t B, size_t threads)

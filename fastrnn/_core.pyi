@@ -1,4 +1,4 @@
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -47,8 +47,11 @@ class Packed:
 def measured_rates(target: int, dtype: int) -> dict[str, float]: ...
 def set_rates(rates: dict[str, float] | None) -> None: ...
 def time_ways(
-    packed: Packed, x: NDArray[Any], threads: int, rounds: int, calls: int
-) -> tuple[list[tuple[int, int, int, int, float, list[float]]], int]: ...
+    packed: Packed, x: NDArray[Any], threads: int, practice: int, rounds: int, calls: int
+) -> tuple[list[tuple[int, int, int, int, float, list[float]]], list[int]]: ...
+def simulate_trials(
+    packed: Packed, T: int, B: int, threads: int, calls: int, seconds_of: Callable[[tuple[int, int, int, int]], float]
+) -> list[tuple[int, int, int, int]]: ...
 
 class Params:
     _packed: Packed

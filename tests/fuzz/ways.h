@@ -193,12 +193,24 @@ static void check_inputs(const problem *p, const way *w)
         check_rows(p, "the initial c", &w->state[1], p->b.c, 0);
 }
 
-/* Memory is what was said, but for what aligns the parts of it. */
+static size_t scratch_of(const problem *p, const way *w, const frnn_plan *plan)
+{
+    const size_t starts = (plan->parts * p->l.D + 1) * FRNN_ALIGNMENT; /* what aligns the parts of it */
+    return frnn_scratch_bytes(p->l.params, plan, p->b.T, w->rows) + starts;
+}
+
+/* Memory is what was said of the plan, or of the way that needs most if the call chose one. */
 static void check_memory(const problem *p, const way *w, const frnn_plan *plan)
 {
-    const size_t said = frnn_scratch_bytes(p->l.params, plan, p->b.T, w->rows);
-    const size_t starts = (plan->parts * p->l.D + 1) * FRNN_ALIGNMENT;
-    if (!w->call.interrupted && atomic_load(&peak) > said + starts)
+    size_t said = plan ? scratch_of(p, w, plan) : 0;
+    if (!plan) {
+        frnn_plan ways[FRNN_MOST_WAYS];
+        const size_t count = frnn_plan_ways(p->l.params, p->b.T, w->rows, w->call.threads, 0, ways);
+        for (size_t i = 0; i < count; i++)
+            if (scratch_of(p, w, &ways[i]) > said)
+                said = scratch_of(p, w, &ways[i]);
+    }
+    if (!w->call.interrupted && atomic_load(&peak) > said)
         fail("a call took %zu bytes, and was to take %zu", atomic_load(&peak), said);
     if (atomic_load(&live))
         fail("a call kept %zu bytes", atomic_load(&live));
@@ -220,7 +232,7 @@ static void run_some_way(const problem *p)
     begin_watching(&c);
     const frnn_status status = planned ? frnn_run_planned(params, &w.call, plan) : frnn_run(params, &w.call);
     end_watching();
-    check_memory(p, &w, &plan);
+    check_memory(p, &w, planned ? &plan : NULL);
     if (status == FRNN_OK)
         check_results(p, &w);
     else if (!(status == FRNN_NO_MEMORY && atomic_load(&failures)) &&
