@@ -173,8 +173,10 @@ static frnn_x_part x_part_of(const frnn_params *params, size_t chunk, size_t row
 /* Chunk and x part for strands of some rows. */
 static frnn_plan with_chunk(const frnn_params *params, size_t T, size_t rows, frnn_plan plan)
 {
-    const size_t affordable = params->l2_bytes / 8 * HOISTED_PART / frnn_kept_bytes(params);
-    plan.chunk = at_least_one(smaller(affordable, HOISTED_ROWS) / rows);
+    const frnn_matrix *W = &params->layers[0].stage[0].W;
+    const size_t near = params->l2_bytes / 8 * HOISTED_PART / frnn_kept_bytes(params),
+                 far = frnn_stays_near(params, (double)W->bytes) ? 0 : W->bytes / frnn_kept_bytes(params);
+    plan.chunk = at_least_one(smaller(near > far ? near : far, HOISTED_ROWS) / rows);
     if (plan.layer_threads > 1)
         plan.chunk = smaller(plan.chunk, at_least_one(T / WAVEFRONT_CHUNKS_WANTED));
     plan.chunk = smaller(plan.chunk, at_least_one(T));
