@@ -7,7 +7,7 @@
  * Shapes are constants, which the compiler folds: `multiply` becomes one straight loop for each of them. Between
  * products the sums are in memory, which costs a few stores and loads for a whole pass over k. */
 
-enum { CHAIN = FRNN_CHAIN };
+enum { CHAIN = FRNN_CHAIN, LINE = 64 / sizeof(real) /* numbers in a line of the cache */ };
 
 /* What is multiplied: a matrix, and rows of K numbers. */
 typedef struct operands {
@@ -20,9 +20,10 @@ typedef struct operands {
 } operands;
 
 typedef struct shape {
-    int gates;  /* of a unit, in the matrix */
-    int sums;   /* of a unit */
-    bool for_h; /* a product with h: gates with two sums add to the second one, at the end */
+    int gates;       /* of a unit, in the matrix */
+    int first, part; /* gates that are multiplied: where they begin, how many */
+    int sums;        /* of a unit */
+    bool for_h;      /* a product with h: gates with two sums add to the second one, at the end */
     int rows, blocks;
     bool halves;   /* of weights, which are made wide here, each time that they are multiplied */
     bool integers; /* the weights are bytes */
@@ -49,10 +50,27 @@ INLINE const void *panel_from(shape s, const operands *o, size_t block, size_t k
     return (const char *)frnn_panel(o->matrix, block) + frnn_panel_column(k, 0, (size_t)s.gates) * WIDTH * bytes;
 }
 
-/* sums[row][column] += panel[column / gates][k][column % gates] * in[row][k], for one k. */
+/* sums[row][column] += panel[column / part][k][first + column % part] * in[row][k], for one k. */
 INLINE void multiply_term(vec *sums, shape s, const void *const *panels, const real *const *in, size_t k)
 {
-    const int columns = s.blocks * s.gates;
+    const int columns = s.blocks * s.part;
+    if (s.rows > MAX_ROWS) {
+        vec weights[COLUMNS];
+        UNROLL
+        for (int c = 0; c < columns; c++) {
+            weights[c] = load_weights(s, panels[c / s.part],
+                                      frnn_panel_column(k, (size_t)(s.first + c % s.part), (size_t)s.gates));
+            PIN(weights[c]);
+        }
+        UNROLL
+        for (int r = 0; r < s.rows; r++) {
+            const vec a = v_set1(in[r][k]);
+            UNROLL
+            for (int c = 0; c < columns; c++)
+                sums[r * columns + c] = v_fma(weights[c], a, sums[r * columns + c]);
+        }
+        return;
+    }
     vec a[MAX_ROWS];
     UNROLL
     for (int r = 0; r < s.rows; r++)
@@ -60,7 +78,7 @@ INLINE void multiply_term(vec *sums, shape s, const void *const *panels, const r
     UNROLL
     for (int c = 0; c < columns; c++) {
         vec weights =
-            load_weights(s, panels[c / s.gates], frnn_panel_column(k, (size_t)(c % s.gates), (size_t)s.gates));
+            load_weights(s, panels[c / s.part], frnn_panel_column(k, (size_t)(s.first + c % s.part), (size_t)s.gates));
         if (s.rows > 1)
             PIN(weights);
         UNROLL
@@ -77,19 +95,22 @@ typedef struct range {
 INLINE void multiply_chain(vec *sums, shape s, const void *const *panels, const real *const *in, range ks,
                            const real *ahead)
 {
+    /* The loop's own cost shows where a tile is small, or has so many terms of K that its end is not foreseen. */
+    const size_t unrolled = s.rows == 1 || (s.rows == TALLEST && TALLEST > MAX_ROWS) ? 4 : 1;
     size_t k = ks.from;
     if (s.rows > FEW_ROWS && ahead)
-        for (; k < ks.to; k++, ahead += (size_t)s.gates * WIDTH) {
-            PREFETCH(ahead);
-            multiply_term(sums, s, panels, in, k);
+        for (; k + unrolled <= ks.to; k += unrolled) {
+            UNROLL
+            for (size_t i = 0; i < unrolled; i++, ahead += LINE) {
+                PREFETCH(ahead);
+                multiply_term(sums, s, panels, in, k + i);
+            }
         }
-    if (s.rows == 1) /* the loop's own cost shows where a tile is this small */
-        for (; k + 4 <= ks.to; k += 4) {
-            multiply_term(sums, s, panels, in, k);
-            multiply_term(sums, s, panels, in, k + 1);
-            multiply_term(sums, s, panels, in, k + 2);
-            multiply_term(sums, s, panels, in, k + 3);
-        }
+    for (; k + unrolled <= ks.to; k += unrolled) {
+        UNROLL
+        for (size_t i = 0; i < unrolled; i++)
+            multiply_term(sums, s, panels, in, k + i);
+    }
     for (; k < ks.to; k++)
         multiply_term(sums, s, panels, in, k);
 }
@@ -97,15 +118,15 @@ INLINE void multiply_chain(vec *sums, shape s, const void *const *panels, const 
 /* Where the sum of a column is among a row's sums. */
 INLINE size_t place_of(shape s, int column)
 {
-    const int gate = column % s.gates, two = s.for_h ? s.sums - s.gates : 0;
+    const int gate = s.first + column % s.part, two = s.for_h ? s.sums - s.gates : 0;
     const int sum = gate < s.gates - two ? gate : gate + two;
-    return (size_t)(column / s.gates * s.sums + sum);
+    return (size_t)(column / s.part * s.sums + sum);
 }
 
 /* Where the sum of row i / columns and column i % columns is in memory: [row][place][lane], rows a stride apart. */
 INLINE size_t sum_at(shape s, int i, size_t stride)
 {
-    const int columns = s.blocks * s.gates;
+    const int columns = s.blocks * s.part;
     return (size_t)(i / columns) * stride + place_of(s, i % columns) * WIDTH;
 }
 
@@ -115,7 +136,7 @@ INLINE range chain_at(size_t k, size_t K) { return (range){k, K - k < CHAIN ? K 
 INLINE void add_totals(vec *sums, shape s, const real *totals, size_t stride)
 {
     UNROLL
-    for (int i = 0; i < s.rows * s.blocks * s.gates; i++)
+    for (int i = 0; i < s.rows * s.blocks * s.part; i++)
         sums[i] = v_add(v_load(totals + sum_at(s, i, stride)), sums[i]);
 }
 
@@ -130,7 +151,7 @@ INLINE void multiply_chains(vec *sums, shape s, const void *const *panels, const
         add_totals(sums, s, totals, stride);
     for (size_t k = CHAIN; k < K; k += CHAIN) {
         UNROLL
-        for (int i = 0; i < s.rows * s.blocks * s.gates; i++) {
+        for (int i = 0; i < s.rows * s.blocks * s.part; i++) {
             v_store(totals + sum_at(s, i, stride), sums[i]);
             sums[i] = v_set1(0);
         }
@@ -154,15 +175,15 @@ INLINE void copy_other_sums(shape s, const tile *t)
             }
 }
 
-/* One tile, for the chains that begin in a range. */
-INLINE void multiply(shape s, const operands *o, const tile *t, range ks)
+/* Some gates of a tile, for the chains that begin in a range. */
+INLINE void multiply_gates(shape s, const operands *o, const tile *t, range ks)
 {
-    const int columns = s.blocks * s.gates;
+    const int columns = s.blocks * s.part;
     if ((size_t)columns > columns_across((size_t)s.rows))
         return; /* blocks_across never answers so many: no code is made for this shape */
 
     const void *panels[COLUMNS_OF_FEW];
-    const real *in[MAX_ROWS];
+    const real *in[TALLEST];
     vec sums[MAX_COLUMNS];
     UNROLL
     for (int b = 0; b < s.blocks; b++)
@@ -171,15 +192,27 @@ INLINE void multiply(shape s, const operands *o, const tile *t, range ks)
     UNROLL
     for (int r = 0; r < s.rows; r++)
         in[r] = (const real *)o->in[t->row + (size_t)r] + ks.from;
-    if (ks.from == 0)
-        copy_other_sums(s, t);
     UNROLL
     for (int i = 0; i < s.rows * columns; i++)
         sums[i] = ks.from ? v_set1(0) : v_load(t->start + sum_at(s, i, t->start_stride));
-    multiply_chains(sums, s, panels, in, ks.to - ks.from, ks.from > 0, t->ahead, t->sums, t->stride);
+    const real *ahead = t->ahead ? t->ahead + (size_t)(s.first / s.part * CHAIN * LINE) : NULL;
+    multiply_chains(sums, s, panels, in, ks.to - ks.from, ks.from > 0, ahead, t->sums, t->stride);
     UNROLL
     for (int i = 0; i < s.rows * columns; i++)
         v_store(t->sums + sum_at(s, i, t->stride), sums[i]);
+}
+
+/* One tile: so many gates at a time as its rows leave registers for. */
+INLINE void multiply(shape s, const operands *o, const tile *t, range ks)
+{
+    if (ks.from == 0)
+        copy_other_sums(s, t);
+    const bool halved = s.gates > (int)columns_across((size_t)s.rows);
+    s.part = halved ? s.gates / 2 : s.gates;
+    multiply_gates(s, o, t, ks);
+    s.first = s.part;
+    if (halved)
+        multiply_gates(s, o, t, ks);
 }
 
 INLINE void multiply_rows(shape s, const operands *o, const tile *t, range ks)
@@ -194,12 +227,19 @@ INLINE void multiply_rows(shape s, const operands *o, const tile *t, range ks)
         break;
     case 2: s.rows = 2, multiply(s, o, t, ks); break;
     case 3: s.rows = 3, multiply(s, o, t, ks); break;
-#if REGISTERS == 32
-    case 4: s.rows = 4, multiply(s, o, t, ks); break;
-    case 5: s.rows = 5, multiply(s, o, t, ks); break;
-    case 6: s.rows = 6, multiply(s, o, t, ks); break;
-#endif
-    default: assert(0 && "a tile has from 1 to MAX_ROWS rows");
+    case 4:
+        if (most_rows((size_t)s.gates, (size_t)s.blocks) >= 4)
+            s.rows = 4, multiply(s, o, t, ks);
+        break;
+    case 5:
+        if (most_rows((size_t)s.gates, (size_t)s.blocks) >= 5)
+            s.rows = 5, multiply(s, o, t, ks);
+        break;
+    case 6:
+        if (most_rows((size_t)s.gates, (size_t)s.blocks) >= 6)
+            s.rows = 6, multiply(s, o, t, ks);
+        break;
+    default: assert(0 && "a tile has from 1 to most_rows rows");
     }
 }
 
@@ -222,11 +262,11 @@ typedef void product(const operands *o, const tile *t, range ks);
 #define MULTIPLY(G, S)                                                                                                 \
     static OUTLINE void multiply_x_##G##_##S(const operands *o, const tile *t, range ks)                               \
     {                                                                                                                  \
-        multiply_blocks((shape){.gates = G, .sums = S, .for_h = false}, o, t, ks);                                     \
+        multiply_blocks((shape){.gates = G, .part = G, .sums = S, .for_h = false}, o, t, ks);                          \
     }                                                                                                                  \
     static OUTLINE void multiply_h_##G##_##S(const operands *o, const tile *t, range ks)                               \
     {                                                                                                                  \
-        multiply_blocks((shape){.gates = G, .sums = S, .for_h = true}, o, t, ks);                                      \
+        multiply_blocks((shape){.gates = G, .part = G, .sums = S, .for_h = true}, o, t, ks);                           \
     }
 SHAPES(MULTIPLY)
 

@@ -17,7 +17,9 @@
 static size_t blocks_across(size_t gates, size_t rows, size_t left)
 {
     size_t blocks = (uint32_t)columns_across(rows) / (uint32_t)gates; /* a division of 64 bits takes twice as long */
-    assert(blocks > 0 && left > 0);
+    assert(left > 0);
+    if (blocks == 0) /* its gates are multiplied some at a time */
+        return 1;
     while (blocks > left || blocks & (blocks - 1))
         blocks--;
     return blocks;
@@ -25,9 +27,9 @@ static size_t blocks_across(size_t gates, size_t rows, size_t left)
 
 /* Rows of a tile, of `left` rows that are still to be tiled: heights as equal as can be, eight rows being four and
  * four and not six and two. */
-static size_t tile_rows(size_t left)
+static size_t tile_rows(size_t gates, size_t blocks, size_t left)
 {
-    const size_t tiles = (left + MAX_ROWS - 1) / MAX_ROWS;
+    const size_t most = most_rows(gates, blocks), tiles = (left + most - 1) / most;
     return tiles == 1 ? left : (left + tiles - 1) / tiles;
 }
 
@@ -43,13 +45,27 @@ static void start_tile(const stage_step *k, tile *t)
     }
 }
 
-/* The column of weights to fetch ahead: of the product's next chain, or after its last chain, of the next product. */
-static const real *column_ahead(const operands *o, size_t block, size_t chain, size_t column)
+/* Of the weights that follow, a strip to fetch ahead: of the product's next chain, or after its last one, of the next product.
+ * NULL: there are no more strips. */
+static const real *strip_ahead(const operands *o, size_t block, size_t blocks, size_t chain, size_t strip)
 {
-    const size_t gates = o->matrix->gates, beside = column / gates, gate = column % gates;
+    const size_t gates = o->matrix->gates, strips = (gates * WIDTH + LINE - 1) / LINE, beside = strip / strips;
+    if (beside >= blocks)
+        return NULL;
     const bool last = chain + CHAIN >= o->matrix->K;
     const void *panel = last ? frnn_panel(o->next, o->next_block + beside) : frnn_panel(o->matrix, block + beside);
-    return (const real *)panel + frnn_panel_column(last ? 0 : chain + CHAIN, gate, gates) * WIDTH;
+    return (const real *)panel + frnn_panel_column(last ? 0 : chain + CHAIN, 0, gates) * WIDTH +
+           strip % strips * CHAIN * LINE;
+}
+
+/* Brings near what the same rows of the next blocks start from: kept sums of many steps are far. */
+static void fetch_start(const stage_step *k, const tile *t, size_t next_block)
+{
+    const size_t numbers = t->blocks * k->stage->sums * WIDTH;
+    const real *start = t->start + next_block * k->stage->sums * WIDTH - t->block * k->stage->sums * WIDTH;
+    for (size_t r = 0; r < t->rows; r++)
+        for (size_t i = 0; i < numbers; i += LINE)
+            PREFETCH(start + r * t->start_stride + i);
 }
 
 /* Halves, as numbers of the sums. */
@@ -77,22 +93,27 @@ static void widen_chain(const operands *o, size_t block, size_t blocks, range ks
  * through all chains at once. */
 static void multiply_band(const stage_step *k, const operands *o, product *pass, tile t, bool from_start)
 {
-    const size_t begin = t.row, rows = t.rows, tiles = (rows + MAX_ROWS - 1) / MAX_ROWS;
-    const size_t K = o->matrix->K, columns = o->matrix->gates * t.blocks;
-    const size_t step = tiles > 1 || o->widened ? CHAIN : K ? K : 1;
+    const size_t begin = t.row, rows = t.rows, gates = o->matrix->gates, most = most_rows(gates, t.blocks),
+                 tiles = (rows + most - 1) / most;
+    const size_t K = o->matrix->K;
+    const bool follows = tiles > 1 || gates > columns_across(rows); /* weights are fetched ahead */
+    const size_t step = follows || o->widened ? CHAIN : K ? K : 1;
     real *const sums = t.sums;
     size_t from = 0;
     do {
         const range ks = {from, K - from < step ? K : from + step};
-        size_t column = 0;
+        size_t strip = 0;
         if (o->widened)
             widen_chain(o, t.block, t.blocks, ks);
         for (t.row = begin; t.row < begin + rows; t.row += t.rows) {
-            t.rows = tile_rows(begin + rows - t.row);
+            t.rows = tile_rows(gates, t.blocks, begin + rows - t.row);
             t.sums = sums + (t.row - begin) * t.stride;
-            t.ahead = tiles > 1 && column < columns && !o->widened ? column_ahead(o, t.block, from, column++) : NULL;
+            t.ahead = follows && !o->widened ? strip_ahead(o, t.block, t.blocks, from, strip) : NULL;
+            strip += gates > columns_across(t.rows) ? 2 : 1;
             if (from_start) {
                 start_tile(k, &t);
+                if (from == 0 && t.start_stride)
+                    fetch_start(k, &t, o->next_block);
             } else {
                 t.start = t.sums;
                 t.start_stride = t.stride;
@@ -219,8 +240,7 @@ static size_t tallest_tile(const frnn_matrix *matrix, size_t rows)
     default: break; /* they are numbers */
     }
 #endif
-    (void)matrix;
-    return tile_rows(rows);
+    return tile_rows(matrix->gates, 1, rows);
 }
 
 /* All rows and blocks of a share, upwards or downwards. Blocks are outside, so that their panels stay near while rows

@@ -4,9 +4,9 @@
  * row and one vector of weights. Few rows have several blocks side by side instead. */
 
 #if REGISTERS == 32
-enum { MAX_ROWS = 6, FEW_ROWS = 3, MAX_COLUMNS = 24 };
+enum { MAX_ROWS = 6, FEW_ROWS = 3, MAX_COLUMNS = 24, TALLEST = MAX_ROWS };
 #else
-enum { MAX_ROWS = 3, FEW_ROWS = 1, MAX_COLUMNS = 12 };
+enum { MAX_ROWS = 3, FEW_ROWS = 1, MAX_COLUMNS = 12, TALLEST = 6 };
 #endif
 
 /* A column is a gate of a block: what one row of a tile has in registers. */
@@ -19,7 +19,18 @@ enum {
 _Static_assert(MAX_ROWS *COLUMNS <= MAX_COLUMNS && FEW_ROWS * COLUMNS_OF_FEW <= MAX_COLUMNS,
                "a tile's columns are all in registers");
 
-INLINE size_t columns_across(size_t rows) { return rows <= FEW_ROWS ? COLUMNS_OF_FEW : COLUMNS; }
+INLINE size_t columns_across(size_t rows)
+{
+    return rows <= FEW_ROWS ? COLUMNS_OF_FEW : rows <= MAX_ROWS ? COLUMNS : MAX_COLUMNS / rows;
+}
+
+/* Rows of the tallest tile of numbers of so many gates and blocks. Four gates of one block may be taken two at a time. */
+INLINE size_t most_rows(size_t gates, size_t blocks)
+{
+    const size_t columns = gates == COLUMNS && blocks == 1 ? COLUMNS / 2 : gates * blocks;
+    const size_t rows = MAX_COLUMNS / (uint32_t)columns;
+    return columns > COLUMNS ? FEW_ROWS : rows < TALLEST ? rows : TALLEST;
+}
 
 /* Sums of a band of any stage, which are kept in memory from one product to the next. */
 union band_sums {
