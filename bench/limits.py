@@ -32,11 +32,16 @@ USUAL_CACHES = [("L1", 32 << 10), ("L2", 1 << 20), ("L3", 32 << 20)]  # where th
 MOST_MEMORY = 512 << 20
 
 
-def compile_loops(folder: Path) -> tuple[ctypes.CDLL, str]:
-    """The library of limits.c, and the compiler's own name for itself."""
+def compiler_and_flags() -> tuple[list[str], list[str]]:
+    """The compiler's command, and what it takes to compile for this very processor."""
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[:1]
     arm = platform.machine().lower() in ("aarch64", "arm64")
-    flags = ["-mcpu=native"] if arm else [f"-march={march()}", "-mprefer-vector-width=512"]
+    return compiler, ["-mcpu=native"] if arm else [f"-march={march()}", "-mprefer-vector-width=512"]
+
+
+def compile_loops(folder: Path) -> tuple[ctypes.CDLL, str]:
+    """The library of limits.c, and the compiler's own name for itself."""
+    compiler, flags = compiler_and_flags()
     built = folder / "limits.so"
     source = Path(__file__).with_suffix(".c")
     command = [*compiler, "-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", *flags, "-pthread"]
