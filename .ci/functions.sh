@@ -86,16 +86,18 @@ need() {
     ) 9>"${TMPDIR:-/tmp}/fastrnn-packages.lock"
 }
 
-# An environment, $work/NAME, with what is built from a clone of its own: prepare NAME [VARIABLE=VALUE..] -- PACKAGE..
+# An environment, $work/NAME, with what is built from a clone of its own, of a commit or the newest:
+# prepare NAME [@COMMIT] [VARIABLE=VALUE..] -- PACKAGE..
 prepare() {
-    local name=$1 settings=()
+    local name=$1 settings=() commit=HEAD
     shift
     while [ "$1" != -- ]; do
-        settings+=("$1")
+        if [[ $1 == @* ]]; then commit=${1#@}; else settings+=("$1"); fi
         shift
     done
     shift
     git clone -q "$top" "$work/$name.source"
+    git -C "$work/$name.source" checkout -q "$commit"
     python3 -m venv "$work/$name"
     (
         cd "$work/$name.source" || exit 1
