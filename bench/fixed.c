@@ -1,9 +1,8 @@
 /* One layer whose sizes are known to the compiler, in the way of libraries for real-time audio: fixed.py compiles and loads it,
  * with -DCELL_LSTM or -DCELL_GRU, -DI= inputs and -DH= units. Sums are kept in registers, U is read column by column, and tanh is
- * a quotient of polynomials that is right to 1e-4 or so, much less than fastrnn's. Weights are random: only time is wanted. */
+ * a quotient of polynomials that is right to 1e-4 or so, much less than fastrnn's. */
 #include <stddef.h>
 #include <string.h>
-#include <time.h>
 
 #if defined(__AVX512F__)
 #define WIDTH 16
@@ -28,7 +27,10 @@ typedef float vec __attribute__((vector_size(WIDTH * sizeof(float))));
 #define TILES ((VECTORS + MOST - 1) / MOST)
 #define TILE ((VECTORS + TILES - 1) / TILES)
 
-static vec W[TILES][I][TILE], U[TILES][H][TILE], b[TILES][TILE], d[TILES][TILE];
+static vec W[TILES][I][TILE], U[TILES][H][TILE], b[TILES][TILE];
+#ifdef CELL_GRU
+static vec d[TILES][TILE]; /* of U h */
+#endif
 static float h[GATE * WIDTH] __attribute__((aligned(64)));
 static vec c[GATE];
 
@@ -93,26 +95,23 @@ static void step(const float *x)
     }
 }
 
-static unsigned state = 1;
-
-static float number(void)
+/* Weights as PyTorch has them: W (GATES*H, I), U (GATES*H, H), b and d (GATES*H). The state is zero. */
+void fixed_begin(const float *w, const float *u, const float *w_bias, const float *u_bias)
 {
-    state = state * 1664525 + 1013904223;
-    return ((float)(state >> 8) / (1 << 23) - 1) / 8;
-}
-
-static void fill(void *to, size_t bytes)
-{
-    for (float *at = to, *end = at + bytes / sizeof *at; at < end; at++)
-        *at = number();
-}
-
-void fixed_begin(void)
-{
-    fill(W, sizeof W);
-    fill(U, sizeof U);
-    fill(b, sizeof b);
-    fill(d, sizeof d);
+    for (size_t gate = 0; gate < GATES; gate++)
+        for (size_t unit = 0; unit < H; unit++) {
+            const size_t row = gate * H + unit, v = gate * GATE + unit / WIDTH, lane = unit % WIDTH;
+            for (size_t k = 0; k < I; k++)
+                W[v / TILE][k][v % TILE][lane] = w[row * I + k];
+            for (size_t k = 0; k < H; k++)
+                U[v / TILE][k][v % TILE][lane] = u[row * H + k];
+#ifdef CELL_GRU
+            b[v / TILE][v % TILE][lane] = w_bias[row];
+            d[v / TILE][v % TILE][lane] = u_bias[row];
+#else
+            b[v / TILE][v % TILE][lane] = w_bias[row] + u_bias[row];
+#endif
+        }
     memset(h, 0, sizeof h);
     memset(c, 0, sizeof c);
 }

@@ -1,7 +1,8 @@
 """Times small layers beside C whose sizes are known to the compiler: one row, one thread.
 
 Run in the checkout: ``python -m bench.fixed``. The C is fixed.c, compiled for each layer and this processor, as users of
-real-time libraries compile their models; its sigmoid and tanh are coarser than fastrnn's.
+real-time libraries compile their models; its sigmoid and tanh are coarser than fastrnn's. Both get the same weights, and
+a case in which their outputs differ by more than that is an error.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import ctypes
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from timeit import default_timer
 
@@ -27,10 +28,11 @@ CASES = [
     for inputs, H in ((1, 8), (1, 20), (1, 40), (8, 8), (16, 16), (24, 24), (32, 32), (48, 48), (64, 64))
 ]
 ROUND_SECONDS = 2e-3
+MOST_DIFFERENCE = 0.01  # of two outputs, where tanh has four digits
 
 
-def compile_layer(case: Case, folder: Path) -> ctypes.CDLL:
-    """The layer of a case, with weights of its own."""
+def compile_layer(case: Case, weights: Mapping[str, np.ndarray], folder: Path) -> ctypes.CDLL:
+    """The layer of a case."""
     compiler, flags = compiler_and_flags()
     built = folder / f"{case}.so"
     sizes = [f"-DCELL_{case.cell.upper()}", f"-DI={case.I}", f"-DH={case.H}"]
@@ -39,7 +41,10 @@ def compile_layer(case: Case, folder: Path) -> ctypes.CDLL:
     subprocess.run([*command, str(built)], check=True)
     library = ctypes.CDLL(str(built))
     library.fixed_run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
-    library.fixed_begin()
+    library.fixed_begin.argtypes = [ctypes.c_void_p] * 4
+    library.fixed_begin(
+        *(weights[f"{name}_l0"].ctypes.data for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+    )
     return library
 
 
@@ -55,7 +60,11 @@ def compare(case: Case, rounds: int, folder: Path) -> tuple[float, float, float]
     x, weights = case.arrays()
     params = {"lstm": fastrnn.LSTMParams, "gru": fastrnn.GRUParams}[case.function](weights, **case.options)
     function = getattr(fastrnn, case.function)
-    library, y = compile_layer(case, folder), np.empty((case.T, case.H), "f4")
+    library, y = compile_layer(case, weights, folder), np.empty((case.T, case.H), "f4")
+    library.fixed_run(x.ctypes.data, y.ctypes.data, case.T)
+    difference = float(np.abs(y - function(x, params)[0][:, 0]).max())
+    if not difference < MOST_DIFFERENCE:
+        raise SystemExit(f"{case}: outputs differ by {difference:.3g}")
 
     def ours() -> object:
         return function(x, params, threads=1)
@@ -72,7 +81,7 @@ def compare(case: Case, rounds: int, folder: Path) -> tuple[float, float, float]
 def main() -> None:
     """Print a table in Markdown."""
     parser = argparse.ArgumentParser(prog="python -m bench.fixed", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--case", action="append", type=Case.parse, help="instead of those of old; repeatable")
+    parser.add_argument("--case", action="append", type=Case.parse, help="instead of the usual ones; repeatable")
     parser.add_argument("--rounds", type=int, default=21, help="of each case, of which the median counts")
     arguments = parser.parse_args()
     print("| case | ns a step | fixed sizes | fixed / fastrnn |\n|---|---|---|---|")
