@@ -48,7 +48,9 @@ static void say_chunk(text *t, const frnn_params *params, const frnn_plan *plan,
     case FRNN_X_AHEAD:
         say(t, "W x + b of a chunk is one product of %zu rows, whose sums (", chunk_rows);
         say_bytes(t, (double)frnn_kept_bytes(params) * (double)chunk_rows);
-        say(t, ") wait for their steps in L2.\n");
+        say(t, frnn_stays_near(params, (double)frnn_kept_bytes(params) * (double)chunk_rows)
+                   ? ") wait for their steps in L2.\n"
+                   : ") wait for their steps. L2 does not hold them, nor W, which is read less often so.\n");
         break;
     case FRNN_X_ENOUGH_ROWS:
         say(t, "W x and U h are one product a step: it has so many rows that W is read rarely anyway.\n");

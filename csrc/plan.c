@@ -1,8 +1,9 @@
 /* Why a call runs as it does, on one page. frnn_explain (explain.c) says it in words.
  *
  * (a) Time goes in chunks of steps. The x part of a chunk is one product of many rows, at the multipliers' full speed, and its
- *     sums wait for their steps in L2. Where there are so many rows in one step that the panels of W are read rarely
- *     anyway, or W is so small that nothing can be gained, x and h are multiplied together, step by step.
+ *     sums wait for their steps in L2, or beyond it where W is there too. Where there are so many rows in one step that the
+ *     panels of W are read rarely anyway, or W is so small that nothing can be gained, x and h are multiplied together, step by
+ *     step.
  * (b) The h part goes step by step. With one row its speed is that of the memory which holds U; with many rows that of
  *     the multipliers. Each step goes through U in the direction opposite to the step before, so what was read last is
  *     read first: as much of U as L2 holds is found there.
@@ -25,7 +26,7 @@
 
 enum {
     HOISTED_ROWS = 192, /* of an x product: enough that its panels are read rarely */
-    HOISTED_PART = 3,   /* eighths of L2 for the sums that wait */
+    HOISTED_PART = 3,   /* eighths of L2 for the sums that wait; as many bytes as W has, where W does not stay near */
     TILES_ENOUGH = 12,  /* tiles of rows in one step after which W is read rarely enough without hoisting */
     ROWS_ENOUGH = 192,  /* of a strand: more rows do not make it faster */
     SMALL_W = 4096,     /* bytes of W: one row's W x fits into the time in which U h waits for h. Not where it is of
