@@ -17,13 +17,17 @@ static int longest_first(const void *a, const void *b)
     return p->row < q->row ? -1 : p->row > q->row;
 }
 
-/* The caller's rows, longest first, dealt out like cards: each part gets as many long rows as the others. */
+/* The caller's rows. Those of the same length are taken as they lie, so that parts share few lines of x and y; others are dealt
+ * out like cards, the longest first, so that each part gets as many long rows as the others. */
 static void deal_rows(const frnn_call *call, size_t parts, ranked *ranks, size_t *rows)
 {
-    for (size_t r = 0; r < call->B; r++)
+    for (size_t r = 0; r < call->B; r++) {
+        rows[r] = r;
         ranks[r] = (ranked){call->lengths ? call->lengths[r] : call->T, r};
-    if (call->lengths)
-        qsort(ranks, call->B, sizeof *ranks, longest_first);
+    }
+    if (!call->lengths)
+        return;
+    qsort(ranks, call->B, sizeof *ranks, longest_first);
     size_t n = 0;
     for (size_t part = 0; part < parts; part++)
         for (size_t r = part; r < call->B; r += parts)
