@@ -57,7 +57,7 @@ part_arm() {
     need qemu-user qemu-aarch64
     build "aarch64-linux-gnu-gcc -static" arm
     bits "$whole" neon_dotprod,neon,scalar qemu-aarch64 "$work/arm/digest"
-    qemu-aarch64 "$work/arm/promises" --layers 12 neon neon_dotprod
+    qemu-aarch64 "$work/arm/promises" --layers 6 neon neon_dotprod
 }
 
 part_windows() {

@@ -1,6 +1,7 @@
 """Judges the plan: of random calls, how the way that is chosen does beside all ways that it is chosen from.
 
-Run in the checkout, on a quiet machine: ``python -m bench.choices --calls 300 --threads 2``.
+Run in the checkout, on a quiet machine: ``python -m bench.choices --calls 300 --threads 2``. With ``--expected`` nothing is
+timed but the machine's rates: it prints what the plan expects of more threads than there are.
 """
 
 from __future__ import annotations
@@ -83,6 +84,37 @@ def halves(rounds: int) -> tuple[slice, slice]:
     return slice(None, rounds // 2), slice(rounds // 2, None)
 
 
+def at_least_two(text: str) -> int:
+    """Rounds, of which there are two halves."""
+    if int(text) < 2:
+        raise argparse.ArgumentTypeError(f"expected at least 2, got {text}")
+    return int(text)
+
+
+EXPECTED = """
+    lstm-T1-B1-I512-H512 lstm-T100-B1-I128-H128 lstm-T100-B1-I512-H512 lstm-T100-B1-I2048-H2048 gru-T100-B1-I256-H256-L4
+    gru-T100-B1-I256-H256-bi lstm-T50-B32-I512-H512 lstm-T50-B256-I512-H512 rnn-T50-B64-I256-H256
+""".split()  # noqa: SIM905
+
+
+def expect(case: Case, threads: int) -> Way:
+    """The way that is expected to be the fastest."""
+    x, weights = case.arrays()
+    params = PARAMS[case.function](weights, **case.options)
+    ways, _ = _core.time_ways(params._packed, x, threads, 0, 0, 0)
+    return min((Way(*way[:5], 0.0) for way in ways), key=lambda way: way.expected)
+
+
+def print_expected(cases: list[Case], most: int) -> None:
+    """A table: of each case, microseconds on one thread, and how many times as fast on more."""
+    counts = [2**i for i in range(1, most.bit_length()) if 2**i <= most]
+    print("| case | us | " + " | ".join(map(str, counts)) + " |\n|---|---:" + "|---:" * len(counts) + "|")
+    for case in cases:
+        alone = expect(case, 1).expected
+        ratios = [f"{alone / expect(case, count).expected:.1f}" for count in counts]
+        print(f"| {case} | {alone * 1e6:.0f} | " + " | ".join(ratios) + " |", flush=True)
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.choices", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--calls", type=int, default=300, help="random calls")
@@ -90,8 +122,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--practice", type=int, default=200, help="calls of each case from which the plan learns before"
     )
-    parser.add_argument("--rounds", type=int, default=15, help="times of each way, of which the median counts")
+    parser.add_argument("--rounds", type=at_least_two, default=15, help="times of each way, of which the median counts")
     parser.add_argument("--seed", type=int, default=0, help="of the calls")
+    parser.add_argument(
+        "--expected", action="store_true", help="of 2, 4, 8.. threads, up to --threads; nothing is timed"
+    )
     parser.add_argument("--case", action="append", metavar="CASE", help="instead of random calls; repeatable")
     return parser
 
@@ -105,6 +140,8 @@ def main() -> None:
     """Print calls whose choice was not the best, and how many were."""
     arguments = make_parser().parse_args()
     fastrnn.show_config()
+    if arguments.expected:
+        return print_expected([Case.parse(text) for text in arguments.case or EXPECTED], arguments.threads)
     cases = map(Case.parse, arguments.case) if arguments.case else random_cases(arguments.seed)
     judged = []
     for _, case in zip(range(arguments.calls), cases):

@@ -1,8 +1,8 @@
 """Times small layers beside C whose sizes are known to the compiler: one row, one thread.
 
-Run in the checkout: ``python -m bench.fixed``. The C is fixed.c, compiled for each layer and this processor, as users of
-real-time libraries compile their models; its sigmoid and tanh are coarser than fastrnn's. Both get the same weights, and
-a case in which their outputs differ by more than that is an error.
+Run in the checkout: ``python -m bench.fixed``. The C is fixed.c, compiled for each layer and this processor, as users
+of real-time libraries compile their models; its sigmoid and tanh are coarser than fastrnn's. Both get the same weights,
+and a case in which their outputs differ by more than that is an error.
 """
 
 from __future__ import annotations

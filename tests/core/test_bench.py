@@ -21,12 +21,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.environment import ROOT
+from support.environment import ROOT, c_compiler
 
 sys.path.append(str(ROOT))  # last, so that fastrnn itself is the installed one
 
 from bench import __main__ as program
-from bench import choices, cold, grids, isa, numpy_loop, page, readme, run, versions, worker
+from bench import choices, cold, fixed, grids, isa, numpy_loop, page, readme, run, versions, worker
 from bench import limits as machine_limits
 from bench.cases import CELLS, MODELS, Case, Data, find
 from bench.peers import PEERS, Call
@@ -568,12 +568,29 @@ def test_choices_of_the_plan_are_judged(monkeypatch: pytest.MonkeyPatch, capsys:
     )
 
 
+def test_more_threads_than_there_are_are_expected_to_pay(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the rates that tests set: of a small call none, and of a large batch most."""
+    cases = ["lstm-T10-B1-I8-H8", "lstm-T50-B256-I512-H512"]
+    monkeypatch.setattr(
+        sys, "argv", ["choices", "--expected", "--threads", "64", "--case", cases[0], "--case", cases[1]]
+    )
+    choices.main()
+    small, large = capsys.readouterr().out.splitlines()[-2:]
+    assert re.fullmatch(r"\| lstm-T10-B1-I8-H8 \| \d+ \|( 1\.0 \|){6}", small)
+    ratios = [float(ratio) for ratio in large.split("|")[3:-1]]
+    assert ratios == sorted(ratios)
+    assert 1.7 < ratios[0] <= 2
+    assert ratios[-1] > 20
+
+
 def test_ways_of_a_call_are_those_of_its_size() -> None:
-    judged = choices.judge(Case.parse("lstm-T20-B6-I8-H16-L3"), threads=4, rounds=1)
+    judged = choices.judge(Case.parse("lstm-T20-B6-I8-H16-L3"), threads=4, practice=1, rounds=2)
     ways = {(way.parts, way.unit_threads, way.layer_threads) for way in judged.ways}
     assert {(1, 1, 1), (2, 1, 1), (4, 1, 1), (1, 2, 1), (1, 4, 1), (2, 2, 1), (1, 1, 3)} == ways
     assert judged.chosen is judged.ways[0]  # so small that threads are not worth a thought
-    assert {way.parts for way in choices.judge(Case.parse("gru-T9-B1-I8-H16-bi"), 2, 1).ways} == {1}
+    assert {way.parts for way in choices.judge(Case.parse("gru-T9-B1-I8-H16-bi"), 2, 1, 2).ways} == {1}
     assert 0 < judged.of_best <= 1
     assert judged.of_one == 1
 
@@ -581,3 +598,16 @@ def test_ways_of_a_call_are_those_of_its_size() -> None:
 @pytest.mark.parametrize("text", versions.CASES)
 def test_cases_of_versions(text: str) -> None:
     assert str(Case.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["lstm-T20-B1-I3-H5", "gru-T20-B1-I1-H17", "lstm-T20-B1-I8-H40"])
+def test_fixed_sizes_give_the_same_and_are_timed(
+    text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CC", c_compiler())
+    monkeypatch.setattr(sys, "argv", ["fixed", "--case", text, "--rounds", "1"])
+    fixed.main()
+    assert capsys.readouterr().out.splitlines()[2].startswith(f"| {text} | ")
+    monkeypatch.setattr(fixed, "MOST_DIFFERENCE", 0.0)
+    with pytest.raises(SystemExit, match="outputs differ by "):
+        fixed.main()
