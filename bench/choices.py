@@ -1,7 +1,7 @@
 """Judges the plan: of random calls, how the way that is chosen does beside all ways that it is chosen from.
 
-Run in the checkout, on a quiet machine: ``python -m bench.choices --calls 300 --threads 2``. With ``--expected`` nothing is
-timed but the machine's rates: it prints what the plan expects of more threads than there are.
+Run in the checkout, on a quiet machine: ``python -m bench.choices --calls 300 --threads 2``. With ``--expected`` only
+the machine's rates are measured: it prints what the plan expects of more threads than there are.
 """
 
 from __future__ import annotations
@@ -137,11 +137,16 @@ def describe(ratios: list[float]) -> str:
 
 
 def main() -> None:
-    """Print calls whose choice was not the best, and how many were."""
     arguments = make_parser().parse_args()
     fastrnn.show_config()
     if arguments.expected:
-        return print_expected([Case.parse(text) for text in arguments.case or EXPECTED], arguments.threads)
+        print_expected([Case.parse(text) for text in arguments.case or EXPECTED], arguments.threads)
+    else:
+        print_judged(arguments)
+
+
+def print_judged(arguments: argparse.Namespace) -> None:
+    """Calls whose choice was not the best, and how many were."""
     cases = map(Case.parse, arguments.case) if arguments.case else random_cases(arguments.seed)
     judged = []
     for _, case in zip(range(arguments.calls), cases):
