@@ -54,7 +54,7 @@ INLINE const void *panel_from(shape s, const operands *o, size_t block, size_t k
 INLINE void multiply_term(vec *sums, shape s, const void *const *panels, const real *const *in, size_t k)
 {
     const int columns = s.blocks * s.part;
-    if (s.rows > MAX_ROWS) {
+    if (s.rows > ROWS_AT_HAND) {
         vec weights[COLUMNS];
         UNROLL
         for (int c = 0; c < columns; c++) {
@@ -64,6 +64,7 @@ INLINE void multiply_term(vec *sums, shape s, const void *const *panels, const r
         }
         UNROLL
         for (int r = 0; r < s.rows; r++) {
+            IN_ORDER;
             const vec a = v_set1(in[r][k]);
             UNROLL
             for (int c = 0; c < columns; c++)

@@ -9,6 +9,13 @@ enum { MAX_ROWS = 6, FEW_ROWS = 3, MAX_COLUMNS = 24, TALLEST = MAX_ROWS };
 enum { MAX_ROWS = 3, FEW_ROWS = 1, MAX_COLUMNS = 12, TALLEST = 6 };
 #endif
 
+/* Rows whose inputs are all in registers beside a tile's sums and one column of weights. Of more rows, weights are in registers and
+ * inputs come one at a time. */
+#ifndef ROWS_AT_HAND
+#define ROWS_AT_HAND MAX_ROWS
+#define IN_ORDER (void)0
+#endif
+
 /* A column is a gate of a block: what one row of a tile has in registers. */
 enum {
     COLUMNS = 4,        /* of a tile */

@@ -4,7 +4,9 @@
 #include <string.h>
 
 #define REGISTERS 32
-#define PIN(a) __asm__("" : "+w"(a)) /* in a register, not read from memory by each use */
+#define ROWS_AT_HAND 5                             /* beside the sums of a sixth there is no room */
+#define IN_ORDER __asm__ volatile("" ::: "memory") /* what follows is not loaded before */
+#define PIN(a) __asm__("" : "+w"(a))               /* in a register, not read from memory by each use */
 
 #if FRNN_BITS == 32
 typedef float32x4_t vec;
