@@ -608,6 +608,7 @@ def test_fixed_sizes_give_the_same_and_are_timed(
     monkeypatch.setattr(sys, "argv", ["fixed", "--case", text, "--rounds", "1"])
     fixed.main()
     assert capsys.readouterr().out.splitlines()[2].startswith(f"| {text} | ")
+    assert np.array([np.finfo("f4").smallest_normal]) / 2 > 0, "subnormals are flushed in this process from now on"
     monkeypatch.setattr(fixed, "MOST_DIFFERENCE", 0.0)
     with pytest.raises(SystemExit, match="outputs differ by "):
         fixed.main()
