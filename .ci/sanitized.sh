@@ -24,7 +24,7 @@ address)
     export LD_PRELOAD ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
     left=(--ignore=tests/system/test_faults.py --ignore=tests/system/test_image.py) # sanitizers of their own
     for name in activations batchers bench bench_training char_lm cli docs hostile_files min_char_rnn recurrent_policy \
-        reference reference_gradients schedule simulate_arrivals; do
+        reference reference_gradients schedule simulate_arrivals trials; do
         left+=("--ignore=tests/core/test_$name.py")
     done
     exec pytest -q -p no:cacheprovider -m "not address_space and not large" "${left[@]}" "${@:2}"

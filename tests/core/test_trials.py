@@ -16,6 +16,7 @@ from fastrnn import _core, config
 from support.splits import SPLITS
 
 Way = tuple[int, int, int, int]
+USUAL_SECONDS = 0.5e-3  # that a call is expected to take on one thread
 LEARNT = 64  # calls after which all ways were tried
 _sizes = count(8)
 
@@ -34,7 +35,14 @@ def calls(number: int, seconds_of: Callable[[Way], float], size: int, threads: i
     """The ways that so many calls take, of layers of a size of their own."""
     weights = {"weight_ih": np.zeros((1024, size), "f4"), "weight_hh": np.zeros((1024, 256), "f4")}
     params = fastrnn.LSTMParams(weights)
-    return _core.simulate_trials(params._packed, 10, 4, threads, number, seconds_of)
+    steps = usual_steps(params, np.zeros((10, 4, size), "f4"))
+    return _core.simulate_trials(params._packed, steps, 4, threads, number, seconds_of)
+
+
+def usual_steps(params: fastrnn.LSTMParams, x: np.ndarray) -> int:
+    """So many that a call with such rows is neither a trifle nor long, on any machine."""
+    ways, _ = _core.time_ways(params._packed, x, 2, 0, 0, 0)
+    return max(1, round(len(x) * USUAL_SECONDS / ways[0][4]))
 
 
 class World:
@@ -112,7 +120,7 @@ def test_one_thread_tries_nothing() -> None:
 def test_explain_says_what_was_learnt() -> None:
     rng, split = np.random.default_rng(0), SPLITS["units"]
     params, x = split.make(rng, "lstm")
-    steps, rows = x.shape[:2]
+    steps, rows = usual_steps(params, x), x.shape[1]
     for alone, words in ((1e-3, "One thread: 1000 us"), (1.0, "2 threads: ")):
         _core.simulate_trials(params._packed, steps, rows, 2, 300, lambda way, s=alone: s if way[3] == 1 else 30e-3)
         assert words in params.explain(steps, rows, threads=2)
