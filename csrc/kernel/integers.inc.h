@@ -327,11 +327,11 @@ typedef void integer_product(const operands *o, const tile *t);
 #define MULTIPLY_INTEGERS(G, S)                                                                                        \
     static OUTLINE void multiply_integers_x_##G##_##S(const operands *o, const tile *t)                                \
     {                                                                                                                  \
-        multiply_integers((shape){.gates = G, .part = G, .sums = S, .for_h = false}, o, t);                            \
+        multiply_integers((shape){.gates = G, .sums = S, .for_h = false}, o, t);                                       \
     }                                                                                                                  \
     static OUTLINE void multiply_integers_h_##G##_##S(const operands *o, const tile *t)                                \
     {                                                                                                                  \
-        multiply_integers((shape){.gates = G, .part = G, .sums = S, .for_h = true}, o, t);                             \
+        multiply_integers((shape){.gates = G, .sums = S, .for_h = true}, o, t);                                        \
     }
 SHAPES(MULTIPLY_INTEGERS)
 

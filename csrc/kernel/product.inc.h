@@ -20,26 +20,31 @@ typedef struct operands {
 } operands;
 
 typedef struct shape {
-    int gates;       /* of a unit, in the matrix */
-    int first, part; /* gates that are multiplied: where they begin, how many */
-    int sums;        /* of a unit */
-    bool for_h;      /* a product with h: gates with two sums add to the second one, at the end */
+    int gates;   /* of a unit, in the matrix */
+    int sums;    /* of a unit */
+    bool halved; /* half of the gates are multiplied, from `first` on */
+    int first;
+    bool for_h; /* a product with h: gates with two sums add to the second one, at the end */
     int rows, blocks;
     bool halves;   /* of weights, which are made wide here, each time that they are multiplied */
     bool integers; /* the weights are bytes */
 } shape;
 
+/* Gates of a unit that are multiplied. */
+INLINE int part_of(shape s) { return s.halved ? s.gates / 2 : s.gates; }
+
 /* Whether weights are halves: in kernels of doubles they never are. */
 INLINE bool has_halves(const frnn_matrix *matrix) { return FRNN_BITS == 32 && matrix->format == FRNN_FORMAT_FLOAT16; }
 
-/* A column of weights as it is multiplied. */
-INLINE vec load_weights(shape s, const void *panel, size_t column)
+/* The weights of a column for one k, as they are multiplied: panel[column / part][k][first + column % part]. */
+INLINE vec load_weights(shape s, const void *const *panels, int c, size_t k)
 {
+    const void *panel = panels[c / part_of(s)];
+    const size_t column = frnn_panel_column(k, (size_t)(s.first + c % part_of(s)), (size_t)s.gates);
 #if FRNN_BITS == 32
     if (s.halves)
         return v_load_halves((const uint16_t *)panel + column * WIDTH);
 #endif
-    (void)s;
     return v_load((const real *)panel + column * WIDTH);
 }
 
@@ -50,16 +55,15 @@ INLINE const void *panel_from(shape s, const operands *o, size_t block, size_t k
     return (const char *)frnn_panel(o->matrix, block) + frnn_panel_column(k, 0, (size_t)s.gates) * WIDTH * bytes;
 }
 
-/* sums[row][column] += panel[column / part][k][first + column % part] * in[row][k], for one k. */
+/* sums[row][column] += weights[column][k] * in[row][k], for one k. */
 INLINE void multiply_term(vec *sums, shape s, const void *const *panels, const real *const *in, size_t k)
 {
-    const int columns = s.blocks * s.part;
+    const int columns = s.blocks * part_of(s);
     if (s.rows > ROWS_AT_HAND) {
         vec weights[COLUMNS];
         UNROLL
         for (int c = 0; c < columns; c++) {
-            weights[c] = load_weights(s, panels[c / s.part],
-                                      frnn_panel_column(k, (size_t)(s.first + c % s.part), (size_t)s.gates));
+            weights[c] = load_weights(s, panels, c, k);
             PIN(weights[c]);
         }
         UNROLL
@@ -78,8 +82,7 @@ INLINE void multiply_term(vec *sums, shape s, const void *const *panels, const r
         a[r] = v_set1(in[r][k]);
     UNROLL
     for (int c = 0; c < columns; c++) {
-        vec weights =
-            load_weights(s, panels[c / s.part], frnn_panel_column(k, (size_t)(s.first + c % s.part), (size_t)s.gates));
+        vec weights = load_weights(s, panels, c, k);
         if (s.rows > 1)
             PIN(weights);
         UNROLL
@@ -119,15 +122,15 @@ INLINE void multiply_chain(vec *sums, shape s, const void *const *panels, const 
 /* Where the sum of a column is among a row's sums. */
 INLINE size_t place_of(shape s, int column)
 {
-    const int gate = s.first + column % s.part, two = s.for_h ? s.sums - s.gates : 0;
+    const int gate = s.first + column % part_of(s), two = s.for_h ? s.sums - s.gates : 0;
     const int sum = gate < s.gates - two ? gate : gate + two;
-    return (size_t)(column / s.part * s.sums + sum);
+    return (size_t)(column / part_of(s) * s.sums + sum);
 }
 
 /* Where the sum of row i / columns and column i % columns is in memory: [row][place][lane], rows a stride apart. */
 INLINE size_t sum_at(shape s, int i, size_t stride)
 {
-    const int columns = s.blocks * s.part;
+    const int columns = s.blocks * part_of(s);
     return (size_t)(i / columns) * stride + place_of(s, i % columns) * WIDTH;
 }
 
@@ -137,7 +140,7 @@ INLINE range chain_at(size_t k, size_t K) { return (range){k, K - k < CHAIN ? K 
 INLINE void add_totals(vec *sums, shape s, const real *totals, size_t stride)
 {
     UNROLL
-    for (int i = 0; i < s.rows * s.blocks * s.part; i++)
+    for (int i = 0; i < s.rows * s.blocks * part_of(s); i++)
         sums[i] = v_add(v_load(totals + sum_at(s, i, stride)), sums[i]);
 }
 
@@ -152,7 +155,7 @@ INLINE void multiply_chains(vec *sums, shape s, const void *const *panels, const
         add_totals(sums, s, totals, stride);
     for (size_t k = CHAIN; k < K; k += CHAIN) {
         UNROLL
-        for (int i = 0; i < s.rows * s.blocks * s.part; i++) {
+        for (int i = 0; i < s.rows * s.blocks * part_of(s); i++) {
             v_store(totals + sum_at(s, i, stride), sums[i]);
             sums[i] = v_set1(0);
         }
@@ -179,7 +182,7 @@ INLINE void copy_other_sums(shape s, const tile *t)
 /* Some gates of a tile, for the chains that begin in a range. */
 INLINE void multiply_gates(shape s, const operands *o, const tile *t, range ks)
 {
-    const int columns = s.blocks * s.part;
+    const int columns = s.blocks * part_of(s);
     if ((size_t)columns > columns_across((size_t)s.rows))
         return; /* blocks_across never answers so many: no code is made for this shape */
 
@@ -196,7 +199,7 @@ INLINE void multiply_gates(shape s, const operands *o, const tile *t, range ks)
     UNROLL
     for (int i = 0; i < s.rows * columns; i++)
         sums[i] = ks.from ? v_set1(0) : v_load(t->start + sum_at(s, i, t->start_stride));
-    const real *ahead = t->ahead ? t->ahead + (size_t)(s.first / s.part * CHAIN * LINE) : NULL;
+    const real *ahead = t->ahead ? t->ahead + (size_t)(s.first / part_of(s) * CHAIN * LINE) : NULL;
     multiply_chains(sums, s, panels, in, ks.to - ks.from, ks.from > 0, ahead, t->sums, t->stride);
     UNROLL
     for (int i = 0; i < s.rows * columns; i++)
@@ -206,13 +209,14 @@ INLINE void multiply_gates(shape s, const operands *o, const tile *t, range ks)
 /* One tile: so many gates at a time as its rows leave registers for. */
 INLINE void multiply(shape s, const operands *o, const tile *t, range ks)
 {
+    if ((size_t)s.rows > most_rows((size_t)s.gates, (size_t)s.blocks))
+        return; /* no tile is so tall */
     if (ks.from == 0)
         copy_other_sums(s, t);
-    const bool halved = s.gates > (int)columns_across((size_t)s.rows);
-    s.part = halved ? s.gates / 2 : s.gates;
+    s.halved = s.gates > (int)columns_across((size_t)s.rows);
     multiply_gates(s, o, t, ks);
-    s.first = s.part;
-    if (halved)
+    s.first = s.gates / 2;
+    if (s.halved)
         multiply_gates(s, o, t, ks);
 }
 
@@ -228,18 +232,9 @@ INLINE void multiply_rows(shape s, const operands *o, const tile *t, range ks)
         break;
     case 2: s.rows = 2, multiply(s, o, t, ks); break;
     case 3: s.rows = 3, multiply(s, o, t, ks); break;
-    case 4:
-        if (most_rows((size_t)s.gates, (size_t)s.blocks) >= 4)
-            s.rows = 4, multiply(s, o, t, ks);
-        break;
-    case 5:
-        if (most_rows((size_t)s.gates, (size_t)s.blocks) >= 5)
-            s.rows = 5, multiply(s, o, t, ks);
-        break;
-    case 6:
-        if (most_rows((size_t)s.gates, (size_t)s.blocks) >= 6)
-            s.rows = 6, multiply(s, o, t, ks);
-        break;
+    case 4: s.rows = 4, multiply(s, o, t, ks); break;
+    case 5: s.rows = 5, multiply(s, o, t, ks); break;
+    case 6: s.rows = 6, multiply(s, o, t, ks); break;
     default: assert(0 && "a tile has from 1 to most_rows rows");
     }
 }
@@ -263,11 +258,11 @@ typedef void product(const operands *o, const tile *t, range ks);
 #define MULTIPLY(G, S)                                                                                                 \
     static OUTLINE void multiply_x_##G##_##S(const operands *o, const tile *t, range ks)                               \
     {                                                                                                                  \
-        multiply_blocks((shape){.gates = G, .part = G, .sums = S, .for_h = false}, o, t, ks);                          \
+        multiply_blocks((shape){.gates = G, .sums = S, .for_h = false}, o, t, ks);                                     \
     }                                                                                                                  \
     static OUTLINE void multiply_h_##G##_##S(const operands *o, const tile *t, range ks)                               \
     {                                                                                                                  \
-        multiply_blocks((shape){.gates = G, .part = G, .sums = S, .for_h = true}, o, t, ks);                           \
+        multiply_blocks((shape){.gates = G, .sums = S, .for_h = true}, o, t, ks);                                      \
     }
 SHAPES(MULTIPLY)
 

@@ -79,8 +79,8 @@ INLINE void one_row(frnn_stage_kind kind, shape s, const stage_step *k, size_t b
 #define ROW_CASE(KIND, G, S, HALVES, n)                                                                                \
     case n:                                                                                                            \
         if (n <= KIND##_ROW_BLOCKS)                                                                                    \
-            one_row(FRNN_STAGE_##KIND,                                                                                 \
-                    (shape){.gates = G, .part = G, .sums = S, .rows = 1, .blocks = n, .halves = HALVES}, k, block);    \
+            one_row(FRNN_STAGE_##KIND, (shape){.gates = G, .sums = S, .rows = 1, .blocks = n, .halves = HALVES}, k,    \
+                    block);                                                                                            \
         break;
 
 /* Some blocks of one row. */
@@ -105,8 +105,8 @@ INLINE void one_row(frnn_stage_kind kind, shape s, const stage_step *k, size_t b
 #define ROW_OF_INTEGERS_CASE(KIND, G, S, n)                                                                            \
     case n:                                                                                                            \
         if (n <= KIND##_ROW_BLOCKS && n * (G) <= COLUMNS_OF_FEW)                                                       \
-            one_row(FRNN_STAGE_##KIND,                                                                                 \
-                    (shape){.gates = G, .part = G, .sums = S, .rows = 1, .blocks = n, .integers = true}, k, block);    \
+            one_row(FRNN_STAGE_##KIND, (shape){.gates = G, .sums = S, .rows = 1, .blocks = n, .integers = true}, k,    \
+                    block);                                                                                            \
         break;
 
 #define ROW_OF_INTEGERS(KIND, G, S)                                                                                    \
