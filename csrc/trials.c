@@ -4,8 +4,8 @@
  *     knows the sizes, and the times what it does not. Their median is taken, since other work makes single calls long.
  * (b) The first calls of a kind go through its ways some times, and through each some times in a row, since a call after one of
  *     another way finds other caches. A way that turned out to be much slower is left out. Then the fastest is taken, and the
- *     ways are gone through again, each once, after twice as many calls as the last time, and soon where another one seems to
- *     have become the fastest.
+ *     ways are gone through again, each once, after twice as many calls as the last time. Where another one seems to have become
+ *     the fastest, all begins afresh.
  * (c) Only ways that are expected to be near the fastest are tried: the longer a call, the less is left to chance, and the more
  *     would be lost.
  *
@@ -105,7 +105,7 @@ static frnn_trial_kind *find(uint64_t key, frnn_trial_kind **room)
             atomic_store_explicit(&kind->seen, now, memory_order_relaxed);
             return kind;
         }
-        const bool may_go = !there || (there != TAKEN && now - seen > KEPT_CALLS);
+        const bool may_go = !there || (there != TAKEN && now > seen + KEPT_CALLS);
         if (may_go && seen < oldest) {
             oldest = seen;
             *room = kind;
@@ -140,19 +140,31 @@ static size_t choose_ways(const frnn_plan *ways, size_t count, const frnn_plan *
     return WAYS;
 }
 
+/* Ways are tried anew now, and again after so many calls. */
+static void begin(frnn_trial_kind *kind, unsigned until)
+{
+    atomic_store_explicit(&kind->until, until, memory_order_relaxed);
+    atomic_store_explicit(&kind->calls, 0, memory_order_relaxed);
+}
+
+/* No time of any way counts any more. */
+static void begin_afresh(frnn_trial_kind *kind)
+{
+    for (size_t w = 0; w < WAYS; w++)
+        atomic_store_explicit(&kind->times[w].count, 0, memory_order_relaxed);
+    atomic_store_explicit(&kind->best, WAYS, memory_order_relaxed);
+    begin(kind, LEAST_CALLS);
+}
+
 static void make_kind(frnn_trial_kind *room, uint64_t key, const uint64_t *chosen, size_t n)
 {
     uint64_t before = atomic_load_explicit(&room->key, memory_order_relaxed);
     if (before == TAKEN || !atomic_compare_exchange_strong(&room->key, &before, TAKEN))
         return;
-    for (size_t i = 0; i < n; i++) {
-        atomic_store_explicit(&room->times[i].way, chosen[i], memory_order_relaxed);
-        atomic_store_explicit(&room->times[i].count, 0, memory_order_relaxed);
-    }
+    for (size_t w = 0; w < n; w++)
+        atomic_store_explicit(&room->times[w].way, chosen[w], memory_order_relaxed);
     atomic_store_explicit(&room->ways, (unsigned)n, memory_order_relaxed);
-    atomic_store_explicit(&room->best, WAYS, memory_order_relaxed);
-    atomic_store_explicit(&room->calls, 0, memory_order_relaxed);
-    atomic_store_explicit(&room->until, LEAST_CALLS, memory_order_relaxed);
+    begin_afresh(room);
     atomic_store_explicit(&room->seen, atomic_load(&calls_of_all), memory_order_relaxed);
     atomic_store_explicit(&room->key, key, memory_order_release);
 }
@@ -207,13 +219,6 @@ static known look_up(const frnn_trial_kind *kind, const frnn_plan *ways, size_t 
     return k;
 }
 
-/* Ways are tried anew now, and again after so many calls. */
-static void begin(frnn_trial_kind *kind, unsigned until)
-{
-    atomic_store_explicit(&kind->until, until, memory_order_relaxed);
-    atomic_store_explicit(&kind->calls, 0, memory_order_relaxed);
-}
-
 static bool is_hopeless(const frnn_trial_kind *kind, const known *k, size_t w)
 {
     return k->best < k->n && k->seconds[w] > HOPELESS * k->seconds[k->best] &&
@@ -234,7 +239,7 @@ static size_t turn(frnn_trial_kind *kind, const known *k, size_t in_a_row, bool 
     *counts = true;
     if (call >= k->n * in_a_row * (until == LEAST_CALLS ? TURNS : 1)) {
         if (best != k->best)
-            begin(kind, LEAST_CALLS);
+            begin_afresh(kind);
         return SIZE_MAX;
     }
     if (k->index[w] == SIZE_MAX || (until < ALL_CALLS && is_hopeless(kind, k, w)))

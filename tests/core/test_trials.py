@@ -25,7 +25,7 @@ _sizes = count(8)
 def learning(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The plan learns where no rates are set."""
     monkeypatch.setenv("FASTRNN_PLAN", "")
-    _core.set_rates(None)
+    config.pin_rates()
     yield
     monkeypatch.undo()
     config.pin_rates()
@@ -89,14 +89,24 @@ def test_a_way_that_becomes_slow_is_left(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
+def test_a_way_that_was_slow_for_a_moment_is_taken_again(seed: int) -> None:
+    """Soon, and not when all ways have their next turn."""
+    world, size = World(seed), next(_sizes)
+    settled = Counter(calls(1500, world, size)[LEARNT:]).most_common(1)[0][0]
+    disturbed = [50.0] * 4  # of the last seven times: their median
+    ways = calls(200, lambda way: world(way) * (disturbed.pop() if way == settled and disturbed else 1.0), size)
+    assert not disturbed
+    assert Counter(ways[100:])[settled] > 80
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 6])  # in the world of 5 all ways are alike
 def test_a_way_that_becomes_fast_is_found(seed: int) -> None:
     world, size = World(seed), next(_sizes)
-    ways = calls(300, world, size)
-    slower = [way for way in world.seconds if world.loss(way) > 1.0]
-    if slower:
-        world.seconds[slower[0]] = 0.5e-3
-        ways = calls(12_000, world, size)
-        assert Counter(ways[11_000:]).most_common(1)[0][0] == slower[0]
+    calls(300, world, size)
+    slower = next(way for way in world.seconds if world.loss(way) > 1.0)
+    world.seconds[slower] = 0.5e-3
+    ways = calls(12_000, world, size)
+    assert Counter(ways[11_000:]).most_common(1)[0][0] == slower
 
 
 def test_threads_must_gain_a_twentieth() -> None:
@@ -105,12 +115,10 @@ def test_threads_must_gain_a_twentieth() -> None:
     assert Counter(ways[LEARNT:]).most_common(1)[0][0] == (1, 1, 1, 1)
 
 
-def test_set_rates_learn_nothing() -> None:
+def test_set_rates_learn_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # to the rates that tests set
     config.pin_rates()
-    _core.set_rates(_core.measured_rates(0, 0))
-    size = next(_sizes)
-    assert len(set(calls(300, World(0), size))) == 1
-    _core.set_rates(None)
+    assert len(set(calls(300, World(0), next(_sizes)))) == 1
 
 
 def test_one_thread_tries_nothing() -> None:
