@@ -20,6 +20,7 @@ import numpy as np
 
 import fastrnn
 from bench.cases import Case
+from bench.choices import PARAMS
 from bench.limits import compiler_and_flags
 
 CASES = [
@@ -63,7 +64,7 @@ def seconds_of(call: Callable[[], object], repeats: int) -> float:
 def compare(case: Case, rounds: int, folder: Path) -> tuple[float, float, float]:
     """Seconds of a step, of fastrnn and of the C; the median of their ratio over rounds in which they take turns."""
     x, weights = case.arrays()
-    params = {"lstm": fastrnn.LSTMParams, "gru": fastrnn.GRUParams}[case.function](weights, **case.options)
+    params = PARAMS[case.function](weights, **case.options)
     function = getattr(fastrnn, case.function)
     library, y = compile_layer(case, weights, folder), np.empty((case.T, case.H), "f4")
     library.fixed_run(x.ctypes.data, y.ctypes.data, case.T)
