@@ -38,6 +38,7 @@ SIMD = ["-fno-sanitize=undefined"] if SANITIZE else []
 LEVEL = "-O1" if "address" in SANITIZE else "-O2"
 MODE = [*SANITIZERS, "-fno-sanitize-recover=all", LEVEL, "-g", "-UNDEBUG"] if SANITIZE else ["-O2", "-DNDEBUG", "-g0"]
 SOURCES = sorted(glob("csrc/*.c"))
+OWN = ["setup.py", *glob("fastrnn/*.px[di]"), *filter(os.path.isfile, glob("csrc/**/*", recursive=True))]
 BITS = (32, 64)
 
 # What functional.py documents.
@@ -66,7 +67,7 @@ class BuildExtension(build_ext):
         defined = ask_compiler(self.compiler.compiler_so)
         settings = [*self.compiler.compiler_so, defined["__VERSION__"], *MODE, *WARNINGS, numpy.__version__]
         write(CYTHON / "settings.txt", "\n".join(settings))
-        made_of = [*ext.sources, *ext.depends, CYTHON / "settings.txt"]
+        made_of = [*ext.sources, *OWN, CYTHON / "settings.txt"]
         if not (self.force or newer_group(made_of, self.get_ext_fullpath(ext.name))):
             return
         windows = "_WIN32" in defined
@@ -150,6 +151,20 @@ def write_functions(path: Path) -> None:
     write(path, "".join(FUNCTION.format(*row) for row in enumerate(names)))
 
 
+def translate(extension: Extension) -> Extension:
+    """The extension with C in the place of Cython.
+
+    What Cython writes is new in each environment that pip makes for a build, since it names that environment's files.
+    Without these names its text is new where it says something else.
+    """
+    (translated,) = cythonize([extension], build_dir=str(CYTHON), include_path=[str(CYTHON)])
+    written, named = Path(translated.sources[0]), CYTHON / "_core.c"
+    text = written.read_text(encoding="utf-8")
+    write(named, re.sub(r"/\* BEGIN: Cython Metadata.*?END: Cython Metadata \*/", "", text, count=1, flags=re.DOTALL))
+    translated.sources[0] = str(named)
+    return translated
+
+
 def write(path: Path, text: str) -> None:
     """Write a file whose text is another one: what is made of it is made anew."""
     if not path.exists() or path.read_text(encoding="utf-8") != text:
@@ -163,12 +178,12 @@ extension = Extension(
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_26_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION")],
     extra_compile_args=[*EXACT, *WARNINGS, *MODE, "-pthread"],
-    depends=["setup.py", *glob("fastrnn/*.px[di]"), *filter(os.path.isfile, glob("csrc/**/*", recursive=True))],
+    depends=OWN,
 )
 
 write_functions(CYTHON / "_core_functions.pxi")
 setup(
     version=version(),
-    ext_modules=cythonize([extension], build_dir=str(CYTHON), include_path=[str(CYTHON)]),
+    ext_modules=[translate(extension)],
     cmdclass={"build_ext": BuildExtension},
 )
