@@ -22,7 +22,7 @@ import fastrnn
 from support.documents import BLOCKS, DOCUMENTS, PYTHON, Block, imports, prose, read_blocks, section_of
 from support.environment import ROOT, expected_packages
 
-COMMANDS = ["pip install . && python examples/char_lm/generate.py", "pip install '.[test]' && pytest"]
+COMMANDS = ["pip install . && python examples/char_lm/generate.py", "pip install '.[test]' && pytest -n 2"]
 
 # What may follow the opening fence of a block. Python under any other name would not be run.
 LANGUAGES = {"python", "sh", "c", "text"}
