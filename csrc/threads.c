@@ -13,7 +13,7 @@
 #include "cpu.h"
 #include "fastrnn.h"
 
-/* One pool for the process. Workers are started when first wanted, and sleep between jobs. */
+/* One pool for the process. Workers are started when first wanted. After a job they wait awake for a moment, and then sleep. */
 
 enum {
     SPINS = 4096,     /* waits for another thread's write, before the processor is offered to others */
@@ -21,6 +21,7 @@ enum {
 };
 
 #define IDLE_SECONDS 0.03
+#define LINGER_SECONDS 100e-6 /* that a worker waits awake: about the time of waking it, so this costs at most what it may save */
 #define FORGET_SECONDS 0.02           /* after which half of what a wake took more or less than usual is forgotten */
 #define NEW_PART 0.3                  /* of a wake in what is remembered of some */
 #define STACK_BYTES ((size_t)1 << 20) /* a worker's stack: the system's default may be too small */
@@ -37,8 +38,9 @@ typedef struct job {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of all that follows */
 static pthread_cond_t posted = PTHREAD_COND_INITIALIZER, finished = PTHREAD_COND_INITIALIZER;
 static job *current; /* NULL: none */
+static atomic_size_t jobs; /* posted so far */
 static pthread_t threads_of_pool[FRNN_MOST_THREADS];
-static size_t workers;
+static size_t workers, lingering; /* all, and those that wait awake */
 static atomic_size_t forks; /* of this process and of those that it comes from, since the pool was first used */
 static int kept_off = -1;   /* the processor that workers may not use: that of the last caller */
 
@@ -78,16 +80,39 @@ static void work_on(job *j, bool by_caller)
     }
 }
 
+/* Waits awake for another job, and answers whether there was one. Called and left with the lock held. */
+static bool linger(void)
+{
+    enum { PAUSES = 16 }; /* between two looks at the clock */
+    const size_t before = atomic_load_explicit(&jobs, memory_order_relaxed);
+    const double until = frnn_seconds() + LINGER_SECONDS;
+    bool comes = false;
+    lingering++;
+    pthread_mutex_unlock(&lock);
+    for (size_t i = 1; !comes && (i % PAUSES || frnn_seconds() < until); i++) {
+        frnn_pause(0);
+        comes = atomic_load_explicit(&jobs, memory_order_relaxed) != before;
+    }
+    pthread_mutex_lock(&lock);
+    lingering--;
+    return comes;
+}
+
 static void *worker(void *unused)
 {
     (void)unused;
     pthread_mutex_lock(&lock);
-    for (;;) {
-        while (!current || !current->helpers || current->next == current->n)
+    for (bool awake = false;;) {
+        if (current && current->helpers && current->next < current->n) {
+            current->helpers--;
+            remember_wake(current, true);
+            work_on(current, false);
+            awake = true;
+        } else if (awake) {
+            awake = linger();
+        } else {
             pthread_cond_wait(&posted, &lock);
-        current->helpers--;
-        remember_wake(current, true);
-        work_on(current, false);
+        }
     }
     return NULL;
 }
@@ -99,7 +124,7 @@ static void start_anew(void)
     posted = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
     finished = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
     current = NULL;
-    workers = 0;
+    workers = lingering = 0;
     kept_off = -1;
     atomic_fetch_add(&forks, 1);
 }
@@ -195,7 +220,8 @@ static bool post(job *j)
         keep_workers_off_caller();
         j->posted = frnn_seconds();
         current = j;
-        for (size_t i = 0; i < j->helpers; i++)
+        atomic_fetch_add_explicit(&jobs, 1, memory_order_relaxed);
+        for (size_t i = lingering; i < j->helpers; i++)
             pthread_cond_signal(&posted);
     }
     pthread_mutex_unlock(&lock);
