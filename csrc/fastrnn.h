@@ -259,8 +259,8 @@ frnn_status frnn_pull_back(const frnn_tape *tape, const frnn_transposed *transpo
 double frnn_step_seconds(const frnn_params *params);
 
 /* A stack that runs forward, one step at a time: it keeps the state of B rows and all memory that a step needs. A step
- * allocates nothing, locks nothing, makes no system call and runs on the calling thread. The bits are those of frnn_run
- * over the whole sequence. One thread at a time may use a stream; the params must outlive it.
+ * on one thread allocates nothing, locks nothing and makes no system call. The bits are those of frnn_run over the whole
+ * sequence. One thread at a time may use a stream; the params must outlive it.
  *
  * h of all layers, and so the output of a step, lies in one of two slots. A step, a run or a state that is set writes
  * the slot that is not the newest, which then is: an output is there until the next but one of them. */
@@ -270,10 +270,10 @@ typedef struct frnn_stream frnn_stream;
 frnn_status frnn_stream_new(const frnn_params *params, size_t B, frnn_stream **stream);
 void frnn_stream_free(frnn_stream *stream); /* NULL is allowed */
 
-/* x: B rows of I, x_row bytes apart, not in the slot that is written. Answers the slot of the output. */
-int frnn_stream_step(frnn_stream *stream, const void *x, ptrdiff_t x_row);
-/* The same of B tokens; -1: one of them is none of the vocabulary, and no step was taken. */
-int frnn_stream_step_tokens(frnn_stream *stream, const void *x, ptrdiff_t x_row, frnn_tokens tokens);
+/* x: B rows of I, or B tokens, x_row bytes apart, not in the slot that is written. A step runs on at most so many threads,
+ * and on the calling one where it is so short that others would not pay. Answers the slot of the output; -1: a token is none
+ * of the vocabulary, and no step was taken. */
+int frnn_stream_step(frnn_stream *stream, const void *x, ptrdiff_t x_row, frnn_tokens tokens, size_t threads);
 /* The slot that holds the state, 0 or 1, and what is in a slot of the top layer's output: (B, P or H), dense. */
 int frnn_stream_newest(const frnn_stream *stream);
 const void *frnn_stream_output(const frnn_stream *stream, int slot);

@@ -6,8 +6,10 @@
  * (b) A run writes its final h to the other slot too, and makes it the newest if it succeeds: if not, it has changed
  *     nothing. A state that is set goes there as well.
  * (c) A step multiplies x and h in the step, without sums kept: the bits are those of call.c.
+ * (d) A step that may take several threads, and is long enough for them, is a run of one step: it has a plan, which learns.
  */
 #include "embedding.h"
+#include "plan.h"
 #include "step.h"
 
 struct frnn_stream {
@@ -15,6 +17,7 @@ struct frnn_stream {
     size_t B;
     size_t h_row, state_row, carry_row; /* bytes of a row of h, of a state beside it, and of carry */
     int newest;                         /* the slot that holds the state */
+    bool is_long;                       /* whether a step may be worth several threads */
 
     frnn_arena arena;              /* of all below, but for slots that were moved */
     char *h[2];                    /* [layer][row]: the slots */
@@ -94,6 +97,9 @@ frnn_status frnn_stream_new(const frnn_params *params, size_t B, frnn_stream **r
     }
     lay_out(self);
     frnn_stream_set_state(self, NULL);
+    const uint64_t mode = frnn_enter_float_mode(); /* the plan would leave flags */
+    self->is_long = frnn_make_plan(params, 1, B, 1).seconds > FRNN_TRIFLE_SECONDS;
+    frnn_leave_float_mode(mode);
     *result = self;
     return FRNN_OK;
 }
@@ -129,33 +135,24 @@ static int take_step(frnn_stream *self, const frnn_lookup *lookup)
     return self->newest = !self->newest;
 }
 
+/* Where the top layer's output is in a slot. */
+static char *output(const frnn_stream *self, int slot)
+{
+    return self->h[slot] + (rows_of(self) - self->B) * self->h_row;
+}
+
 static void place_x(frnn_stream *self, const void *x, ptrdiff_t x_row)
 {
     for (size_t r = 0; r < self->B; r++)
         self->x_rows[r] = (const char *)x + (ptrdiff_t)r * x_row;
 }
 
-int frnn_stream_step(frnn_stream *self, const void *x, ptrdiff_t x_row)
-{
-    place_x(self, x, x_row);
-    return take_step(self, NULL);
-}
-
-int frnn_stream_step_tokens(frnn_stream *self, const void *x, ptrdiff_t x_row, frnn_tokens tokens)
-{
-    const frnn_lookup lookup = frnn_lookup_of(self->params, tokens, 0);
-    const frnn_call one = {.T = 1, .B = self->B, .x = {x, 0, x_row}, .tokens = tokens};
-    if (!frnn_tokens_are_known(self->params, &one))
-        return -1;
-    place_x(self, x, x_row);
-    return take_step(self, &lookup);
-}
 
 int frnn_stream_newest(const frnn_stream *self) { return self->newest; }
 
 const void *frnn_stream_output(const frnn_stream *self, int slot)
 {
-    return self->h[slot] + (rows_of(self) - self->B) * self->h_row;
+    return output(self, slot);
 }
 
 /* Where a state beside h of a row is kept. */
@@ -218,4 +215,26 @@ frnn_status frnn_stream_run(frnn_stream *self, const frnn_call *call)
     for (size_t s = 1; s < self->params->states; s++)
         place_state(self, s, final_state(self, s));
     return FRNN_OK;
+}
+
+int frnn_stream_step(frnn_stream *self, const void *x, ptrdiff_t x_row, frnn_tokens tokens, size_t threads)
+{
+    const frnn_call one = {
+        .T = 1,
+        .B = self->B,
+        .x = {x, 0, x_row},
+        .tokens = tokens,
+        .y = output(self, !self->newest), /* where a run writes its final h too */
+        .y_row = (ptrdiff_t)self->h_row,
+        .threads = threads,
+    };
+    if (tokens && !frnn_tokens_are_known(self->params, &one))
+        return -1;
+    if (threads > 1 && self->is_long && frnn_stream_run(self, &one) == FRNN_OK)
+        return self->newest;
+    place_x(self, x, x_row); /* alone: also where a run found no memory, or its threads gone with a fork */
+    if (!tokens)
+        return take_step(self, NULL);
+    const frnn_lookup lookup = frnn_lookup_of(self->params, tokens, 0);
+    return take_step(self, &lookup);
 }

@@ -180,8 +180,7 @@ cdef extern from "fastrnn.h" nogil:
 
     frnn_status frnn_stream_new(const frnn_params *params, size_t B, frnn_stream **stream)
     void frnn_stream_free(frnn_stream *stream)
-    int frnn_stream_step(frnn_stream *stream, const void *x, ptrdiff_t x_row)
-    int frnn_stream_step_tokens(frnn_stream *stream, const void *x, ptrdiff_t x_row, frnn_tokens tokens)
+    int frnn_stream_step(frnn_stream *stream, const void *x, ptrdiff_t x_row, frnn_tokens tokens, size_t threads)
     int frnn_stream_newest(const frnn_stream *stream)
     const void *frnn_stream_output(const frnn_stream *stream, int slot)
     void frnn_stream_move_slot(frnn_stream *stream, void *memory)

@@ -189,10 +189,10 @@ cdef class Stream:
             self.make_outputs(slot)
         return 0
 
-    def step(self, x, out=None):
+    def step(self, x, out=None, *, threads=1):
         """Take one step.
 
-        Nothing is allocated as long as no output before the last one is kept, and it runs on the calling thread.
+        On one thread nothing is allocated as long as no output before the last one is kept.
 
         Parameters
         ----------
@@ -201,6 +201,9 @@ cdef class Stream:
             tokens: (B,) integers, or one integer where the batch has one row, which stands for (I,).
         out : ndarray, optional
             Where `y` is written: of its shape and dtype, last axis dense.
+        threads : int or None
+            Threads at most; None: those of `get_num_threads`. A step of less than some 60 us takes one. The results do
+            not depend on it.
 
         Returns
         -------
@@ -213,6 +216,7 @@ cdef class Stream:
         cdef Py_ssize_t B = self._batch_size
         cdef cnp.ndarray array = read_step(&given, x, self.packed, B, True, B == 1), to = None, y
         cdef int ndim = given.ndim, slot
+        cdef size_t at_most = threads_of(threads)
         if not ndim:
             _check_streams.fail_step(x if array is None else array, B, self.packed.input_size, self.packed.type_num,
                              self.packed.vocabulary)
@@ -222,11 +226,11 @@ cdef class Stream:
             )
         self.enter()
         if self.brief:
-            slot = self.take_step(&given)
+            slot = frnn_stream_step(self.stream, given.data, given.row, given.tokens, 1)
         else:
             self.begin_work()
             with nogil:
-                slot = self.take_step(&given)
+                slot = frnn_stream_step(self.stream, given.data, given.row, given.tokens, at_most)
             self.busy = 0
         if slot < 0:
             _check.fail_token(x if array is None else array, self.packed.vocabulary, None, False)
@@ -238,11 +242,6 @@ cdef class Stream:
             self.make_outputs(slot)
             y = (self.rows if ndim == 2 else self.single)[slot]
         return y
-
-    cdef inline int take_step(self, StepInput *given) noexcept nogil:
-        if given.tokens == FRNN_NO_TOKENS:
-            return frnn_stream_step(self.stream, given.data, given.row)
-        return frnn_stream_step_tokens(self.stream, given.data, given.row, given.tokens)
 
     cdef void copy_output(self, cnp.ndarray to, int slot) noexcept:
         cdef size_t row = row_bytes(self.packed)

@@ -84,7 +84,7 @@ int main(int count, char **arguments)
         if (paced)
             sleep_until(start + (int64_t)i * PERIOD);
         const int64_t at = now();
-        frnn_stream_step(stream, x, 0);
+        frnn_stream_step(stream, x, 0, FRNN_NO_TOKENS, 1);
         took[i] = now() - at;
     }
     getrusage(RUSAGE_SELF, &after);

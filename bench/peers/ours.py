@@ -76,7 +76,7 @@ class FastRNNStream(FastRNN):
 
     def build(self, case: Case, data: Data, form: str) -> Call:
         stream, x = self.fastrnn.Stream(self.params(case, data.weights), batch_size=case.B), data.x[0]
-        return lambda: stream.step(x)
+        return (lambda: stream.step(x)) if self.threads == 1 else (lambda: stream.step(x, threads=self.threads))
 
     def outputs(self, case: Case, result: Any) -> Array:
         return np.array(result, ndmin=3)

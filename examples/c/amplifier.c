@@ -29,7 +29,7 @@ typedef struct amplifier {
 static void process(amplifier *self, const float *in, float *out, size_t samples)
 {
     for (size_t i = 0; i < samples; i++) {
-        const int slot = frnn_stream_step(self->stream, &in[i], sizeof *in);
+        const int slot = frnn_stream_step(self->stream, &in[i], sizeof *in, FRNN_NO_TOKENS, 1);
         const float *h = frnn_stream_output(self->stream, slot);
         float sum = self->head[self->units];
         for (size_t u = 0; u < self->units; u++)

@@ -235,11 +235,11 @@ static void prepare(layers *all, const frnn_spec *spec)
         return;
     frnn_stream *other;
     EXPECT(frnn_stream_new(all->params, B, &other) == FRNN_OK);
-    frnn_stream_step(other, all->x, I * sizeof(float));
+    frnn_stream_step(other, all->x, I * sizeof(float), FRNN_NO_TOKENS, 1);
     run_stream(all, other, &all->streamed);
     frnn_stream_free(other);
     EXPECT(frnn_stream_new(all->params, B, &all->stream) == FRNN_OK);
-    frnn_stream_step(all->stream, all->x, I * sizeof(float));
+    frnn_stream_step(all->stream, all->x, I * sizeof(float), FRNN_NO_TOKENS, 1);
 }
 
 static void drop(layers *all)

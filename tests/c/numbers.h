@@ -133,7 +133,7 @@ static inline void run_stream_in(const subject *s, uint64_t mode, const frnn_cal
     frnn_stream_set_state(stream, (const void *[]){s->b->h, s->b->c});
     must_keep(mode, "the caller's mode and flags are kept by frnn_stream_set_state");
     if (s->b->T)
-        frnn_stream_step(stream, s->b->x, call->x.row);
+        frnn_stream_step(stream, s->b->x, call->x.row, FRNN_NO_TOKENS, 1);
     must_keep(mode, "the caller's mode and flags are kept by frnn_stream_step");
     must(frnn_stream_run(stream, call) == FRNN_OK, "a stream's run succeeds");
     must_keep(mode, "the caller's mode and flags are kept by frnn_stream_run");

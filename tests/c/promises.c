@@ -127,7 +127,7 @@ static void take_steps(const subject *s, frnn_stream *stream, const frnn_call *w
         if (pick(3) == 0)
             frnn_stream_move_slot(stream, memory + t * frnn_stream_slot_bytes(stream));
         if (pick(3)) {
-            const int slot = frnn_stream_step(stream, x, whole->x.row);
+            const int slot = frnn_stream_step(stream, x, whole->x.row, FRNN_NO_TOKENS, 1);
             memcpy(y, frnn_stream_output(stream, slot), (size_t)whole->y_time);
         } else {
             n += pick(s->b->T - t);

@@ -135,6 +135,34 @@ def test_large_layers(cell: str, rows: int) -> None:
     assert_same_bits(flat((y, stream.state)), flat(getattr(fastrnn, cell)(x, params)))
 
 
+@pytest.mark.parametrize("rows", [1, 9])
+@pytest.mark.parametrize("cell", CELLS)
+def test_steps_that_threads_share(cell: str, rows: int) -> None:
+    """Their bits, outputs and states are those of one thread, whichever step has which number of threads."""
+    params, x = layer(cell, 700, 720, layers=2), numbers(9, rows, 700)
+    assert "2 threads: " in params.explain(1, rows, threads=2)
+    stream, kept = Stream(params, rows), []
+    for t, threads in enumerate([2, 1, None, 3, 2, 1, 2]):
+        y = stream.step(x[t], threads=threads)
+        kept.append(y if t % 3 == 0 else y.copy())
+    y = np.concatenate([kept, stream.run(x[7:], threads=2)])
+    assert_same_bits(flat((y, stream.state)), flat(getattr(fastrnn, cell)(x, params)))
+
+
+def test_tokens_of_steps_that_threads_share() -> None:
+    rng = np.random.default_rng(5)
+    embedding = rng.normal(size=(7, 600)).astype("f4")
+    params = GRUParams(make_weights(rng, "gru", (600, 720)), embedding=embedding)
+    tokens = rng.integers(7, size=(5, 8))
+    stream = Stream(params, 8)
+    y = [stream.step(row, threads=2).copy() for row in tokens]
+    assert_same_bits(flat((np.array(y), stream.state)), flat(fastrnn.gru(tokens, params)))
+    before = stream.state
+    with pytest.raises(ValueError, match="expected tokens from 0 to 6"):
+        stream.step(tokens[0] + 1, threads=2)
+    assert_same_bits((stream.state,), (before,))
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_rows_anywhere(cell: str) -> None:
     """Rows of a step need not lie one after the other."""
@@ -539,6 +567,8 @@ ValueError: x: expected T * B * outputs that an array can hold, got T=1441151880
 ValueError: threads: expected from 1 to 256, got 0
 >>> gru.run(chunk, threads=1.0)
 TypeError: threads: expected an integer or None, got float
+>>> gru.step(chunk[0], threads=0)
+ValueError: threads: expected from 1 to 256, got 0
 >>> gru.run(chunk, threads=True)
 TypeError: threads: expected an integer or None, got bool
 >>> gru.run(chunk, lengths=[1, 2, 3])

@@ -61,7 +61,7 @@ static void step_once(listener *s)
     const problem *p = s->p;
     const conditions c = pick_conditions();
     begin_watching(&c);
-    const int slot = frnn_stream_step(s->stream, strided_row(&s->x, s->t, 0), s->x.row);
+    const int slot = frnn_stream_step(s->stream, strided_row(&s->x, s->t, 0), s->x.row, FRNN_NO_TOKENS, 1);
     end_watching();
     if (atomic_load(&allocations))
         fail("a step allocates");
@@ -122,7 +122,7 @@ static void leave_and_return(listener *s)
         frnn_stream_set_state(s->stream, NULL);
         check_held(s);
         if (chance(2)) /* a step over which no output need stay */
-            frnn_stream_step(s->stream, strided_row(&s->x, 0, 0), s->x.row);
+            frnn_stream_step(s->stream, strided_row(&s->x, 0, 0), s->x.row, FRNN_NO_TOKENS, 1);
         s->held = NULL;
     }
     set_state(s->stream, s->state.h, s->state.c);
@@ -143,7 +143,7 @@ static void feed_back(listener *s)
     const frnn_call call = make_call(l, &one, &expected);
     if (frnn_run(l->params, &call) != FRNN_OK)
         fail("a call of one step fails");
-    const int slot = frnn_stream_step(s->stream, x, call.x.row);
+    const int slot = frnn_stream_step(s->stream, x, call.x.row, FRNN_NO_TOKENS, 1);
     check_same(p, "a step on its own output", frnn_stream_output(s->stream, slot), expected.y, one.B * l->out);
     check_state(s, &expected, "the state of a step on its own output");
     free(one.x), free_result(&expected);
