@@ -243,21 +243,37 @@ static size_t tallest_tile(const frnn_matrix *matrix, size_t rows)
     return tile_rows(matrix->gates, 1, rows);
 }
 
+/* What is the same in every step of a stage. */
+typedef struct sweeping {
+    size_t begin, end, tallest; /* the blocks of a share, and the rows of the tallest tile */
+    const row_kernel *row;      /* NULL: one row is a tile like others */
+    bool is_of_integers;
+} sweeping;
+
+static sweeping sweeping_of(const frnn_stage *stage, size_t n, bool ahead, size_t share, size_t shares)
+{
+    const row_kernel *row = &row_kernels[stage->kind];
+    sweeping s = {.begin = frnn_share_of(stage->blocks, share, shares),
+                  .end = frnn_share_of(stage->blocks, share + 1, shares),
+                  .is_of_integers = frnn_format_is_integer(stage->U.format)};
+    if (n == 1 && row->across && stage->standard && !ahead)
+        s.row = row;
+    else
+        s.tallest = tallest_tile(&stage->U, n < BAND_ROWS ? n : BAND_ROWS);
+    return s;
+}
+
 /* All rows and blocks of a share, upwards or downwards. Blocks are outside, so that their panels stay near while rows
  * pass. */
-static void sweep(const stage_step *k, size_t share, size_t shares, bool downwards)
+static void sweep(const stage_step *k, const sweeping *s, bool downwards)
 {
-    const size_t tallest = tallest_tile(&k->stage->U, k->n < BAND_ROWS ? k->n : BAND_ROWS);
-    const size_t begin = frnn_share_of(k->stage->blocks, share, shares),
-                 end = frnn_share_of(k->stage->blocks, share + 1, shares);
-    const row_kernel *row = &row_kernels[k->stage->kind];
-    if (k->n == 1 && row->across && k->stage->standard && !k->ahead) {
-        (frnn_format_is_integer(k->stage->U.format) ? sweep_row_of_integers : sweep_row)(k, row, begin, end, downwards);
+    if (s->row) {
+        (s->is_of_integers ? sweep_row_of_integers : sweep_row)(k, s->row, s->begin, s->end, downwards);
         return;
     }
-    for (size_t left = end - begin, blocks; left > 0; left -= blocks) {
-        blocks = blocks_across(k->stage->gates, tallest, left);
-        const size_t block = downwards ? begin + left - blocks : end - left;
+    for (size_t left = s->end - s->begin, blocks; left > 0; left -= blocks) {
+        blocks = blocks_across(k->stage->gates, s->tallest, left);
+        const size_t block = downwards ? s->begin + left - blocks : s->end - left;
         const size_t next = left == blocks ? block : downwards ? block - blocks : block + blocks;
         sweep_rows(k, block, blocks, next);
     }
@@ -274,8 +290,10 @@ static void input(const frnn_stage *stage, const frnn_inputs *inputs)
 #if FRNN_BITS == 32
     make_integers(&stage->W, inputs->x, inputs->n, LEAST_SCALE_OF_X, inputs->integers);
 #endif
-    if (k.n)
-        sweep(&k, inputs->share, inputs->shares, false);
+    if (!k.n)
+        return;
+    const sweeping s = sweeping_of(stage, k.n, true, inputs->share, inputs->shares);
+    sweep(&k, &s, false);
 }
 
 static void move_rows(const void **rows, size_t n, ptrdiff_t bytes)
@@ -368,31 +386,38 @@ static void steps(frnn_steps *s)
         widen_layer(s, &wide);
         layer = &wide;
     }
+    stage_step stages[FRNN_MOST_STAGES];
+    sweeping sweeps[FRNN_MOST_STAGES];
+    for (int i = 0; i < layer->stages; i++) {
+        const frnn_stage *stage = &layer->stage[i];
+        stages[i] = (stage_step){
+            .stage = stage,
+            .n = s->n,
+            .x = s->x,
+            .h = i ? (const void *const *)s->middle : s->h,
+            .previous = s->h,
+            .y = i + 1 == layer->stages ? s->y : s->middle,
+            .carry = s->carry,
+            .zero_h = s->from_zeros && i == 0,
+            .kept = (real *)s->sums[i],
+            .tape = (void *const *)s->tape[i],
+            .states = i == 0 ? frnn_cell_states(stage->spec->cell) - 1 : 0,
+            .past = s->past,
+            .x_integers = s->x_integers,
+            .h_integers = s->h_integers,
+        };
+        sweeps[i] = sweeping_of(stage, s->n, false, s->share, s->shares);
+    }
     for (size_t step = 0; step < s->steps; step++) {
         for (int i = 0; i < layer->stages; i++) {
-            const frnn_stage *stage = &layer->stage[i];
-            const bool last = i + 1 == layer->stages;
-            const size_t kept_step = s->n * stage->blocks * stage->sums * WIDTH;
-            stage_step k = {
-                .stage = stage,
-                .n = s->n,
-                .x = s->x,
-                .h = i ? (const void *const *)s->middle : s->h,
-                .previous = s->h,
-                .y = last ? s->y : s->middle,
-                .carry = s->carry,
-                .zero_h = s->from_zeros && step == 0 && i == 0,
-                .kept = s->sums[i] ? (real *)s->sums[i] + step * kept_step : NULL,
-                .tape = (void *const *)s->tape[i],
-                .states = i == 0 ? frnn_cell_states(stage->spec->cell) - 1 : 0,
-                .past = s->past,
-                .x_integers = s->x_integers,
-                .h_integers = s->h_integers,
-            };
-            if (s->lookup && stage->takes_x)
-                look_up(s, i, &k);
-            make_integers_of_step(&k, s, i);
-            sweep(&k, s->share, s->shares, (s->parity + step) & 1);
+            stage_step *k = &stages[i];
+            if (s->lookup && k->stage->takes_x)
+                look_up(s, i, k);
+            make_integers_of_step(k, s, i);
+            sweep(k, &sweeps[i], (s->parity + step) & 1);
+            k->zero_h = false;
+            if (k->kept)
+                k->kept += s->n * k->stage->blocks * k->stage->sums * WIDTH;
             if (s->shares > 1)
                 s->meet(s->context);
         }

@@ -8,7 +8,7 @@ enum { GRU_ROW_BLOCKS = 4 };
 #else
 enum { GRU_ROW_BLOCKS = 3 };
 #endif
-enum { GRU_RESET_ROW_BLOCKS = 0, GRU_NEW_ROW_BLOCKS = 0 };
+enum { GRU_RESET_ROW_BLOCKS = 4, GRU_NEW_ROW_BLOCKS = 4 };
 enum { GRU_BACK_ROW_BLOCKS = 0, GRU_RESET_BACK_ROW_BLOCKS = 0, GRU_NEW_BACK_ROW_BLOCKS = 0 };
 
 /* n comes last. Where z is 1, h stays as it is. */

@@ -1,5 +1,5 @@
 /* A projection: y = V h, h being what the stage before it made. */
-enum { PROJECT_ROW_BLOCKS = 0, PROJECT_BACK_ROW_BLOCKS = 0 };
+enum { PROJECT_ROW_BLOCKS = 4, PROJECT_BACK_ROW_BLOCKS = 0 };
 
 INLINE vec finish_PROJECT(bool standard, const stage_step *k, size_t row, size_t block, const vec *sums)
 {
