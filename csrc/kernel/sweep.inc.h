@@ -25,13 +25,19 @@ static size_t blocks_across(size_t gates, size_t rows, size_t left)
     return blocks;
 }
 
-/* Rows of a tile, of `left` rows that are still to be tiled: heights as equal as can be, eight rows being four and
- * four and not six and two. */
-static size_t tile_rows(size_t gates, size_t blocks, size_t left)
+/* A band's rows as tiles: heights as equal as can be, the taller ones first, eight rows being four and four and not six and
+ * two. */
+typedef struct tiling {
+    size_t rows, tiles, least, taller; /* all rows; tiles; rows of the lower ones; how many have one more */
+} tiling;
+
+static tiling tile_rows(size_t gates, size_t blocks, size_t rows)
 {
-    const size_t most = most_rows(gates, blocks), tiles = (left + most - 1) / most;
-    return tiles == 1 ? left : (left + tiles - 1) / tiles;
+    const uint32_t most = (uint32_t)most_rows(gates, blocks), n = (uint32_t)rows, tiles = (n + most - 1) / most;
+    return (tiling){rows, tiles, n / tiles, n % tiles};
 }
+
+static size_t tallest_of(const tiling *band) { return band->least + (band->taller > 0); }
 
 static void start_tile(const stage_step *k, tile *t)
 {
@@ -45,17 +51,14 @@ static void start_tile(const stage_step *k, tile *t)
     }
 }
 
-/* Of the weights that follow, a strip to fetch ahead: of the product's next chain, or after its last one, of the next product.
- * NULL: there are no more strips. */
-static const real *strip_ahead(const operands *o, size_t block, size_t blocks, size_t chain, size_t strip)
+/* Of the weights that follow, a strip of a block to fetch ahead: of the product's next chain, or after its last one, of the next
+ * product. */
+static const real *strip_ahead(const operands *o, size_t block, size_t beside, size_t chain, size_t strip)
 {
-    const size_t gates = o->matrix->gates, strips = (gates * WIDTH + LINE - 1) / LINE, beside = strip / strips;
-    if (beside >= blocks)
-        return NULL;
     const bool last = chain + CHAIN >= o->matrix->K;
     const void *panel = last ? frnn_panel(o->next, o->next_block + beside) : frnn_panel(o->matrix, block + beside);
-    return (const real *)panel + frnn_panel_column(last ? 0 : chain + CHAIN, 0, gates) * WIDTH +
-           strip % strips * CHAIN * LINE;
+    return (const real *)panel + frnn_panel_column(last ? 0 : chain + CHAIN, 0, o->matrix->gates) * WIDTH +
+           strip * CHAIN * LINE;
 }
 
 /* Brings near what the same rows of the next blocks start from: kept sums of many steps are far. */
@@ -91,25 +94,27 @@ static void widen_chain(const operands *o, size_t block, size_t blocks, range ks
 /* A chain's panels are passed by all rows of a band before the next chain: they are read once from far and then from
  * the nearest cache. Meanwhile each tile fetches a column of the panels that follow. One tile alone goes
  * through all chains at once. */
-static void multiply_band(const stage_step *k, const operands *o, product *pass, tile t, bool from_start)
+static void multiply_band(const stage_step *k, const operands *o, product *pass, const tile *all, const tiling *band,
+                          bool from_start)
 {
-    const size_t begin = t.row, rows = t.rows, gates = o->matrix->gates, most = most_rows(gates, t.blocks),
-                 tiles = (rows + most - 1) / most;
-    const size_t K = o->matrix->K;
-    const bool follows = tiles > 1 || gates > columns_across(rows); /* weights are fetched ahead */
+    tile t = *all;
+    const size_t gates = o->matrix->gates, K = o->matrix->K, strips = (gates * WIDTH + LINE - 1) / LINE;
+    const bool halved = gates > columns_across(band->least) || gates > columns_across(tallest_of(band)),
+               follows = band->tiles > 1 || halved; /* weights are fetched ahead */
     const size_t step = follows || o->widened ? CHAIN : K ? K : 1;
-    real *const sums = t.sums;
     size_t from = 0;
     do {
         const range ks = {from, K - from < step ? K : from + step};
-        size_t strip = 0;
+        size_t beside = 0, strip = 0;
         if (o->widened)
             widen_chain(o, t.block, t.blocks, ks);
-        for (t.row = begin; t.row < begin + rows; t.row += t.rows) {
-            t.rows = tile_rows(gates, t.blocks, begin + rows - t.row);
-            t.sums = sums + (t.row - begin) * t.stride;
-            t.ahead = follows && !o->widened ? strip_ahead(o, t.block, t.blocks, from, strip) : NULL;
-            strip += gates > columns_across(t.rows) ? 2 : 1;
+        t.row = all->row;
+        t.sums = all->sums;
+        for (size_t i = 0; i < band->tiles; i++) {
+            t.rows = band->least + (i < band->taller);
+            t.ahead = follows && !o->widened && beside < t.blocks ? strip_ahead(o, t.block, beside, from, strip) : NULL;
+            for (strip += gates > columns_across(t.rows) ? 2 : 1; strip >= strips; strip -= strips)
+                beside++;
             if (from_start) {
                 start_tile(k, &t);
                 if (from == 0 && t.start_stride)
@@ -119,16 +124,19 @@ static void multiply_band(const stage_step *k, const operands *o, product *pass,
                 t.start_stride = t.stride;
             }
             pass(o, &t, ks);
+            t.row += t.rows;
+            t.sums += t.rows * t.stride;
         }
         from += step;
     } while (from < K);
 }
 
 /* Adds U h where h is +0 throughout: it was computed when the weights were packed. */
-static void add_zero_h(const stage_step *k, tile t, bool from_start)
+static void add_zero_h(const stage_step *k, const tile *all, bool from_start)
 {
-    const size_t n = t.blocks * k->stage->sums;
-    const real *zero = (const real *)k->stage->zero_h + t.block * k->stage->sums * WIDTH;
+    const size_t n = all->blocks * k->stage->sums;
+    const real *zero = (const real *)k->stage->zero_h + all->block * k->stage->sums * WIDTH;
+    tile t = *all;
     t.start = t.sums;
     t.start_stride = t.stride;
     if (from_start)
@@ -140,10 +148,12 @@ static void add_zero_h(const stage_step *k, tile t, bool from_start)
 }
 
 /* Adds one product to the sums of a band, or to what they start from. */
-static void multiply_matrix(const stage_step *k, const operands *o, bool for_h, tile t, bool from_start)
+static void multiply_matrix(const stage_step *k, const operands *o, bool for_h, const tile *all, const tiling *band,
+                            bool from_start)
 {
 #if FRNN_BITS == 32
     if (frnn_format_is_integer(o->matrix->format) && o->matrix->K) {
+        tile t = *all;
         t.start = t.sums;
         t.start_stride = t.stride;
         if (from_start)
@@ -153,7 +163,7 @@ static void multiply_matrix(const stage_step *k, const operands *o, bool for_h, 
     }
 #endif
     const struct products *multiply = &products[k->stage->kind];
-    multiply_band(k, o, for_h ? multiply->h : multiply->x, t, from_start);
+    multiply_band(k, o, for_h ? multiply->h : multiply->x, all, band, from_start);
 }
 
 /* Sums that rows were found to have are copied to where a product adds to them: one pass of loads, which the processor
@@ -168,8 +178,8 @@ static void copy_looked_up(const stage_step *k, const tile *t)
     }
 }
 
-/* All rows of some blocks. `next` is the first block of the sweep's next tile. */
-static void sweep_rows(const stage_step *k, size_t block, size_t blocks, size_t next)
+/* All rows of some blocks. `next` is the first block of the sweep's next tile; `first` are the tiles of the first band. */
+static void sweep_rows(const stage_step *k, size_t block, size_t blocks, size_t next, const tiling *first)
 {
     const frnn_stage *stage = k->stage;
     const bool with_x = k->ahead || (!k->kept && !k->looked_up && stage->W.K);
@@ -178,9 +188,12 @@ static void sweep_rows(const stage_step *k, size_t block, size_t blocks, size_t 
     real own[BAND_SUMS * WIDTH], wide[FRNN_BITS == 32 ? COLUMNS_OF_FEW * CHAIN * WIDTH : 1];
     operands x = {W, k->x, k->ahead ? W : U, k->ahead ? next : block, k->x_integers, NULL};
     operands h = {U, k->h, with_x ? W : U, next, k->h_integers, NULL};
+    tiling band = *first;
     for (size_t row = 0; row < k->n; row += BAND_ROWS) {
+        if (k->n - row < band.rows)
+            band = tile_rows(stage->gates, blocks, k->n - row);
         tile t = {.row = row,
-                  .rows = k->n - row < BAND_ROWS ? k->n - row : BAND_ROWS,
+                  .rows = band.rows,
                   .block = block,
                   .blocks = blocks,
                   .sums = own,
@@ -192,14 +205,14 @@ static void sweep_rows(const stage_step *k, size_t block, size_t blocks, size_t 
             t.sums = k->kept + row * t.stride + block * stage->sums * WIDTH;
         }
         if (with_x)
-            multiply_matrix(k, &x, false, t, true);
+            multiply_matrix(k, &x, false, &t, &band, true);
         if (k->looked_up)
             copy_looked_up(k, &t);
         if (!k->ahead) {
             if (k->zero_h)
-                add_zero_h(k, t, from_start);
+                add_zero_h(k, &t, from_start);
             else
-                multiply_matrix(k, &h, true, t, from_start);
+                multiply_matrix(k, &h, true, &t, &band, from_start);
             finish(k, &t);
         }
     }
@@ -240,7 +253,8 @@ static size_t tallest_tile(const frnn_matrix *matrix, size_t rows)
     default: break; /* they are numbers */
     }
 #endif
-    return tile_rows(matrix->gates, 1, rows);
+    const tiling band = tile_rows(matrix->gates, 1, rows);
+    return tallest_of(&band);
 }
 
 /* What is the same in every step of a stage. */
@@ -271,11 +285,14 @@ static void sweep(const stage_step *k, const sweeping *s, bool downwards)
         (s->is_of_integers ? sweep_row_of_integers : sweep_row)(k, s->row, s->begin, s->end, downwards);
         return;
     }
-    for (size_t left = s->end - s->begin, blocks; left > 0; left -= blocks) {
+    tiling first = {0};
+    for (size_t left = s->end - s->begin, blocks, before = 0; left > 0; left -= blocks, before = blocks) {
         blocks = blocks_across(k->stage->gates, s->tallest, left);
+        if (blocks != before)
+            first = tile_rows(k->stage->gates, blocks, k->n < BAND_ROWS ? k->n : BAND_ROWS);
         const size_t block = downwards ? s->begin + left - blocks : s->end - left;
         const size_t next = left == blocks ? block : downwards ? block - blocks : block + blocks;
-        sweep_rows(k, block, blocks, next);
+        sweep_rows(k, block, blocks, next, &first);
     }
 }
 
