@@ -4,6 +4,7 @@
 #   tsan        ThreadSanitizer under random plans
 #   gcc clang   for this processor, each target of FASTRNN_EXPECT_TARGETS
 #   arm         64-bit Arm, with a cross compiler and an emulator
+#   some_arm    the same, a third of its layers: not among all of them
 #   windows     with a cross compiler, under Wine
 #   older       x86 processors without AVX-512 and without AVX2, emulated: which targets are found, and their bits
 #   valgrind    memory that is read before it is written, or lost
@@ -51,13 +52,26 @@ part_clang() {
     "$work/clang/promises" --seed "$RANDOM"
 }
 
-part_arm() {
+build_arm() {
     need gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc
     need libc6-dev-arm64-cross /usr/aarch64-linux-gnu/include/stdio.h
     need qemu-user qemu-aarch64
     build "aarch64-linux-gnu-gcc -static" arm
+}
+
+part_arm() {
+    build_arm
     bits "$whole" neon_dotprod,neon,scalar qemu-aarch64 "$work/arm/digest"
     qemu-aarch64 "$work/arm/promises" --layers 6 neon neon_dotprod
+}
+
+part_some_arm() {
+    build gcc gcc
+    build_arm
+    local layers=40 some
+    some=$("$work/gcc/digest" --layers $layers scalar | cut -d' ' -f2)
+    bits "$some" neon_dotprod,neon,scalar qemu-aarch64 "$work/arm/digest" --layers $layers
+    qemu-aarch64 "$work/arm/promises" --layers 4 neon neon_dotprod
 }
 
 part_windows() {

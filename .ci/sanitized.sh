@@ -27,7 +27,7 @@ address)
         reference reference_gradients schedule simulate_arrivals trials; do
         left+=("--ignore=tests/core/test_$name.py")
     done
-    exec pytest -q -p no:cacheprovider -m "not address_space and not large" "${left[@]}" "${@:2}"
+    exec pytest -q -n 2 -p no:cacheprovider -m "not address_space and not large" "${left[@]}" "${@:2}"
     ;;
 thread)
     prove __tsan_init

@@ -56,7 +56,7 @@ test_wheel() {
         tests=(tests/core/test_{bits,config,params,pickling}.py tests/system/test_{threads,processes,shutdown}.py)
     fi
     (cd "$folder"/sources/* && HYPOTHESIS_PROFILE=${HYPOTHESIS_PROFILE:-quick} \
-        "$environment/bin/pytest" -q -p no:cacheprovider "${tests[@]}")
+        "$environment/bin/pytest" -q -n 2 -p no:cacheprovider "${tests[@]}")
 }
 
 case $verb in
