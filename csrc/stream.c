@@ -147,13 +147,9 @@ static void place_x(frnn_stream *self, const void *x, ptrdiff_t x_row)
         self->x_rows[r] = (const char *)x + (ptrdiff_t)r * x_row;
 }
 
-
 int frnn_stream_newest(const frnn_stream *self) { return self->newest; }
 
-const void *frnn_stream_output(const frnn_stream *self, int slot)
-{
-    return output(self, slot);
-}
+const void *frnn_stream_output(const frnn_stream *self, int slot) { return output(self, slot); }
 
 /* Where a state beside h of a row is kept. */
 static char *kept_state(const frnn_stream *self, size_t state, size_t row)

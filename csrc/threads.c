@@ -21,7 +21,8 @@ enum {
 };
 
 #define IDLE_SECONDS 0.03
-#define LINGER_SECONDS 100e-6 /* that a worker waits awake: about the time of waking it, so this costs at most what it may save */
+#define LINGER_SECONDS                                                                                                 \
+    100e-6 /* that a worker waits awake: about the time of waking it, so this costs at most what it may save */
 #define FORGET_SECONDS 0.02           /* after which half of what a wake took more or less than usual is forgotten */
 #define NEW_PART 0.3                  /* of a wake in what is remembered of some */
 #define STACK_BYTES ((size_t)1 << 20) /* a worker's stack: the system's default may be too small */
@@ -37,12 +38,12 @@ typedef struct job {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of all that follows */
 static pthread_cond_t posted = PTHREAD_COND_INITIALIZER, finished = PTHREAD_COND_INITIALIZER;
-static job *current; /* NULL: none */
+static job *current;       /* NULL: none */
 static atomic_size_t jobs; /* posted so far */
 static pthread_t threads_of_pool[FRNN_MOST_THREADS];
 static size_t workers, lingering; /* all, and those that wait awake */
-static atomic_size_t forks; /* of this process and of those that it comes from, since the pool was first used */
-static int kept_off = -1;   /* the processor that workers may not use: that of the last caller */
+static atomic_size_t forks;       /* of this process and of those that it comes from, since the pool was first used */
+static int kept_off = -1;         /* the processor that workers may not use: that of the last caller */
 
 static _Atomic(double) recent_wake, recent_at; /* of the last wakes; when the last one was */
 

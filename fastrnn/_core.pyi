@@ -76,9 +76,7 @@ class Stream:
     @overload
     def step(self, x: NDArray[F], out: NDArray[F] | None = None, *, threads: int | None = 1) -> NDArray[F]: ...
     @overload
-    def step(
-        self, x: Tokens | int, out: NDArray[Any] | None = None, *, threads: int | None = 1
-    ) -> NDArray[Any]: ...
+    def step(self, x: Tokens | int, out: NDArray[Any] | None = None, *, threads: int | None = 1) -> NDArray[Any]: ...
     @overload
     def run(
         self,

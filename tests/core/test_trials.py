@@ -42,9 +42,9 @@ def calls(number: int, seconds_of: Callable[[Way], float], size: int, threads: i
 
 
 def usual_steps(params: fastrnn.LSTMParams, x: np.ndarray) -> int:
-    """So many that a call with such rows is neither a trifle nor long, on any machine, and that two threads may be worth it.
+    """So many that a call with such rows is neither a trifle nor long, on any machine, and two threads may be worth it.
 
-    What waking a worker takes is remembered for a while: on a busy machine it may be too much for a call of that length.
+    What waking a worker takes is remembered for a while: on a busy machine it may be too much for so short a call.
     """
     until = time.monotonic() + BUSY_SECONDS
     while True:
