@@ -81,36 +81,34 @@ static void work_on(job *j, bool by_caller)
     }
 }
 
-/* Waits awake for another job, and answers whether there was one. Called and left with the lock held. */
-static bool linger(void)
+/* Waits awake for another job, until a time at most. Called and left with the lock held. */
+static void linger(double until)
 {
     enum { PAUSES = 16 }; /* between two looks at the clock */
     const size_t before = atomic_load_explicit(&jobs, memory_order_relaxed);
-    const double until = frnn_seconds() + LINGER_SECONDS;
-    bool comes = false;
     lingering++;
     pthread_mutex_unlock(&lock);
-    for (size_t i = 1; !comes && (i % PAUSES || frnn_seconds() < until); i++) {
+    for (size_t i = 1; atomic_load_explicit(&jobs, memory_order_relaxed) == before; i++) {
+        if (i % PAUSES == 0 && frnn_seconds() >= until)
+            break;
         frnn_pause(0);
-        comes = atomic_load_explicit(&jobs, memory_order_relaxed) != before;
     }
     pthread_mutex_lock(&lock);
     lingering--;
-    return comes;
 }
 
 static void *worker(void *unused)
 {
     (void)unused;
     pthread_mutex_lock(&lock);
-    for (bool awake = false;;) {
+    for (double until = 0;;) {
         if (current && current->helpers && current->next < current->n) {
             current->helpers--;
             remember_wake(current, true);
             work_on(current, false);
-            awake = true;
-        } else if (awake) {
-            awake = linger();
+            until = frnn_seconds() + LINGER_SECONDS;
+        } else if (frnn_seconds() < until) { /* also where others took a job that came */
+            linger(until);
         } else {
             pthread_cond_wait(&posted, &lock);
         }
