@@ -41,6 +41,20 @@ def test_two_threads_share_the_work(cell: str, split: str) -> None:
     call.check(threads=2)
 
 
+def test_workers_sleep_between_calls() -> None:
+    """They wait awake for a tenth of a millisecond after a call, and not for good."""
+    call = prepare("gru", "rows")
+    x = call.x[:3]
+    assert "2 threads: " in call.params.explain(*x.shape[:2], threads=2)
+    call.check(threads=MOST)
+    began, used = time.monotonic(), time.process_time()
+    for _ in range(100):
+        time.sleep(5e-3)
+        fastrnn.gru(x, call.params, threads=2)
+    waiting = time.monotonic() - began
+    assert time.process_time() - used < 0.5 * waiting  # workers that never slept would use all processors
+
+
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_two_threads_share_the_way_back(cell: str, split: str) -> None:
