@@ -37,7 +37,7 @@ enum {
 #define FRNN_DEAF_SECONDS 30e-3
 
 /* A call that is expected to be as short as this runs on one thread. */
-#define FRNN_TRIFLE_SECONDS 60e-6
+#define FRNN_TRIFLE_SECONDS 25e-6
 
 enum {
     FRNN_MOST_WAYS = 64 /* to run a call, where threads are doubled until there are FRNN_MOST_THREADS */

@@ -12,6 +12,9 @@
 #include "plan.h"
 #include "step.h"
 
+/* A step that is expected to take more is worth what a run costs beside it: two microseconds. */
+#define LONG_SECONDS 60e-6
+
 struct frnn_stream {
     const frnn_params *params;
     size_t B;
@@ -98,7 +101,7 @@ frnn_status frnn_stream_new(const frnn_params *params, size_t B, frnn_stream **r
     lay_out(self);
     frnn_stream_set_state(self, NULL);
     const uint64_t mode = frnn_enter_float_mode(); /* the plan would leave flags */
-    self->is_long = frnn_make_plan(params, 1, B, 1).seconds > FRNN_TRIFLE_SECONDS;
+    self->is_long = frnn_make_plan(params, 1, B, 1).seconds > LONG_SECONDS;
     frnn_leave_float_mode(mode);
     *result = self;
     return FRNN_OK;
