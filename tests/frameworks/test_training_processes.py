@@ -13,6 +13,7 @@ from support.environment import package
 
 package("torch")
 
+ABORTED = "terminate called without an active exception"  # PyTorch's own threads, when a process ends on a busy machine
 PROGRAM = next(block for block in PYTHON if "DistributedDataParallel(model)" in block.text)
 
 
@@ -21,7 +22,10 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     script.write_text(PROGRAM.text, encoding="utf-8")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    for _ in range(2):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        if ABORTED not in done.stderr:
+            break
     assert done.returncode == 0, done.stderr
     said = re.findall(r"process (\d): loss ([\d.]+)", done.stdout)
     assert {rank for rank, _ in said} == {"0", "1"}
