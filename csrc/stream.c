@@ -218,19 +218,22 @@ frnn_status frnn_stream_run(frnn_stream *self, const frnn_call *call)
 
 int frnn_stream_step(frnn_stream *self, const void *x, ptrdiff_t x_row, frnn_tokens tokens, size_t threads)
 {
-    const frnn_call one = {
-        .T = 1,
-        .B = self->B,
-        .x = {x, 0, x_row},
-        .tokens = tokens,
-        .y = output(self, !self->newest), /* where a run writes its final h too */
-        .y_row = (ptrdiff_t)self->h_row,
-        .threads = threads,
-    };
-    if (tokens && !frnn_tokens_are_known(self->params, &one))
-        return -1;
-    if (threads > 1 && self->is_long && frnn_stream_run(self, &one) == FRNN_OK)
-        return self->newest;
+    const bool shared = threads > 1 && self->is_long;
+    if (tokens || shared) { /* a brief step of numbers needs no call */
+        const frnn_call one = {
+            .T = 1,
+            .B = self->B,
+            .x = {x, 0, x_row},
+            .tokens = tokens,
+            .y = output(self, !self->newest), /* where a run writes its final h too */
+            .y_row = (ptrdiff_t)self->h_row,
+            .threads = threads,
+        };
+        if (tokens && !frnn_tokens_are_known(self->params, &one))
+            return -1;
+        if (shared && frnn_stream_run(self, &one) == FRNN_OK)
+            return self->newest;
+    }
     place_x(self, x, x_row); /* alone: also where a run found no memory, or its threads gone with a fork */
     if (!tokens)
         return take_step(self, NULL);

@@ -213,7 +213,7 @@ INLINE void multiply(shape s, const operands *o, const tile *t, range ks)
         return; /* no tile is so tall */
     if (ks.from == 0)
         copy_other_sums(s, t);
-    s.halved = s.gates > (int)columns_across((size_t)s.rows);
+    s.halved = passes_of((size_t)s.gates, (size_t)s.rows) == 2;
     multiply_gates(s, o, t, ks);
     s.first = s.gates / 2;
     if (s.halved)

@@ -99,8 +99,7 @@ static void multiply_band(const stage_step *k, const operands *o, product *pass,
 {
     tile t = *all;
     const size_t gates = o->matrix->gates, K = o->matrix->K, strips = (gates * WIDTH + LINE - 1) / LINE;
-    const bool halved = gates > columns_across(band->least) || gates > columns_across(tallest_of(band)),
-               follows = band->tiles > 1 || halved; /* weights are fetched ahead */
+    const bool follows = band->tiles > 1 || passes_of(gates, band->least) > 1; /* weights are fetched ahead */
     const size_t step = follows || o->widened ? CHAIN : K ? K : 1;
     size_t from = 0;
     do {
@@ -113,7 +112,7 @@ static void multiply_band(const stage_step *k, const operands *o, product *pass,
         for (size_t i = 0; i < band->tiles; i++) {
             t.rows = band->least + (i < band->taller);
             t.ahead = follows && !o->widened && beside < t.blocks ? strip_ahead(o, t.block, beside, from, strip) : NULL;
-            for (strip += gates > columns_across(t.rows) ? 2 : 1; strip >= strips; strip -= strips)
+            for (strip += passes_of(gates, t.rows); strip >= strips; strip -= strips)
                 beside++;
             if (from_start) {
                 start_tile(k, &t);

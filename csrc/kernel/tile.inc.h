@@ -31,6 +31,9 @@ INLINE size_t columns_across(size_t rows)
     return rows <= FEW_ROWS ? COLUMNS_OF_FEW : rows <= MAX_ROWS ? COLUMNS : MAX_COLUMNS / rows;
 }
 
+/* How often a tile of so many rows goes through k: twice, half of the gates each time, where its rows leave no registers for all. */
+INLINE size_t passes_of(size_t gates, size_t rows) { return gates > columns_across(rows) ? 2 : 1; }
+
 /* Rows of the tallest tile of numbers of so many gates and blocks. Four gates of one block may be taken two at a time. */
 INLINE size_t most_rows(size_t gates, size_t blocks)
 {
