@@ -41,6 +41,22 @@ def test_two_threads_share_the_work(cell: str, split: str) -> None:
     call.check(threads=2)
 
 
+def step_on_two_threads() -> None:
+    params = prepare("lstm", "units").params
+    assert "2 threads: " in params.explain(1, 24, threads=2)
+    stream, before = fastrnn.Stream(params, 24), os_threads()
+    x = np.ones((24, params.input_size), "f4")
+    stream.step(x)
+    assert os_threads() == before
+    stream.step(x, threads=2)
+    assert os_threads() == before + 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_a_step_takes_threads_where_it_may() -> None:
+    run_apart(step_on_two_threads)
+
+
 def test_workers_sleep_between_calls() -> None:
     """They wait awake for a tenth of a millisecond after a call, and not for good."""
     call = prepare("gru", "rows")
