@@ -83,7 +83,7 @@ WRAP(long, sysconf, (int name), (name), -1)
 
 /* Layers, and calls of them whose results are known. */
 
-enum { T = 30, B = 12, I = 9, H = 20, MOST = 3, MOST_PLANS = 8 };
+enum { T = 30, B = 12, I = 9, H = 20, MOST = 3, MOST_PLANS = 8, MANY = 600 };
 
 static const frnn_spec specs[] = {
     {.cell = FRNN_RNN, .hidden_size = H, .num_layers = 1, .forward = true},
@@ -112,7 +112,8 @@ typedef struct layers {
     float x[T * B * I];
     size_t lengths[B];
     frnn_params *params;
-    frnn_stream *stream; /* after one step; NULL: none */
+    frnn_stream *stream, *many; /* after one step, of B rows, and of MANY rows; NULL: none */
+    float stepped[H];           /* a row that two steps of all of them, which are the same, put out */
     results expected, streamed, got;
     pulled expected_gradients;
     frnn_plan plans[MOST_PLANS];
@@ -240,11 +241,13 @@ static void prepare(layers *all, const frnn_spec *spec)
     frnn_stream_free(other);
     EXPECT(frnn_stream_new(all->params, B, &all->stream) == FRNN_OK);
     frnn_stream_step(all->stream, all->x, I * sizeof(float), FRNN_NO_TOKENS, 1);
+    EXPECT(frnn_stream_new(all->params, MANY, &all->many) == FRNN_OK);
 }
 
 static void drop(layers *all)
 {
     frnn_stream_free(all->stream);
+    frnn_stream_free(all->many);
     frnn_params_free(all->params);
 }
 
@@ -309,6 +312,21 @@ static void try_stream_run(layers *all, size_t unused)
     }
     frnn_stream_get_state(all->stream, (void *[]){after.h_n, after.c_n});
     EXPECT(equal(all, &before, &after));
+}
+
+/* A step of so many rows that threads are worth it is a run: where that is refused memory, the step is taken without it. All
+ * rows are the same. */
+static void try_step(layers *all, size_t threads)
+{
+    const size_t row = all->out * sizeof(float);
+    frnn_stream_set_state(all->many, NULL);
+    for (size_t t = 0; t < 2; t++)
+        frnn_stream_step(all->many, all->x + t * I, 0, FRNN_NO_TOKENS, threads);
+    const char *y = frnn_stream_output(all->many, frnn_stream_newest(all->many));
+    if (threads == 1)
+        memcpy(all->stepped, y, row);
+    for (size_t r = 0; r < MANY; r++)
+        EXPECT(!memcmp(y + r * row, all->stepped, row));
 }
 
 /* A pool that is refused memory when it grows has the streams that it had; a run moves all of its streams or none. */
@@ -377,6 +395,7 @@ static void try_all(layers *all)
     if (all->stream) {
         exhaust(all, try_stream, 0);
         exhaust(all, try_stream_run, 0);
+        exhaust(all, try_step, 1), exhaust(all, try_step, 3);
         exhaust(all, try_pool, 0);
     }
 }
